@@ -1,0 +1,99 @@
+/**
+ * Connections with no answer on the way. Idle ones are ended first, so that a proxy drops them instead of sending a
+ * request into a 503. Silent ones (nothing was ever sent) and half-sent heads may become a request yet: they have until
+ * everything else is in. Node would wait for them for ever: after `server.close()` it checks no timeouts any more.
+ */
+import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Outcome } from '../../types/index'
+import { every, turn } from '../deadline'
+import type { Drain } from '../drain'
+
+export interface ConnectionsDrain extends Drain {
+  attach(server: Server): void
+  /** Everything else is in, and nobody listens any more: whoever is left is ended. */
+  finish(): void
+  counts(): { readonly idle: number, readonly silent: number, readonly destroyed: number }
+}
+
+/** How often idle connections are ended while they are spread, in milliseconds. */
+const spreadStep = 50
+
+export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDrain {
+  const sockets = new Set<Socket>()
+  const count = { idle: 0, silent: 0, destroyed: 0 }
+  let stopSpreading = (): void => {}
+
+  return {
+    name: 'connections',
+    timeout: 0,
+    attach (server) {
+      server.on('connection', follow)
+      server.on('secureConnection', followSecure)
+    },
+    discourage (ms) {
+      const queue = idleSince(bytesRead())
+      const before = bytesRead()
+      const steps = Math.max(1, Math.floor(ms / spreadStep))
+      const share = Math.ceil(queue.length / steps)
+      if (queue.length === 0) return
+      stopSpreading = every(spreadStep, () => {
+        endIdle(queue.splice(0, share), before)
+        if (queue.length === 0) stopSpreading()
+      })
+    },
+    tell () {
+      stopSpreading()
+      const before = bytesRead()
+      // What is in the kernel's buffers already is a request on its way, and gets its answer.
+      void turn().then(() => endIdle(idleSince(before), before))
+    },
+    drain: async () => 'clean' as Outcome,
+    finish () {
+      stopSpreading()
+      const busy = busySockets()
+      for (const socket of sockets) {
+        if (busy.has(socket)) count.destroyed++
+        else if (socket.bytesRead === 0) count.silent++
+        else count.idle++
+        socket.destroy()
+      }
+    },
+    inside: () => [],
+    counts: () => ({ ...count })
+  }
+
+  function follow (socket: Socket): void {
+    sockets.add(socket)
+    socket.once('close', forget)
+  }
+
+  /** The TLS socket takes the plain one's place: it is the one that requests arrive on. */
+  function followSecure (socket: Socket & { _parent?: Socket }): void {
+    if (socket._parent !== undefined) sockets.delete(socket._parent)
+    follow(socket)
+  }
+
+  function forget (this: Socket): void {
+    sockets.delete(this)
+  }
+
+  function bytesRead (): Map<Socket, number> {
+    return new Map(Array.from(sockets, socket => [socket, socket.bytesRead]))
+  }
+
+  /** Served before and quiet since: no byte has come since `before`, and no answer is on the way. */
+  function idleSince (before: ReadonlyMap<Socket, number>): Socket[] {
+    const busy = busySockets()
+    return [...before.keys()].filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
+  }
+
+  function endIdle (idle: readonly Socket[], before: ReadonlyMap<Socket, number>): void {
+    const busy = busySockets()
+    for (const socket of idle) {
+      if (socket.destroyed || busy.has(socket) || socket.bytesRead !== before.get(socket)) continue
+      count.idle++
+      socket.destroySoon()
+    }
+  }
+}

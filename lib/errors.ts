@@ -1,0 +1,59 @@
+/**
+ * Every error of the plugin, with its stable code. Messages are for the person at 3 a.m.: what was expected, what came,
+ * both names.
+ */
+import createError from '@fastify/error'
+
+/** An option is of the wrong type, out of range or unknown. */
+export const ShutdownOptionError = createError<[string]>('FST_ERR_SHUTDOWN_OPTION', '%s', 500, TypeError)
+/** The times do not fit in what the orchestrator grants. */
+export const ShutdownBudgetError = createError<[string]>('FST_ERR_SHUTDOWN_BUDGET', '%s', 500, RangeError)
+/** Registered twice, or not at the root. */
+export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN_REGISTRATION', '%s', 500)
+/** No such phase, or one that cannot follow. */
+export const ShutdownPhaseError = createError<[string]>('FST_ERR_SHUTDOWN_PHASE', '%s', 500, RangeError)
+/** A resource that is none, or a name that cannot be one. */
+export const ShutdownResourceError = createError<[string]>('FST_ERR_SHUTDOWN_RESOURCE', '%s', 500, TypeError)
+/** Two resources of one name. */
+export const ShutdownDuplicateError = createError<[string]>('FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE', "Resource '%s' is already registered", 500)
+/** A resource depends on one that is not there. */
+export const ShutdownDependencyError = createError<[string, string, string]>('FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY', "Resource '%s' depends on '%s', which is not registered%s", 500)
+/** Resources depend on each other in a circle. */
+export const ShutdownCircleError = createError<[string]>('FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY', 'Resources depend on each other in a circle: %s', 500)
+/** A task or a resource came when the server was already cleaning up. */
+export const ShutdownLateError = createError<[string, string]>('FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in its phase '%s'", 500)
+/** Refused because the server drains. What a client sees as 503. Without a stack: it is made once for each answer, always at the same place. */
+export const ShutdownDrainingError = createError<[]>('FST_ERR_SHUTDOWN_DRAINING', 'The server is shutting down, please try again', 503, Error, false)
+/** Its time is over; the reason of an aborted signal. */
+export const ShutdownTimeoutError = createError<[string, number]>('FST_ERR_SHUTDOWN_TIMEOUT', '%s did not finish in %d ms', 503)
+
+/** Something did not close. Every error is kept in `errors`, each naming its resource or hook. */
+export class ShutdownTeardownError extends AggregateError {
+  readonly code = 'FST_ERR_SHUTDOWN_TEARDOWN'
+  constructor (errors: readonly Error[]) {
+    super(errors, `${errors.length} of the app's resources and onClose hooks did not close: ${errors.map(error => error.message).join('; ')}`)
+    this.name = 'ShutdownTeardownError'
+  }
+}
+
+/** Whatever was thrown, as an Error: `throw undefined` is a failure too. */
+export function toError (thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${String(thrown)}`, { cause: thrown })
+}
+
+/** How a value reads in an error message: its text and its type, never more than one line. */
+export function received (value: unknown): string {
+  const text = typeof value === 'string'
+    ? `'${value.slice(0, 60).replace(/[\r\n]/g, '\\n')}'`
+    : typeof value === 'function' ? value.name || 'anonymous' : safeJson(value)
+  return `${text} (${Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value})`
+}
+
+function safeJson (value: unknown): string {
+  if (typeof value !== 'object' || value === null) return String(value)
+  try {
+    return (JSON.stringify(value) ?? String(value)).slice(0, 80)
+  } catch {
+    return Object.prototype.toString.call(value)
+  }
+}

@@ -1,0 +1,71 @@
+/** The log: a line for each phase, one for each second of waiting that names who is still inside, one for the report. */
+import type { FastifyBaseLogger } from 'fastify'
+import type { Exporter, ShutdownEvent } from '../../types/index'
+import { within } from '../deadline'
+
+/** A log that cannot be written must not hold the exit, in milliseconds. */
+const flushTime = 1_000
+
+export function logExporter (log: FastifyBaseLogger): Exporter {
+  return {
+    name: 'log',
+    start: ({ listen }) => listen(event => { write(log, event) })
+  }
+}
+
+/** An asynchronous pino destination holds lines back until it is told; after `process.exit()` they are lost. */
+export async function flushLog (log: FastifyBaseLogger): Promise<void> {
+  const { flush } = log as { flush?: (callback: () => void) => void }
+  if (typeof flush !== 'function') return
+  await within(flushTime, () => new Promise<void>(resolve => { flush.call(log, resolve) }))
+}
+
+function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
+  switch (event.type) {
+    case 'platform': {
+      const { type, warnings, ...shutdown } = event
+      log.info({ shutdown }, `graceful shutdown is ready (${shutdown.platform})`)
+      for (const warning of warnings) log.warn(warning)
+      return
+    }
+    case 'phase':
+      log.info({ shutdown: { phase: event.phase, previous: event.previous, reason: event.reason, atMs: Math.round(event.atMs) } }, `shutdown: ${event.phase}`)
+      return
+    case 'waiting':
+      log.warn(
+        { shutdown: { phase: event.phase, elapsedMs: Math.round(event.elapsedMs), remainingMs: Math.round(event.remainingMs), inside: event.inside.slice(0, 20), count: event.inside.length } },
+        `shutdown: still waiting for ${summary(event.inside)}`
+      )
+      return
+    case 'cut':
+      log.warn({ shutdown: { what: event.what, name: event.name, ageMs: event.ageMs } }, `shutdown: cut ${event.what} ${event.name}`)
+      return
+    case 'resource':
+    case 'hook': {
+      const { error, ...result } = event.result
+      const line = `shutdown: ${event.type} '${result.name}' ${result.outcome}`
+      if (result.outcome === 'closed') log.debug({ shutdown: result }, line)
+      else log.error({ shutdown: result, err: error }, line)
+      return
+    }
+    case 'task':
+      if (event.result.outcome === 'completed' || event.result.outcome === 'cancelled') log.debug({ shutdown: event.result }, `shutdown: task '${event.result.name}' ${event.result.outcome}`)
+      else log.error({ shutdown: event.result, err: event.error }, `shutdown: task '${event.result.name}' ${event.result.outcome}`)
+      return
+    case 'problem':
+      log.error({ err: event.error }, `shutdown: ${event.message}`)
+      return
+    case 'report': {
+      const { report } = event
+      const line = `shutdown: ${report.outcome} in ${Math.round(report.durationMs)} ms`
+      if (report.exitCode === 0) log.info({ shutdown: report }, line)
+      else log.error({ shutdown: report }, line)
+    }
+  }
+}
+
+function summary (inside: readonly string[]): string {
+  if (inside.length === 0) return "the server's own connections"
+  const more = inside.length > 3 ? ` and ${inside.length - 3} more` : ''
+  return inside.slice(0, 3).join(', ') + more
+}

@@ -1,0 +1,68 @@
+/** The public names. */
+import fp = require('fastify-plugin')
+import type * as Types from '../types/index'
+import { adapterFor } from './adapter'
+import { plugin } from './plugin'
+import { sse } from './stream'
+import { teardown as teardownOf } from './teardown'
+
+// Types only, so that it may stand beside the constant of the same name.
+declare namespace gracefulShutdown {
+  export type Options = Types.ShutdownOptions
+  export type Check = Types.Check
+  export type CutRequest = Types.CutRequest
+  export type Exporter = Types.Exporter
+  export type ExporterSource = Types.ExporterSource
+  export type HookResult = Types.HookResult
+  export type InFlight = Types.InFlight
+  export type Outcome = Types.Outcome
+  export type Phase = Types.Phase
+  export type PhaseResult = Types.PhaseResult
+  export type Probes = Types.Probes
+  export type Resource = Types.Resource
+  export type ResourceInput = Types.ResourceInput
+  export type ResourceResult = Types.ResourceResult
+  export type RouteShutdownConfig = Types.RouteShutdownConfig
+  export type Shutdown = Types.Shutdown
+  export type ShutdownEvent = Types.ShutdownEvent
+  export type ShutdownOptions = Types.ShutdownOptions
+  export type ShutdownReason = Types.ShutdownReason
+  export type ShutdownReport = Types.ShutdownReport
+  export type ShutdownSignal = Types.ShutdownSignal
+  export type ShutdownState = Types.ShutdownState
+  export type ShutdownStats = Types.ShutdownStats
+  export type StreamOptions = Types.StreamOptions
+  export type StreamSource = Types.StreamSource
+  export type TaskResult = Types.TaskResult
+  export type TeardownResult = Types.TeardownResult
+  export type Timeouts = Types.Timeouts
+  export type Track = Types.Track
+}
+
+/** Tears down resources by dependency, without a server. See `teardown` in `lib/teardown.ts`. */
+function teardown (resources: Readonly<Record<string, Types.ResourceInput>>, options?: { readonly timeout?: number }): Promise<Types.TeardownResult> {
+  return teardownOf(resources, options, adapterFor)
+}
+
+interface Exported extends Types.GracefulShutdown {
+  readonly default: Exported
+  readonly gracefulShutdown: Exported
+  readonly sse: typeof sse
+  readonly teardown: typeof teardown
+}
+
+/**
+ * The plugin. Register it first of all, at the root: `await app.register(gracefulShutdown)`.
+ *
+ * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET, FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_REGISTRATION at registration
+ */
+// eslint-disable-next-line @typescript-eslint/no-redeclare -- a namespace of types and a constant merge into one export
+const gracefulShutdown = fp(plugin, { fastify: '5.x', name: 'fastify-shutdown' }) as Exported
+Object.assign(gracefulShutdown, { default: gracefulShutdown, gracefulShutdown, sse, teardown })
+
+// Only a hint for Node's cjs-module-lexer, so that `import { gracefulShutdown } from 'fastify-shutdown'` finds the names.
+module.exports.gracefulShutdown = gracefulShutdown
+module.exports.sse = sse
+module.exports.teardown = teardown
+
+export = gracefulShutdown

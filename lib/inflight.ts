@@ -1,0 +1,239 @@
+/**
+ * What is in flight, exactly: every request from the moment Node has parsed its head until its answer is flushed.
+ *
+ * Fastify's onRequest/onResponse pair miscounts aborts, hijacked replies, early replies of other plugins and bad URLs, so
+ * entries are made at the server's 'request' event (at onRequest for what has none: inject, a server we do not know of)
+ * and end at the response's 'close'. Not at `end()`: closing then truncates a slow reader's answer.
+ *
+ * This file is on the path of every request. While the server runs it costs one Map entry and one shared listener.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyRequest } from 'fastify'
+import type { InFlight, Track } from '../types/index'
+import { now, turn } from './deadline'
+
+/** Which kind of request this is. */
+export interface Categories {
+  of(request: FastifyRequest): string | null
+}
+
+export interface InFlightTable {
+  readonly received: number
+  readonly completed: number
+  readonly rejected: number
+  readonly aborted: number
+  readonly cutCount: number
+  /** All in flight, requests and streams. */
+  readonly size: number
+  readonly requests: number
+  readonly streams: number
+  /** The server's 'request' event. */
+  track(req: IncomingMessage, res: ServerResponse): void
+  /** onRequest: now Fastify's request is known. @returns whether the request had been seen by `track` */
+  identify(request: FastifyRequest, res: ServerResponse): boolean
+  /** This answer is our 503. */
+  reject(res: ServerResponse): void
+  /** From now on every HTTP/1 answer says `Connection: close`, and its connection is ended after it. */
+  sayClose(): void
+  /** Resolves when nothing is in flight but our own 503s, of which there may always be one more. */
+  served(): Promise<void>
+  /** Resolves when nothing at all is in flight. */
+  empty(): Promise<void>
+  /** Sockets with an answer on the way. */
+  busySockets(): Set<Socket>
+  /** End these now: the request's signal aborts, then it gets the 503 where its headers are not out, else its socket ends. */
+  cut(which: (entry: InFlight) => boolean): Promise<readonly InFlight[]>
+  list(): InFlight[]
+  signalOf(request: FastifyRequest): AbortSignal
+  /** Called for each entry that ends while someone listens. */
+  onEnd: ((entry: InFlight, how: 'completed' | 'rejected' | 'aborted' | 'cut') => void) | null
+}
+
+interface Detail {
+  readonly startedAt: number
+  category: string | null
+}
+
+export function createInFlightTable (track: Track, categories: Categories, refuse: (res: ServerResponse) => void, cutReason: () => Error): InFlightTable {
+  /** Fastify's request, once it is known. A Map keeps the order of arrival, which pipelining needs. */
+  const entries = new Map<ServerResponse, FastifyRequest | null>()
+  /** Only for `track` above 'count'. */
+  const details = new Map<ServerResponse, Detail>()
+  const signals = new Map<FastifyRequest, AbortController>()
+  const rejecting = new Set<ServerResponse>()
+  const cutting = new Set<ServerResponse>()
+  /** The last answer promised on each connection, and whether it would have kept it alive. Only while closing. */
+  const lastAnswers = new Map<Socket, { readonly res: ServerResponse, readonly keepAlive: boolean }>()
+  const remembers = track !== 'count'
+  let closing = false
+  let waiters: { readonly done: () => boolean, readonly resolve: () => void }[] = []
+  const isEmpty = (): boolean => entries.size === 0
+  const isServed = (): boolean => entries.size === rejecting.size
+  const count = { received: 0, completed: 0, rejected: 0, aborted: 0, cut: 0 }
+
+  const table: InFlightTable = {
+    get received () { return count.received },
+    get completed () { return count.completed },
+    get rejected () { return count.rejected },
+    get aborted () { return count.aborted },
+    get cutCount () { return count.cut },
+    get size () { return entries.size },
+    get requests () { return entries.size - table.streams },
+    get streams () {
+      let streams = 0
+      for (const res of entries.keys()) if (isStream(res)) streams++
+      return streams
+    },
+    track: add,
+    identify (request, res) {
+      const known = entries.has(res)
+      if (!known) add(request.raw, res)
+      entries.set(res, request)
+      if (remembers) details.get(res)!.category = categories.of(request)
+      return known
+    },
+    reject (res) {
+      rejecting.add(res)
+      release()
+    },
+    sayClose () {
+      if (closing) return
+      closing = true
+      for (const res of entries.keys()) promiseClose(res)
+    },
+    served: () => until(isServed),
+    empty: () => until(isEmpty),
+    busySockets: () => new Set(Array.from(entries.keys(), res => res.req.socket)),
+    async cut (which) {
+      const chosen = [...entries.keys()].filter(res => !cutting.has(res) && !rejecting.has(res) && which(describe(res)))
+      const seen = chosen.map(describe)
+      for (const res of chosen) {
+        cutting.add(res)
+        const request = entries.get(res)
+        if (request != null) signals.get(request)?.abort(cutReason())
+      }
+      // A handler that heeds its signal may answer by itself: it gets one turn to say so.
+      await turn()
+      for (const res of chosen) if (entries.has(res)) end(res)
+      return seen
+    },
+    list: () => Array.from(entries.keys(), describe),
+    signalOf (request) {
+      let abort = signals.get(request)
+      if (abort === undefined) {
+        abort = new AbortController()
+        for (const known of entries.values()) {
+          if (known !== request) continue
+          signals.set(request, abort)
+          return abort.signal
+        }
+        abort.abort(cutReason())
+      }
+      return abort.signal
+    },
+    onEnd: null
+  }
+  return table
+
+  function add (req: IncomingMessage, res: ServerResponse): void {
+    if (entries.has(res)) return
+    entries.set(res, null)
+    count.received++
+    if (remembers) details.set(res, { startedAt: now(), category: null })
+    res.on('close', closed)
+    // A pipelined answer that waits behind another has no socket yet, and never closes when the client goes away.
+    if (res.socket === null) req.once('close', () => { if (req.aborted) leave(res) })
+    if (closing) promiseClose(res)
+  }
+
+  function closed (this: ServerResponse): void {
+    leave(this)
+  }
+
+  function leave (res: ServerResponse): void {
+    const request = entries.get(res)
+    if (request === undefined) return
+    const how = cutting.delete(res) ? 'cut' : !isFinished(res) ? 'aborted' : rejecting.has(res) ? 'rejected' : 'completed'
+    count[how]++
+    if (table.onEnd !== null) table.onEnd(describe(res), how)
+    entries.delete(res)
+    if (remembers) details.delete(res)
+    if (rejecting.size > 0) rejecting.delete(res)
+    if (signals.size > 0 && request !== null) endSignal(request, how)
+    if (closing) endConnection(res)
+    if (waiters.length > 0) release()
+  }
+
+  function until (done: () => boolean): Promise<void> {
+    return new Promise(resolve => {
+      if (done()) resolve()
+      else waiters.push({ done, resolve })
+    })
+  }
+
+  function release (): void {
+    for (const { resolve } of waiters.filter(({ done }) => done())) resolve()
+    waiters = waiters.filter(({ done }) => !done())
+  }
+
+  function endSignal (request: FastifyRequest, how: string): void {
+    const abort = signals.get(request)
+    if (abort === undefined) return
+    signals.delete(request)
+    if (how === 'aborted') abort.abort(new DOMException('The client is gone', 'AbortError'))
+  }
+
+  /**
+   * Node closes the connection after an answer that says so, and throws away what was pipelined behind it. So only the
+   * last answer on a connection says it; when one more comes, it takes the word over from the one before.
+   */
+  function promiseClose (res: ServerResponse): void {
+    if (res.req.httpVersionMajor > 1) return
+    const { socket } = res.req
+    const before = lastAnswers.get(socket)
+    if (before !== undefined && !before.res.headersSent) before.res.shouldKeepAlive = before.keepAlive
+    lastAnswers.set(socket, { res, keepAlive: res.shouldKeepAlive })
+    if (!res.headersSent) res.shouldKeepAlive = false
+  }
+
+  /** For answers whose headers were out before we could say `close`, or that said `keep-alive` themselves. */
+  function endConnection (res: ServerResponse): void {
+    const { socket } = res.req
+    if (lastAnswers.get(socket)?.res !== res) return
+    lastAnswers.delete(socket)
+    // destroySoon flushes first; inject has a socket without it.
+    if (!socket.destroyed) socket.destroySoon?.()
+  }
+
+  function end (res: ServerResponse): void {
+    if (!res.headersSent && !res.writableEnded) refuse(res)
+    else if (!res.writableEnded || res.req.socket === null) res.destroy()
+    else res.req.socket.destroy() // handed over whole, and its reader does not read
+  }
+
+  function describe (res: ServerResponse): InFlight {
+    const request = entries.get(res)
+    const detail = details.get(res)
+    return {
+      id: request == null ? '' : String(request.id),
+      method: res.req.method ?? '',
+      route: request?.routeOptions.url ?? '',
+      ageMs: detail === undefined ? null : now() - detail.startedAt,
+      category: detail?.category ?? null,
+      kind: isStream(res) ? 'stream' : 'request'
+    }
+  }
+}
+
+/** Headers out and body not over. An answer that was handed over whole and is still being flushed is a request. */
+function isStream (res: ServerResponse): boolean {
+  return res.headersSent && !res.writableEnded
+}
+
+/** `writableFinished` is not known to HTTP/2's compatible response: there a stream that was not reset is finished. */
+function isFinished (res: ServerResponse): boolean {
+  if (typeof res.writableFinished === 'boolean') return res.writableFinished
+  const { stream } = res as unknown as { stream?: { aborted: boolean, rstCode: number } }
+  return res.writableEnded && stream?.aborted !== true
+}

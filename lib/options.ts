@@ -1,0 +1,234 @@
+/**
+ * What the user says, checked and completed. Pure: the platform is given. Every refusal names the option, what was
+ * expected and what came.
+ */
+import type { Probes, Resource, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
+import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
+import { checkResourceName, toResource } from './resource'
+import { suggest } from './suggest'
+
+/** What the surroundings bring along; each is overridable. */
+export interface PlatformDefaults {
+  readonly name: string
+  readonly delay: number
+  readonly gracePeriod: number | null
+  /** Whether the environment told the grace period, or it is only the platform's usual one. */
+  readonly gracePeriodKnown: boolean
+}
+
+export interface Settings {
+  readonly platform: string
+  readonly signals: readonly ShutdownSignal[] | false
+  readonly errors: boolean
+  readonly exit: boolean
+  readonly delay: number
+  readonly timeouts: Required<Timeouts>
+  readonly gracePeriod: number | null
+  readonly retryAfter: (state: ShutdownState) => number
+  readonly refuse: 'auto' | 'answer' | 'close'
+  readonly rejection: ShutdownOptions['rejection']
+  readonly categories: ReadonlyMap<string, number>
+  readonly categorize: ShutdownOptions['categorize']
+  readonly track: Track
+  readonly probes: false | Required<Omit<Probes, 'checks'>> & { readonly checks: Probes['checks'] }
+  readonly exporters: NonNullable<ShutdownOptions['exporters']>
+  readonly resources: ReadonlyMap<string, Resource>
+  readonly webSocketMessage: string | Buffer | undefined
+  readonly onReport: ShutdownOptions['onReport']
+  /** What is worth a warning but no refusal. */
+  readonly warnings: readonly string[]
+}
+
+export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
+export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: 60_000 }
+export const defaultRetryAfter = 10
+
+/** Node's timers turn anything above into 1 ms. */
+const longest = 2 ** 31 - 1
+
+const names = [
+  'signals', 'errors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'refuse', 'rejection', 'categories', 'categorize', 'track',
+  'probes', 'exporters', 'resources', 'webSocketMessage', 'exit', 'onReport'
+] as const satisfies readonly (keyof ShutdownOptions)[]
+
+/** Fastify itself hands these to every plugin's options. */
+const foreign = ['prefix', 'logLevel', 'logSerializers']
+
+/** @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET, FST_ERR_SHUTDOWN_RESOURCE */
+export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
+  if (typeof given !== 'object' || given === null) refuse('options', 'an object', given)
+  checkNames(given, [...names, ...foreign], 'an option')
+  const delay = given.delay === undefined ? platform.delay : milliseconds('delay', given.delay, 0)
+  const gracePeriod = given.gracePeriod === undefined ? platform.gracePeriod : milliseconds('gracePeriod', given.gracePeriod, 1)
+  const binding = given.gracePeriod !== undefined || platform.gracePeriodKnown
+  const { timeouts, warnings } = fitTimeouts(given.timeouts ?? {}, delay, gracePeriod, binding)
+  const signals = checkSignals(given.signals)
+  return {
+    platform: platform.name,
+    signals,
+    errors: checkBoolean('errors', given.errors, signals !== false),
+    exit: checkBoolean('exit', given.exit, signals !== false),
+    delay,
+    timeouts,
+    gracePeriod,
+    retryAfter: checkRetryAfter(given.retryAfter ?? defaultRetryAfter),
+    refuse: oneOf('refuse', given.refuse ?? 'auto', ['auto', 'answer', 'close']),
+    rejection: checkFunction('rejection', given.rejection),
+    categories: checkCategories(given.categories ?? {}),
+    categorize: checkFunction('categorize', given.categorize),
+    track: oneOf('track', given.track ?? 'count', ['count', 'category', 'detail']),
+    probes: checkProbes(given.probes ?? false),
+    exporters: checkExporters(given.exporters ?? []),
+    resources: checkResources(given.resources ?? {}),
+    webSocketMessage: checkMessage(given.webSocketMessage),
+    onReport: checkFunction('onReport', given.onReport),
+    warnings
+  }
+}
+
+/**
+ * Scale what the user left open so that `delay + total` fits in the grace period, with a twentieth of it (at most a second)
+ * left for the process to end. What the user set is never changed: where it cannot fit it is refused, or only warned of
+ * where the grace period is the platform's usual one and nobody said so.
+ */
+function fitTimeouts (given: Timeouts, delay: number, gracePeriod: number | null, binding: boolean): { timeouts: Required<Timeouts>, warnings: string[] } {
+  checkNames(given, Object.keys(defaultTimeouts), 'a timeout')
+  for (const [name, value] of Object.entries(given)) {
+    if (value !== undefined) milliseconds(`timeouts.${name}`, value, 1)
+  }
+  const total = given.total ?? defaultTotal(delay, gracePeriod)
+  const scale = given.total === undefined ? Math.min(1, total / defaultTimeouts.total) : 1
+  const pick = (name: keyof Timeouts): number => given[name] ?? Math.max(1, Math.min(total, Math.round(defaultTimeouts[name] * scale)))
+  const timeouts = { requests: pick('requests'), streams: pick('streams'), tasks: pick('tasks'), resources: pick('resources'), total }
+
+  const warnings: string[] = []
+  for (const name of ['requests', 'streams', 'tasks', 'resources'] as const) {
+    if (timeouts[name] > total) {
+      throw new ShutdownBudgetError(`'timeouts.${name}' (${timeouts[name]} ms) does not fit in 'timeouts.total' (${total} ms)`)
+    }
+  }
+  if (gracePeriod !== null && delay + total > gracePeriod) {
+    const message = `'delay' (${delay} ms) and 'timeouts.total' (${total} ms) make ${delay + total} ms, which does not fit in the grace period of ${gracePeriod} ms`
+    if (binding) throw new ShutdownBudgetError(message)
+    warnings.push(`${message} that this platform usually grants; set 'gracePeriod' to what yours grants`)
+  }
+  return { timeouts, warnings }
+}
+
+function defaultTotal (delay: number, gracePeriod: number | null): number {
+  if (gracePeriod === null) return defaultTimeouts.total
+  const margin = Math.min(1_000, Math.ceil(gracePeriod / 20))
+  const left = gracePeriod - delay - margin
+  if (left < 1) {
+    throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the shutdown itself in the grace period of ${gracePeriod} ms`)
+  }
+  return Math.min(defaultTimeouts.total, left)
+}
+
+/**
+ * RFC 9110, section 10.2.3: delay-seconds is a non-negative decimal integer. Anything else, CR and LF above all, must
+ * never reach a header.
+ */
+export function isRetryAfter (value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+function checkRetryAfter (given: NonNullable<ShutdownOptions['retryAfter']>): (state: ShutdownState) => number {
+  if (typeof given === 'function') return given
+  if (typeof given === 'number' && isRetryAfter(given)) return () => given
+  if (Array.isArray(given)) {
+    const [min, max] = given as readonly unknown[]
+    if (given.length === 2 && isRetryAfter(min) && isRetryAfter(max) && min <= max) {
+      return () => min + Math.floor(Math.random() * (max - min + 1))
+    }
+  }
+  return refuse('retryAfter', 'a whole number of seconds >= 0, a range [min, max] of such, or a function that returns one', given)
+}
+
+function checkSignals (given: ShutdownOptions['signals']): readonly ShutdownSignal[] | false {
+  if (given === undefined) return ['SIGTERM', 'SIGINT']
+  if (given === false) return false
+  if (!Array.isArray(given) || given.length === 0) return refuse('signals', `false or a list of signals out of ${signalNames.join(', ')}`, given)
+  for (const signal of given as readonly unknown[]) {
+    if (!signalNames.includes(signal as ShutdownSignal)) refuse('signals', `signals out of ${signalNames.join(', ')}`, signal)
+  }
+  return [...new Set(given as readonly ShutdownSignal[])]
+}
+
+function checkCategories (given: Readonly<Record<string, number>>): ReadonlyMap<string, number> {
+  if (!isPlainObject(given)) return refuse('categories', 'an object of name -> milliseconds', given)
+  return new Map(Object.entries(given).map(([name, time]) => [name, milliseconds(`categories.${name}`, time, 0)]))
+}
+
+function checkProbes (given: boolean | Probes): Settings['probes'] {
+  if (given === false) return false
+  const probes: Probes = given === true ? {} : given
+  if (!isPlainObject(probes)) return refuse('probes', 'a boolean or an object', given)
+  checkNames(probes, ['live', 'ready', 'startup', 'checks'], 'a probe')
+  const path = (name: 'live' | 'ready' | 'startup'): string | false => {
+    const value = probes[name] ?? `/health/${name}`
+    if (value !== false && (typeof value !== 'string' || !value.startsWith('/'))) refuse(`probes.${name}`, "a path that begins with '/', or false", value)
+    return value
+  }
+  const checks = probes.checks
+  if (checks !== undefined) {
+    if (!isPlainObject(checks)) refuse('probes.checks', 'an object of name -> function', checks)
+    for (const [name, check] of Object.entries(checks)) {
+      if (typeof check === 'function') continue
+      if (!isPlainObject(check) || typeof check.check !== 'function') refuse(`probes.checks.${name}`, 'a function, or { check, timeout }', check)
+      else if (check.timeout !== undefined) milliseconds(`probes.checks.${name}.timeout`, check.timeout, 1)
+    }
+  }
+  return { live: path('live'), ready: path('ready'), startup: path('startup'), checks }
+}
+
+function checkExporters (given: NonNullable<ShutdownOptions['exporters']>): NonNullable<ShutdownOptions['exporters']> {
+  if (!Array.isArray(given)) return refuse('exporters', 'a list of exporters', given)
+  for (const exporter of given) {
+    if (typeof exporter?.start !== 'function') refuse('exporters', 'objects with a function `start`', exporter)
+  }
+  return given
+}
+
+function checkResources (given: Readonly<Record<string, ResourceInput>>): ReadonlyMap<string, Resource> {
+  if (!isPlainObject(given)) return refuse('resources', 'an object of name -> resource', given)
+  return new Map(Object.entries(given).map(([name, resource]) => [checkResourceName(name), toResource(name, resource)]))
+}
+
+function checkMessage (given: ShutdownOptions['webSocketMessage']): string | Buffer | undefined {
+  if (given === undefined || typeof given === 'string' || Buffer.isBuffer(given)) return given
+  return refuse('webSocketMessage', 'a string or a Buffer', given)
+}
+
+function checkBoolean (name: string, given: unknown, otherwise: boolean): boolean {
+  if (given === undefined) return otherwise
+  return typeof given === 'boolean' ? given : refuse(name, 'a boolean', given)
+}
+
+function checkFunction<T> (name: string, given: T): T {
+  return given === undefined || typeof given === 'function' ? given : refuse(name, 'a function', given)
+}
+
+function oneOf<T extends string> (name: string, given: T, allowed: readonly T[]): T {
+  return allowed.includes(given) ? given : refuse(name, `one of ${allowed.map(word => `'${word}'`).join(', ')}`, given)
+}
+
+function milliseconds (name: string, given: unknown, least: number): number {
+  if (typeof given === 'number' && given >= least && given <= longest) return given
+  return refuse(name, `a number of milliseconds from ${least} to ${longest}`, given)
+}
+
+function checkNames (given: object, allowed: readonly string[], kind: string): void {
+  if (!isPlainObject(given)) refuse(kind.replace(/^an? /, '') + 's', 'an object', given)
+  for (const name of Object.keys(given)) {
+    if (!allowed.includes(name)) throw new ShutdownOptionError(`'${name}' is not ${kind}${suggest(name, allowed)}`)
+  }
+}
+
+function isPlainObject (value: unknown): value is Record<string, any> { // any: the caller narrows each of its values
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function refuse (name: string, expected: string, value: unknown): never {
+  throw new ShutdownOptionError(`Expected '${name}' to be ${expected}, got ${received(value)}`)
+}

@@ -1,0 +1,50 @@
+/** How a server says "not now": 503 with Retry-After (RFC 9110, sections 15.6.4 and 10.2.3), whoever has to say it. */
+import type { ServerResponse } from 'node:http'
+import { ShutdownOptionError, received } from './errors'
+import { defaultRetryAfter, isRetryAfter } from './options'
+import type { ShutdownState } from '../types/index'
+
+export interface Refusal {
+  /** Whole seconds for one answer; what a user's function gets wrong is told and replaced by the default. */
+  retryAfter(): number
+  /** The whole 503 where no Fastify reply is at hand any more. */
+  answer(res: ServerResponse): void
+  /** The whole 503 for an upgrade, which has a socket and no response. */
+  upgradeAnswer(): string
+}
+
+const body = JSON.stringify({ statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable', message: 'The server is shutting down, please try again' })
+
+export function createRefusal (
+  choose: (state: ShutdownState) => number,
+  state: () => ShutdownState,
+  onProblem: (message: string, error: unknown) => void
+): Refusal {
+  return { retryAfter, answer, upgradeAnswer }
+
+  function retryAfter (): number {
+    try {
+      const seconds = choose(state())
+      if (isRetryAfter(seconds)) return seconds
+      throw new ShutdownOptionError(`Expected 'retryAfter' to return a whole number of seconds >= 0, got ${received(seconds)}`)
+    } catch (error) {
+      onProblem(`'retryAfter' failed, ${defaultRetryAfter} is sent instead`, error)
+      return defaultRetryAfter
+    }
+  }
+
+  function answer (res: ServerResponse): void {
+    const headers: Record<string, string | number> = {
+      'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(body), 'retry-after': retryAfter()
+    }
+    // HTTP/2 has no such header (RFC 9113, section 8.2.2) and Node warns about it.
+    if (res.req.httpVersionMajor < 2) headers['connection'] = 'close'
+    res.writeHead(503, headers)
+    res.end(body)
+  }
+
+  function upgradeAnswer (): string {
+    return 'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n' +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nRetry-After: ${retryAfter()}\r\n\r\n${body}`
+  }
+}

@@ -1,0 +1,64 @@
+/** What happened, as one frozen object: for `start()`, for `onReport`, and for the last line of the log. */
+import type { CutRequest, HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport, TaskResult } from '../types/index'
+
+/** What happened, before it becomes a report. */
+export interface Story {
+  readonly reason: ShutdownReason
+  readonly startedAt: Date
+  readonly durationMs: number
+  readonly phases: readonly PhaseResult[]
+  readonly resources: readonly ResourceResult[]
+  readonly hooks: readonly HookResult[]
+  readonly criticalPath: readonly string[]
+}
+
+export interface Counts {
+  readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
+  readonly streams: { readonly ended: number, readonly cut: number }
+  readonly webSockets: { readonly closed: number, readonly terminated: number }
+  readonly http2Sessions: { readonly closed: number, readonly destroyed: number }
+  readonly sockets: { readonly idle: number, readonly silent: number, readonly destroyed: number }
+  readonly tasks: readonly TaskResult[]
+  /** An uncaught exception or unhandled rejection came in. */
+  readonly crashed: boolean
+}
+
+export function createReport (story: Story, counts: Counts): ShutdownReport {
+  const outcome = outcomeOf(story)
+  const { crashed, ...counted } = counts
+  return freeze({
+    reason: story.reason,
+    outcome,
+    exitCode: outcome === 'clean' && !crashed ? 0 : 1,
+    startedAt: story.startedAt.toISOString(),
+    durationMs: story.durationMs,
+    phases: story.phases,
+    ...counted,
+    resources: story.resources,
+    hooks: story.hooks,
+    criticalPath: story.criticalPath
+  })
+}
+
+/** What did not close, as errors that each name their resource or hook. */
+export function failuresOf (report: ShutdownReport): Error[] {
+  const failed = [
+    ...report.resources.map(result => ({ ...result, kind: 'Resource' })),
+    ...report.hooks.map(result => ({ ...result, kind: 'The onClose hook of' }))
+  ].filter(({ outcome }) => outcome === 'failed' || outcome === 'abandoned')
+  return failed.map(({ kind, name, outcome, error }) => {
+    const what = outcome === 'failed' ? `failed: ${error?.message ?? ''}` : `was abandoned: ${error?.message ?? ''}`
+    return Object.assign(new Error(`${kind} '${name}' ${what}`, { cause: error }), { resource: name })
+  })
+}
+
+function outcomeOf ({ phases }: Story): Outcome {
+  const outcomes = new Set(phases.map(phase => phase.outcome))
+  return outcomes.has('failed') ? 'failed' : outcomes.has('forced') ? 'forced' : 'clean'
+}
+
+/** To the last level, but errors: they are their owners' and may be rethrown. */
+function freeze<T extends object> (value: T): T {
+  for (const inner of Object.values(value)) if (typeof inner === 'object' && inner !== null && !(inner instanceof Error)) freeze(inner)
+  return Object.freeze(value)
+}

@@ -1,0 +1,90 @@
+/**
+ * A stream that knows how to end: when draining begins it stops taking from its source, sends its end marker and ends, so
+ * that the reader knows it was no accident.
+ */
+import { Readable } from 'node:stream'
+import type { StreamOptions, StreamSource } from '../types/index'
+import { ShutdownOptionError, received } from './errors'
+
+/** @throws FST_ERR_SHUTDOWN_OPTION where the source cannot be read from */
+export function endingStream (source: StreamSource, options: StreamOptions, signal: AbortSignal): Readable {
+  const chunks = iterate(source)
+  let taking = false
+  let over = false
+
+  const stream = new Readable({
+    read () {
+      if (!taking && !over) take()
+    },
+    destroy (error, callback) {
+      leave()
+      callback(error)
+    }
+  })
+  if (signal.aborted) finish()
+  else signal.addEventListener('abort', finish, { once: true })
+  return stream
+
+  // Not `Promise.race([next, aborted])`: each race would hang one more reaction on a promise that lives as long as the process.
+  function take (): void {
+    taking = true
+    Promise.resolve(chunks.next()).then(
+      ({ done, value }) => {
+        taking = false
+        if (over) return
+        if (done === true) {
+          leave()
+          stream.push(null)
+        } else {
+          stream.push(value)
+        }
+      },
+      error => { if (!over) stream.destroy(error) }
+    )
+  }
+
+  function finish (): void {
+    if (over) return
+    leave()
+    const end = typeof options.end === 'function' ? options.end() : options.end
+    if (end !== undefined) stream.push(end)
+    stream.push(null)
+  }
+
+  function leave (): void {
+    if (over) return
+    over = true
+    signal.removeEventListener('abort', finish)
+    // The source may be in the middle of its next(): it is told, and not waited for.
+    Promise.resolve(chunks.return?.()).catch(() => {})
+  }
+}
+
+function iterate (source: StreamSource): AsyncIterator<string | Uint8Array> | Iterator<string | Uint8Array> {
+  const asyncSource = source as Partial<AsyncIterable<string | Uint8Array>> | null
+  if (typeof asyncSource?.[Symbol.asyncIterator] === 'function') return asyncSource[Symbol.asyncIterator]!()
+  const syncSource = source as Partial<Iterable<string | Uint8Array>> | null
+  if (typeof source === 'object' && typeof syncSource?.[Symbol.iterator] === 'function') return syncSource[Symbol.iterator]!()
+  throw new ShutdownOptionError(`Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`)
+}
+
+export interface SseOptions {
+  /** The event's name. @default 'end' */
+  readonly event?: string
+  /** The event's data, as JSON. @default { type: 'end', reason: 'shutdown' } */
+  readonly data?: unknown
+  /** When the client is to reconnect, in milliseconds (HTML standard, section 9.2.6). @default 1_000 */
+  readonly retry?: number
+}
+
+/**
+ * The end marker of a stream of server-sent events, ready-made.
+ * @throws FST_ERR_SHUTDOWN_OPTION where the event's name holds a line break or `retry` is no whole number >= 0
+ * @example
+ * reply.header('content-type', 'text/event-stream').send(app.shutdown.stream(source, { end: sse() }))
+ */
+export function sse ({ event = 'end', data = { type: 'end', reason: 'shutdown' }, retry = 1_000 }: SseOptions = {}): string {
+  if (typeof event !== 'string' || /[\r\n\0]/.test(event)) throw new ShutdownOptionError(`Expected 'event' to be a single line, got ${received(event)}`)
+  if (!Number.isSafeInteger(retry) || retry < 0) throw new ShutdownOptionError(`Expected 'retry' to be a whole number of milliseconds >= 0, got ${received(retry)}`)
+  return `event: ${event}\nretry: ${retry}\ndata: ${JSON.stringify(data)}\n\n`
+}

@@ -1,0 +1,43 @@
+/** What became of the traffic from the moment the shutdown began: the numbers of the report. */
+import type { CutRequest, InFlight } from '../types/index'
+import type { Events } from './events'
+import type { InFlightTable } from './inflight'
+
+export interface Tally {
+  /** This one was cut. */
+  cut(entry: InFlight): void
+  counts(): {
+    readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
+    readonly streams: { readonly ended: number, readonly cut: number }
+  }
+}
+
+/** Records are capped: a report of a hundred thousand cut requests helps nobody at 3 a.m. */
+const mostRecords = 1_000
+
+export function createTally (table: InFlightTable, events: Events): Tally {
+  const cut: CutRequest[] = []
+  let before = { completed: 0, rejected: 0, aborted: 0 }
+  let streams = 0
+  let cutStreams = 0
+  events.listen(event => {
+    if (event.type !== 'phase') return
+    if (event.previous === 'running') before = { completed: table.completed, rejected: table.rejected, aborted: table.aborted }
+    if (event.phase === 'draining') streams = table.streams
+  })
+
+  return {
+    cut (entry) {
+      const { method, route, ageMs, category, kind } = entry
+      if (kind === 'stream') cutStreams++
+      else if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })
+      events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
+    },
+    counts: () => ({
+      requests: {
+        completed: table.completed - before.completed, rejected: table.rejected - before.rejected, aborted: table.aborted - before.aborted, cut
+      },
+      streams: { ended: Math.max(0, streams - cutStreams), cut: cutStreams }
+    })
+  }
+}

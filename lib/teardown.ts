@@ -1,0 +1,276 @@
+/**
+ * Closes resources by dependency: each starts the moment its gate is open and its last dependant has closed. One that
+ * fails or never settles costs its own time and nothing else: "a pool left open because a cache refused to close helps
+ * nobody".
+ *
+ * A gate is the place where stock Fastify would have closed the resource; without a server all gates are open at once.
+ */
+import type { Outcome, Resource, ResourceInput, ResourceResult, TeardownResult } from '../types/index'
+import { after, now, startDeadline, within } from './deadline'
+import { ShutdownTimeoutError, toError } from './errors'
+import { planGraph } from './graph'
+import { checkResourceName, toResource, type Adapt } from './resource'
+
+export interface TeardownOptions {
+  /** Longest time of a resource that names none, in milliseconds. */
+  readonly timeout: number
+  /** What is left of the whole budget, in milliseconds. @default Infinity */
+  readonly remaining?: () => number
+  /** Resources with a gate of their own. The others close right before what they depend on, or last. @default none */
+  readonly placed?: ReadonlySet<string>
+  readonly onResult?: (result: ResourceResult) => void
+}
+
+export interface Teardown {
+  /** Whatever would have run before this resource has run: it may close once its dependants have. */
+  open(name: string): void
+  openAll(): void
+  /** One more, closed at once. */
+  add(name: string, resource: Resource): void
+  /** Resolves when none that has started is still closing. */
+  quiet(): Promise<void>
+  /** Resolves when all have closed, one way or another. Never rejects. */
+  finished(): Promise<readonly ResourceResult[]>
+  /** Names of those that are closing now. */
+  inside(): string[]
+  /** When it began, by the clock of `deadline.ts`. */
+  readonly startedAt: number
+  /** The chain that set the duration, the first to close first. */
+  criticalPath(): string[]
+}
+
+interface Entry {
+  readonly name: string
+  readonly resource: Resource
+  /** Dependants, which close first. */
+  readonly above: readonly string[]
+  /** What it uses, which closes after it. */
+  readonly below: readonly string[]
+  /** Dependants not closed yet. */
+  waiting: number
+  gate: 'shut' | 'open'
+  startedAt: number
+  result: ResourceResult | null
+}
+
+/** One timer and one signal for all that start in the same millisecond with the same time: 10 000 of each are slow. */
+interface Clock {
+  readonly millisecond: number
+  readonly signal: AbortSignal
+  readonly members: Set<Entry>
+  cancel(): void
+}
+
+/** `force` may take a tenth of its resource's time, at most this. */
+const longestForce = 1_000
+
+/**
+ * @throws FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
+ */
+export function createTeardown (resources: ReadonlyMap<string, Resource>, options: TeardownOptions): Teardown {
+  const { timeout, remaining = () => Infinity, placed = new Set<string>(), onResult = () => {} } = options
+  const graph = planGraph(resources)
+  const began = now()
+  const entries = new Map<string, Entry>()
+  const closing = new Set<Entry>()
+  const clocks = new Map<number, Clock>()
+  const starting: Entry[] = []
+  let waiters: { readonly done: () => boolean, readonly resolve: () => void }[] = []
+  let left = 0
+  for (const [name, resource] of resources) enlist(name, resource, graph.dependants.get(name)!, graph.dependencies.get(name)!)
+
+  return {
+    open (name) {
+      const opening = new Set([name])
+      for (const each of opening) {
+        const entry = entries.get(each)
+        if (entry === undefined) return // taken away again since its place was marked
+        openGate(entry)
+        for (const above of entry.above) if (!placed.has(above)) opening.add(above)
+      }
+    },
+    openAll () { for (const entry of entries.values()) openGate(entry) },
+    add (name, resource) { openGate(enlist(name, resource, [], [])) },
+    quiet: () => until(() => closing.size === 0),
+    async finished () {
+      await until(() => left === 0)
+      return [...entries.values()].map(entry => entry.result!)
+    },
+    inside: () => Array.from(closing, entry => entry.name),
+    startedAt: began,
+    criticalPath
+  }
+
+  function enlist (name: string, resource: Resource, above: readonly string[], below: readonly string[]): Entry {
+    const entry: Entry = { name, resource, above, below, waiting: above.length, gate: 'shut', startedAt: 0, result: null }
+    entries.set(name, entry)
+    left++
+    return entry
+  }
+
+  function openGate (entry: Entry): void {
+    if (entry.gate === 'open') return
+    entry.gate = 'open'
+    if (entry.waiting === 0) startInTurn(entry)
+  }
+
+  /** One by one and not nested: a chain of 10 000 that close synchronously must not run out of stack. */
+  function startInTurn (entry: Entry): void {
+    if (starting.push(entry) > 1) return
+    for (const next of starting) start(next)
+    starting.length = 0
+  }
+
+  function start (entry: Entry): void {
+    const { resource } = entry
+    entry.startedAt = now()
+    if (resource.close === undefined) return settle(entry, 'closed', null)
+    closing.add(entry)
+    const clock = clockOf(entry)
+    let result: void | PromiseLike<void>
+    try {
+      result = resource.close(clock.signal)
+    } catch (thrown) {
+      return settle(entry, 'failed', thrown)
+    }
+    if (typeof result?.then !== 'function') return settle(entry, 'closed', null)
+    clock.members.add(entry)
+    const settleInTime = (outcome: 'closed' | 'failed', thrown: unknown): void => {
+      // Too late: it has been forced or abandoned meanwhile.
+      if (clock.members.delete(entry)) settle(entry, outcome, thrown)
+      if (clock.members.size === 0 && clocks.get(timeOf(entry)) !== clock) clock.cancel()
+    }
+    result.then(() => settleInTime('closed', null), thrown => settleInTime('failed', thrown))
+  }
+
+  function timeOf (entry: Entry): number {
+    return entry.resource.timeout ?? timeout
+  }
+
+  function clockOf (entry: Entry): Clock {
+    const time = timeOf(entry)
+    const millisecond = Math.floor(entry.startedAt)
+    const current = clocks.get(time)
+    if (current?.millisecond === millisecond) return current
+    if (current?.members.size === 0) current.cancel()
+    const abort = new AbortController()
+    const members = new Set<Entry>()
+    // What is left of the budget has to suffice for `force` too.
+    const granted = Math.max(0, Math.min(time, remaining() - forceTime(time)))
+    const cancel = after(granted, () => {
+      if (clocks.get(time) === clock) clocks.delete(time)
+      const late = [...members]
+      members.clear()
+      abort.abort(new ShutdownTimeoutError(late.map(each => `Resource '${each.name}'`).join(', '), Math.round(granted)))
+      for (const each of late) void force(each, granted)
+    })
+    const clock: Clock = { millisecond, signal: abort.signal, members, cancel }
+    clocks.set(time, clock)
+    return clock
+  }
+
+  async function force (entry: Entry, granted: number): Promise<void> {
+    const { resource } = entry
+    const late = new ShutdownTimeoutError(`Resource '${entry.name}'`, Math.round(granted))
+    if (resource.force === undefined) return settle(entry, 'abandoned', late)
+    const forced = await within(Math.min(forceTime(timeOf(entry)), Math.max(1, remaining())), () => resource.force!())
+    if (forced.status === 'fulfilled') return settle(entry, 'forced', late)
+    settle(entry, 'abandoned', forced.status === 'rejected' ? forced.reason : late)
+  }
+
+  function settle (entry: Entry, outcome: ResourceResult['outcome'], thrown: unknown): void {
+    closing.delete(entry)
+    left--
+    const detail = detailOf(entry.resource)
+    entry.result = Object.freeze({
+      name: entry.name,
+      outcome,
+      startedMs: entry.startedAt - began,
+      durationMs: now() - entry.startedAt,
+      waitedFor: entry.above,
+      error: outcome === 'closed' ? null : toError(thrown),
+      ...(detail !== undefined && { detail })
+    })
+    onResult(entry.result)
+    for (const name of entry.below) {
+      const below = entries.get(name)!
+      below.waiting--
+      if (below.waiting === 0 && below.gate === 'open') startInTurn(below)
+    }
+    if (left === 0) for (const clock of clocks.values()) clock.cancel()
+    if (waiters.length > 0) release()
+  }
+
+  function until (done: () => boolean): Promise<void> {
+    return new Promise(resolve => {
+      if (done()) resolve()
+      else waiters.push({ done, resolve })
+    })
+  }
+
+  function release (): void {
+    const ready = waiters.filter(waiter => waiter.done())
+    if (ready.length === 0) return
+    waiters = waiters.filter(waiter => !ready.includes(waiter))
+    for (const waiter of ready) waiter.resolve()
+  }
+
+  /** From the one that ended last, back through the dependant that each had to wait for longest. */
+  function criticalPath (): string[] {
+    const path: string[] = []
+    for (let entry = lastOf(entries.values()); entry !== undefined; entry = lastOf(entry.above.map(name => entries.get(name)!))) path.unshift(entry.name)
+    return path
+  }
+}
+
+/**
+ * The same teardown without a server, for workers and scripts. Resolves when all is closed, one way or another; throws
+ * only for a graph that cannot be.
+ *
+ * @param options.timeout longest time of a resource that names none, in milliseconds, default 10 000
+ * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
+ * @example
+ * await teardown({
+ *   postgres: { close: () => pool.end() },
+ *   worker: { dependsOn: ['postgres'], close: () => worker.close() }
+ * }, { timeout: 5_000 })
+ */
+export async function teardown (resources: Readonly<Record<string, ResourceInput>>, options: { readonly timeout?: number } = {}, adapt?: Adapt): Promise<TeardownResult> {
+  const checked = new Map<string, Resource>()
+  for (const [name, resource] of Object.entries(resources)) checked.set(checkResourceName(name), toResource(name, resource, adapt))
+  const whole = startDeadline(Infinity)
+  const run = createTeardown(checked, { timeout: options.timeout ?? 10_000 })
+  run.openAll()
+  const results = await run.finished()
+  return Object.freeze({ outcome: outcomeOf(results), durationMs: whole.elapsed(), resources: results, criticalPath: run.criticalPath() })
+}
+
+/** The worst of them: something failed or was abandoned; something was forced; all is clean. */
+export function outcomeOf (results: readonly { readonly outcome: string }[]): Outcome {
+  if (results.some(({ outcome }) => outcome === 'failed' || outcome === 'abandoned')) return 'failed'
+  return results.some(({ outcome }) => outcome === 'forced') ? 'forced' : 'clean'
+}
+
+function forceTime (time: number): number {
+  return Math.min(longestForce, time / 10)
+}
+
+function detailOf (resource: Resource): Readonly<Record<string, unknown>> | undefined {
+  try {
+    return resource.detail?.()
+  } catch {
+    return undefined // A report without its footnote is still a report.
+  }
+}
+
+function lastOf (entries: Iterable<Entry>): Entry | undefined {
+  let last: Entry | undefined
+  for (const entry of entries) {
+    if (entry.result !== null && (last === undefined || endOf(entry) > endOf(last))) last = entry
+  }
+  return last
+}
+
+function endOf ({ result }: Entry): number {
+  return result!.startedMs + result!.durationMs
+}
