@@ -76,7 +76,7 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
     rejection: checkFunction('rejection', given.rejection),
     categories: checkCategories(given.categories ?? {}),
     categorize: checkFunction('categorize', given.categorize),
-    track: oneOf('track', given.track ?? 'count', ['count', 'category', 'detail']),
+    track: checkTrack(given),
     probes: checkProbes(given.probes ?? false),
     exporters: checkExporters(given.exporters ?? []),
     resources: checkResources(given.resources ?? {}),
@@ -160,6 +160,12 @@ function checkCategories (given: Readonly<Record<string, number>>): ReadonlyMap<
   return new Map(Object.entries(given).map(([name, time]) => [name, milliseconds(`categories.${name}`, time, 0)]))
 }
 
+/** Whoever has categories wants them followed. */
+function checkTrack ({ track = 'count', categories = {} }: ShutdownOptions): Track {
+  oneOf('track', track, ['count', 'category', 'detail'])
+  return track === 'count' && Object.keys(categories).length > 0 ? 'category' : track
+}
+
 function checkProbes (given: boolean | Probes): Settings['probes'] {
   if (given === false) return false
   const probes: Probes = given === true ? {} : given
@@ -196,8 +202,10 @@ function checkResources (given: Readonly<Record<string, ResourceInput>>): Readon
 }
 
 function checkMessage (given: ShutdownOptions['webSocketMessage']): string | Buffer | undefined {
-  if (given === undefined || typeof given === 'string' || Buffer.isBuffer(given)) return given
-  return refuse('webSocketMessage', 'a string or a Buffer', given)
+  if (given === undefined || given === false) return undefined
+  if (given === true) return '{"type":"close","reason":"server_shutdown"}'
+  if (typeof given === 'string' || Buffer.isBuffer(given)) return given
+  return refuse('webSocketMessage', 'a boolean, a string or a Buffer', given)
 }
 
 function checkBoolean (name: string, given: unknown, otherwise: boolean): boolean {
