@@ -67,7 +67,7 @@ const http2Cancel = 8
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
 interface Http2Answer {
-  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly session: unknown, close(code: number): void }
+  readonly stream?: { readonly aborted: boolean, readonly session: unknown, close(code: number): void }
 }
 
 type Running = FastifyRequest & { [running]?: PromiseLike<unknown> | null }
@@ -86,7 +86,9 @@ export interface InFlightOptions {
 export function createInFlightTable ({ track, categories, refuse, cutReason, longest }: InFlightOptions): InFlightTable {
   /** Fastify's request, once it is known. A Map keeps the order of arrival, which pipelining needs. */
   const entries = new Map<ServerResponse, FastifyRequest | null>()
-  /** Handlers without a promise whose client is gone, and since when. */
+  /** Their client is gone, their handler is not. */
+  const gone = new Set<ServerResponse>()
+  /** Those of them without a promise, and since when. */
   const orphans = new Map<ServerResponse, number>()
   /** Only for `track` above 'count'. */
   const details = new Map<ServerResponse, Detail>()
@@ -192,6 +194,7 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
 
   /** The client is gone, but its handler may go on: no resource may close under it. */
   function outlive (request: Running, res: ServerResponse): void {
+    gone.add(res)
     const promise = request[running]
     if (promise != null) {
       const over = (): void => leave(res)
@@ -216,12 +219,12 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
   function leave (res: ServerResponse): void {
     const request = entries.get(res)
     if (request === undefined) return
-    const how = cutting.delete(res) ? 'cut' : !isFinished(res) ? 'aborted' : rejecting.has(res) ? 'rejected' : 'completed'
+    const how = cutting.delete(res) ? 'cut' : gone.has(res) || !isFinished(res) ? 'aborted' : rejecting.has(res) ? 'rejected' : 'completed'
     count[how]++
     if (table.onEnd !== null) table.onEnd(describe(res), how)
     entries.delete(res)
     if (remembers) details.delete(res)
-    if (orphans.size > 0) orphans.delete(res)
+    if (gone.delete(res)) orphans.delete(res)
     if (rejecting.size > 0) rejecting.delete(res)
     if (signals.size > 0 && request !== null) endSignal(request, how)
     if (closing) endConnection(res)
@@ -271,7 +274,7 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
 
   function end (res: ServerResponse): void {
     const { stream } = res as unknown as Http2Answer
-    if (isGone(res)) leave(res)
+    if (gone.has(res)) leave(res)
     else if (!res.headersSent && !res.writableEnded) refuse(res)
     // HTTP/2: one stream of many on its connection. CANCEL says that nothing is wrong with the rest (RFC 9113, section 7).
     else if (stream !== undefined) stream.close(http2Cancel)
@@ -296,11 +299,6 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
 /** Headers out and body not over. An answer that was handed over whole and is still being flushed is a request. */
 function isStream (res: ServerResponse): boolean {
   return res.headersSent && !res.writableEnded
-}
-
-/** Nobody is there to read: what is still in flight is the handler. */
-function isGone (res: ServerResponse): boolean {
-  return (res as unknown as Http2Answer).stream?.destroyed ?? (res.destroyed || res.closed)
 }
 
 /** `writableFinished` is not known to HTTP/2's compatible response: there a stream that was not reset is finished. */

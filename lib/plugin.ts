@@ -25,6 +25,7 @@ import { createInFlightTable, running } from './inflight'
 import { later } from './later'
 import { resolveOptions } from './options'
 import { createPhaseLine } from './phase'
+import { addProbes } from './probes'
 import { detectPlatform } from './process/platform'
 import { joinProcess } from './process/signals'
 import { createRefusal } from './refusal'
@@ -172,6 +173,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     route.handler = table.handler(route.handler)
   })
   app.addHook('onRequest', onRequest)
+  if (settings.probes !== false) addProbes(app, settings.probes, state, () => booted, refusal.retryAfter, onProblem)
   app.addHook('onReady', async () => {
     for (const { name, resource } of adopt(hooks.instances, adapterFor, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
     registry.seal()
