@@ -110,6 +110,7 @@ t.test('times', t => {
   t.test('what does not fit is refused, with all three numbers', async t => {
     refuses(t, { delay: 5_000, timeouts: { total: 60_000 }, gracePeriod: 30_000 },
       "'delay' (5000 ms) and 'timeouts.total' (60000 ms) make 65000 ms, which does not fit in the grace period of 30000 ms", 'FST_ERR_SHUTDOWN_BUDGET')
+    refuses(t, { delay: 10_000, timeouts: { requests: 10_000, total: 25_000 }, gracePeriod: 30_000 }, 'make 35000 ms, which does not fit', 'FST_ERR_SHUTDOWN_BUDGET')
     refuses(t, { timeouts: { requests: 20_000, total: 10_000 } }, "'timeouts.requests' (20000 ms) does not fit in 'timeouts.total' (10000 ms)", 'FST_ERR_SHUTDOWN_BUDGET')
     refuses(t, { timeouts: { resources: 11_000 }, gracePeriod: 10_000 }, "'timeouts.resources' (11000 ms) does not fit in 'timeouts.total' (9500 ms)", 'FST_ERR_SHUTDOWN_BUDGET')
     refuses(t, { delay: 30_000, gracePeriod: 30_000 }, "'delay' (30000 ms) leaves no time for the shutdown itself in the grace period of 30000 ms", 'FST_ERR_SHUTDOWN_BUDGET')
@@ -348,10 +349,10 @@ t.test('phases', t => {
     t.match(problems, [{ message: 'thrown' }, { message: 'rejected' }])
   })
 
-  t.test('a listener may take itself away', async t => {
+  t.test('a listener may take itself away, and one that it adds has missed its phase', async t => {
     const phase = line()
     const heard: number[] = []
-    const undo = phase.on('draining', () => { undo(); heard.push(1) })
+    const undo = phase.on('draining', () => { undo(); heard.push(1); phase.on('draining', () => { heard.push(3) }) })
     phase.on('draining', () => { heard.push(2) })
     phase.enter('draining')
     t.same(heard, [1, 2])
