@@ -66,7 +66,12 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   const requests = requestsDrain(table, timeouts.requests, settings.categories, tally.cut)
   const streams = streamsDrain(table, timeouts.streams, tally.cut)
   const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, name => tally.cutOther('websocket', name))
-  const http2 = http2Drain(Math.max(requests.timeout, streams.timeout), table.busySessions, () => tally.cutOther('http2-session', 'HTTP/2 session'))
+  const http2 = http2Drain({
+    timeout: Math.max(requests.timeout, streams.timeout),
+    busy: table.busySessions,
+    served: table.served,
+    onDestroy: () => tally.cutOther('http2-session', 'HTTP/2 session')
+  })
   const connections = connectionsDrain(() => new Set([...table.busySockets(), ...webSockets.sockets()]))
   const drains = [requests, streams, webSockets, http2, connections]
   const servers = createServers(app, server => {

@@ -16,7 +16,20 @@ export interface Http2Drain extends Drain {
 /** How often idle sessions are asked to leave while they are spread, in milliseconds. */
 const spreadStep = 50
 
-export function http2Drain (timeout: number, busySessions: () => ReadonlySet<unknown>, onDestroy: () => void): Http2Drain {
+/** How long a session without a stream may take to say goodbye, in milliseconds. One that never sent its preface never does. */
+const goodbye = 100
+
+export interface Http2Options {
+  /** Longest time for the streams that are in flight, in milliseconds. */
+  readonly timeout: number
+  /** Sessions with a stream in flight. */
+  readonly busy: () => ReadonlySet<unknown>
+  /** Resolves when none is. */
+  readonly served: () => Promise<void>
+  readonly onDestroy: () => void
+}
+
+export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options): Http2Drain {
   const sessions = new Set<ServerHttp2Session>()
   const count = { closed: 0, destroyed: 0 }
   let discouraging = false
@@ -32,10 +45,10 @@ export function http2Drain (timeout: number, busySessions: () => ReadonlySet<unk
     },
     discourage (ms) {
       discouraging = true
-      const busy = busySessions()
+      const busySessions = busy()
       const idle: ServerHttp2Session[] = []
       for (const session of sessions) {
-        if (busy.has(session)) session.close()
+        if (busySessions.has(session)) session.close()
         else idle.push(session)
       }
       const share = Math.ceil(idle.length / Math.max(1, Math.floor(ms / spreadStep)))
@@ -52,15 +65,16 @@ export function http2Drain (timeout: number, busySessions: () => ReadonlySet<unk
     },
     async drain (ms) {
       if (sessions.size === 0) return 'clean'
-      const settled = await within(ms, () => empty.promise)
-      if (settled.status !== 'late') return 'clean'
+      const settled = await within(ms, served)
+      if (sessions.size > 0) await within(goodbye, () => empty.promise)
+      const busySessions = busy()
       for (const session of [...sessions]) {
         sessions.delete(session)
         count.destroyed++
         session.destroy()
-        onDestroy()
+        if (busySessions.has(session)) onDestroy()
       }
-      return 'forced'
+      return settled.status === 'late' ? 'forced' : 'clean'
     },
     inside: () => sessions.size === 0 ? [] : [`${sessions.size} HTTP/2 session${sessions.size === 1 ? '' : 's'}`],
     counts: () => ({ ...count })
