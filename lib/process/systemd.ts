@@ -35,7 +35,7 @@ export function tieSystemd (app: Steerable, options: SystemdOptions = {}): Tie {
   // A worker is not the service: STOPPING=1 from one of several would tell that all of them go.
   if (!env.NOTIFY_SOCKET || env.pm_id || (options.isWorker ?? nodeCluster.isWorker)) return untied
 
-  const notify = notifier(env, options.program ?? 'systemd-notify', options.onProblem ?? (() => {}))
+  const { notify, quit } = notifier(env, options.program ?? 'systemd-notify', options.onProblem ?? (() => {}))
   const timers = new Set<NodeJS.Timeout>()
   let isReady = false
   let isStopping = false
@@ -63,6 +63,7 @@ export function tieSystemd (app: Steerable, options: SystemdOptions = {}): Tie {
     undo () {
       for (const undo of undos) undo()
       for (const timer of timers) clearInterval(timer)
+      quit()
     }
   }
 }
@@ -96,21 +97,21 @@ type Words = Readonly<Record<string, string>>
  * Says one thing after the other, so that nothing overtakes. What comes up meanwhile is said in one go, the newest of each
  * word only: a systemd that is slow to read can never make children pile up.
  */
-function notifier (env: NodeJS.ProcessEnv, program: string, onProblem: (error: Error) => void): (words: Words) => void {
+function notifier (env: NodeJS.ProcessEnv, program: string, onProblem: (error: Error) => void): { notify (words: Words): void, quit (): void } {
   let waiting: Record<string, string> = {}
   let speaking = false
   let complained = false
   let mute = false
 
   const complain = (error: Error): void => {
-    if (!complained) onProblem(error)
+    if (!complained && !mute) onProblem(error)
     complained = true
   }
   const fail = (error: NodeJS.ErrnoException): void => {
     // Other errors (EAGAIN, ENOMEM) pass: a watchdog must not be lost to a moment without memory.
-    mute = error.code === 'ENOENT' || error.code === 'EACCES'
-    speaking = false
     complain(new Error(`systemd cannot be told how this service is: ${program} did not start (${error.code ?? error.message})`, { cause: error }))
+    mute ||= error.code === 'ENOENT' || error.code === 'EACCES'
+    speaking = false
   }
   const speak = (): void => {
     const words = Object.entries(waiting).map(([name, value]) => `${name}=${value}`)
@@ -132,8 +133,11 @@ function notifier (env: NodeJS.ProcessEnv, program: string, onProblem: (error: E
       fail(error as Error)
     }
   }
-  return words => {
-    Object.assign(waiting, words)
-    speak()
+  return {
+    notify (words) {
+      Object.assign(waiting, words)
+      speak()
+    },
+    quit () { mute = true }
   }
 }
