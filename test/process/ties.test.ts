@@ -133,7 +133,6 @@ t.test('PM2', async t => {
     t.strictSame(lines(out), [{ platform: { name: 'pm2', delay: 1_000, gracePeriod: 4_321, gracePeriodKnown: true } }], 'start returned only when the app was ready')
     await pm2('stop', 'app')
     t.strictSame(lines(out).slice(1), [{ reason: { kind: 'message', detail: 'shutdown' } }])
-    t.equal(readFileSync(join(home, 'error.log'), 'utf8'), '')
   })
 
   function lines (file: string): unknown[] {
