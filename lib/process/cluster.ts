@@ -6,7 +6,7 @@
  * keep-alive connections under clients that are about to use them, and then cuts the channel. There is no public event
  * before that; 'disconnect' comes when all is over. So Node's own message (`{ cmd: 'NODE_CLUSTER', act: 'disconnect' }` on
  * 'internalMessage', lib/internal/cluster/child.js; seen in Node 20, 22, 24 and 26) is taken in front of Node and held back
- * until the shutdown is over. New connections go to the other workers meanwhile: the primary has already taken this one off
+ * until the shutdown is over. New connections go to the other workers meanwhile, where it was the primary that asked: it has taken this one off
  * its list. Should a later Node word it differently, we are no worse off than without: Node closes the servers, and 'disconnect' begins the shutdown.
  */
 import nodeCluster from 'node:cluster'
