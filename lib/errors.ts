@@ -38,15 +38,15 @@ export class ShutdownTeardownError extends AggregateError {
   }
 }
 
-/** Whatever was thrown, as an Error: `throw undefined` is a failure too. */
+/** Whatever was thrown, as an Error: `throw undefined` is a failure too, and so is an object that cannot become a string. */
 export function toError (thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${String(thrown)}`, { cause: thrown })
+  return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
 }
 
 /** How a value reads in an error message: its text and its type, never more than one line. */
 export function received (value: unknown): string {
   const text = typeof value === 'string'
-    ? `'${value.slice(0, 60).replace(/[\r\n]/g, '\\n')}'`
+    ? `'${JSON.stringify(value.slice(0, 60)).slice(1, -1)}'`
     : typeof value === 'function' ? value.name || 'anonymous' : safeJson(value)
   return `${text} (${Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value})`
 }
