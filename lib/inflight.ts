@@ -61,6 +61,8 @@ export function createInFlightTable (track: Track, categories: Categories, refus
   /** Only for `track` above 'count'. */
   const details = new Map<ServerResponse, Detail>()
   const signals = new Map<FastifyRequest, AbortController>()
+  /** Connections on which an answer has waited behind another. */
+  const pipelines = new WeakSet<Socket>()
   const rejecting = new Set<ServerResponse>()
   const cutting = new Set<ServerResponse>()
   /** The last answer promised on each connection, and whether it would have kept it alive. Only while closing. */
@@ -142,13 +144,26 @@ export function createInFlightTable (track: Track, categories: Categories, refus
     count.received++
     if (remembers) details.set(res, { startedAt: now(), category: null })
     res.on('close', closed)
-    // A pipelined answer that waits behind another has no socket yet, and never closes when the client goes away.
-    if (res.socket === null) req.once('close', () => { if (req.aborted) leave(res) })
+    if (res.socket === null) followPipeline(req.socket)
     if (closing) promiseClose(res)
   }
 
   function closed (this: ServerResponse): void {
     leave(this)
+  }
+
+  /**
+   * A pipelined answer that waits behind another has no socket yet, and never closes when the client goes away; its request
+   * says nothing either, once its body has been read. One listener for each such connection, not for each request.
+   */
+  function followPipeline (socket: Socket): void {
+    if (pipelines.has(socket)) return
+    pipelines.add(socket)
+    socket.once('close', abandoned)
+  }
+
+  function abandoned (this: Socket): void {
+    for (const res of [...entries.keys()]) if (res.socket === null && res.req.socket === this) leave(res)
   }
 
   function leave (res: ServerResponse): void {

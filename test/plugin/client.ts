@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
 /** What a test waits for has to come in this time, in milliseconds. */
-const patience = 20_000
+const patience = 5_000
 
 export interface Answer {
   readonly status: number
