@@ -30,7 +30,7 @@ export interface InFlightTable {
   readonly streams: number
   /** The server's 'request' event. */
   track(req: IncomingMessage, res: ServerResponse): void
-  /** onRequest: now Fastify's request is known. @returns whether the request had been seen by `track` */
+  /** onRequest: now Fastify's request is known. @returns whether the request had been seen by `track`, or is over already */
   identify(request: FastifyRequest, res: ServerResponse): boolean
   /** This answer is our 503. */
   reject(res: ServerResponse): void
@@ -90,12 +90,15 @@ export function createInFlightTable (track: Track, categories: Categories, refus
     track: add,
     identify (request, res) {
       const known = entries.has(res)
+      // A hook before ours may go on when the client has left already: that one has been counted.
+      if (!known && isGone(res)) return true
       if (!known) add(request.raw, res)
       entries.set(res, request)
       if (remembers) details.get(res)!.category = categories.of(request)
       return known
     },
     reject (res) {
+      if (!entries.has(res)) return
       rejecting.add(res)
       release()
     },
@@ -244,6 +247,12 @@ export function createInFlightTable (track: Track, categories: Categories, refus
 /** Headers out and body not over. An answer that was handed over whole and is still being flushed is a request. */
 function isStream (res: ServerResponse): boolean {
   return res.headersSent && !res.writableEnded
+}
+
+/** Its client has left: `close` has been emitted, or never will be, as for an answer that waited behind another. */
+function isGone (res: ServerResponse): boolean {
+  const { stream } = res as unknown as { stream?: { destroyed: boolean } }
+  return res.destroyed || stream?.destroyed === true || res.req.socket.destroyed
 }
 
 /** `writableFinished` is not known to HTTP/2's compatible response: there a stream that was not reset is finished. */
