@@ -8,7 +8,7 @@
  * This file is on the path of every request. While the server runs it costs one Map entry and one shared listener.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { InFlight, Track } from '../types/index'
 import { now, turn } from './deadline'
@@ -255,9 +255,13 @@ function isGone (res: ServerResponse): boolean {
   return res.destroyed || stream?.destroyed === true || res.req.socket.destroyed
 }
 
-/** `writableFinished` is not known to HTTP/2's compatible response: there a stream that was not reset is finished. */
+/**
+ * Whether all of it reached the kernel. HTTP/2's compatible response says `writableFinished` of one that was reset, too;
+ * inject's closes before it is finished, and has nobody who could leave in between.
+ */
 function isFinished (res: ServerResponse): boolean {
-  if (typeof res.writableFinished === 'boolean') return res.writableFinished
-  const { stream } = res as unknown as { stream?: { aborted: boolean, rstCode: number } }
-  return res.writableEnded && stream?.aborted !== true
+  if (!res.writableEnded) return false
+  const { stream } = res as unknown as { stream?: { aborted: boolean } }
+  if (stream !== undefined) return !stream.aborted
+  return res.writableFinished || !(res.req.socket instanceof Socket)
 }
