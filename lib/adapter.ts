@@ -76,8 +76,14 @@ export function once ({ close, force, pause, detail, last }: Ends): Required<Pic
     ...(pause === undefined ? {} : { pause: async () => { await pause() } }),
     ...(detail === undefined ? {} : { detail }),
     ...(last === undefined ? {} : { last }),
-    close: () => (closing ??= forcing ?? Promise.race([forced, run(close)])),
+    close: () => (closing ??= forcing ?? Promise.race([forced, run(close).catch(cutShort)])),
     ...(force === undefined ? {} : { force: () => (forcing ??= run(force).finally(release)) })
+  }
+
+  // Once forced, that the driver's own way was cut short is no news.
+  function cutShort (error: unknown): Promise<void> {
+    if (forcing === undefined) throw error
+    return forced
   }
 }
 

@@ -109,11 +109,31 @@ export function bullmqWorker (worker: BullMQWorker): Resource {
   })
 }
 
-/** A BullMQ Queue, QueueEvents or FlowProducer as a resource: waits for what was sent; forced, cuts its connections. */
+/**
+ * A BullMQ Queue, QueueEvents or FlowProducer as a resource: waits for the jobs that are being added, which on PostgreSQL
+ * would otherwise neither be added nor refused (postgres-queue-backend.js, `run`); forced, cuts its connections.
+ */
 export function bullmqQueue (queue: BullMQQueue): Resource {
   const inside = queue as Undocumented
+  const adding = new Set<Promise<unknown>>()
+  for (const name of ['add', 'addBulk']) {
+    const add = field(queue, name)
+    if (typeof add !== 'function') continue
+    Object.assign(queue, {
+      [name]: (...args: unknown[]): Promise<unknown> => {
+        const added: Promise<unknown> = add.apply(queue, args)
+        const forget = (): void => { adding.delete(added) }
+        adding.add(added)
+        added.then(forget, forget)
+        return added
+      }
+    })
+  }
   return once({
-    close: () => queue.close(),
+    close: async () => {
+      while (adding.size > 0) await Promise.allSettled(adding)
+      await queue.close()
+    },
     force: async () => {
       inside.on?.('error', ignore)
       await cutBackend(inside, inside.getBackend?.() ?? (field(queue, 'backend') as Backend | undefined))

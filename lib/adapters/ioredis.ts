@@ -33,11 +33,13 @@ export function ioredis (client: IORedis): Resource {
   const quit = client.quit.bind(client)
   return once({
     close: async () => {
-      const last = sockets(client)
+      const before = sockets(client)
       // Never connected: `quit()` would connect first.
       if (client.status === 'wait') client.disconnect()
-      else if (client.status !== 'end') await quit()
-      await goodbye(last)
+      // Rejected where the connection ended first, which is what was asked for.
+      else if (client.status !== 'end') await quit().catch(error => { if (client.status !== 'end') throw error })
+      // One that was connecting has a socket only now; a cluster that has quit knows its nodes no more.
+      await goodbye(new Set([...before, ...sockets(client)]))
     },
     force: async () => {
       const error = forcedError('The Redis client')
