@@ -136,6 +136,8 @@ export function bullmqQueue (queue: BullMQQueue): Resource {
     },
     force: async () => {
       inside.on?.('error', ignore)
+      // First, so that it knows: queue events whose backend is gone would ask it again without end, and without a pause.
+      queue.close().catch(ignore)
       await cutBackend(inside, inside.getBackend?.() ?? (field(queue, 'backend') as Backend | undefined))
     }
   })

@@ -156,7 +156,7 @@ for (const [kind, there, service] of [[redis, hasRedis(), 'redis'], [postgres, h
     })
 
     function startWorker (name: string, at: Server, processor: Processor): Worker {
-      const worker = new Worker(name, processor as (job: Job) => Promise<unknown>, kind.options(at), kind.backend)
+      const worker = new Worker(name, processor as (job: Job) => Promise<unknown>, { ...kind.options(at), runRetryDelay: 50 }, kind.backend)
       worker.on('error', () => {})
       return worker
     }
