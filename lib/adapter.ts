@@ -92,6 +92,32 @@ async function run (work: () => unknown): Promise<void> {
   await work()
 }
 
+/**
+ * Stand in front of methods that return promises, to know which of them are still out.
+ * @returns what waits until none is
+ */
+export function watch (client: object, ...methods: readonly string[]): () => Promise<void> {
+  const out = new Set<Promise<unknown>>()
+  for (const name of methods) {
+    const method = field(client, name)
+    if (typeof method !== 'function') continue
+    Object.assign(client, {
+      [name]: (...args: unknown[]): unknown => {
+        const result: unknown = method.apply(client, args)
+        if (result instanceof Promise) {
+          const forget = (): void => { out.delete(result) }
+          out.add(result)
+          result.then(forget, forget)
+        }
+        return result
+      }
+    })
+  }
+  return async () => {
+    while (out.size > 0) await Promise.allSettled(out)
+  }
+}
+
 /** As much of a socket as is needed to see it go. */
 export interface Socket {
   readonly destroyed: boolean

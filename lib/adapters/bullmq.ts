@@ -10,7 +10,7 @@
  * runs a second time; its first run is told so by its signal.
  */
 import type { Resource } from '../../types/index'
-import { field, has, ignore, once } from '../adapter'
+import { field, has, ignore, once, watch } from '../adapter'
 import type { Adapter, Socket } from '../adapter'
 import { within } from '../deadline'
 
@@ -115,23 +115,10 @@ export function bullmqWorker (worker: BullMQWorker): Resource {
  */
 export function bullmqQueue (queue: BullMQQueue): Resource {
   const inside = queue as Undocumented
-  const adding = new Set<Promise<unknown>>()
-  for (const name of ['add', 'addBulk']) {
-    const add = field(queue, name)
-    if (typeof add !== 'function') continue
-    Object.assign(queue, {
-      [name]: (...args: unknown[]): Promise<unknown> => {
-        const added: Promise<unknown> = add.apply(queue, args)
-        const forget = (): void => { adding.delete(added) }
-        adding.add(added)
-        added.then(forget, forget)
-        return added
-      }
-    })
-  }
+  const added = watch(queue, 'add', 'addBulk')
   return once({
     close: async () => {
-      while (adding.size > 0) await Promise.allSettled(adding)
+      await added()
       await queue.close()
     },
     force: async () => {

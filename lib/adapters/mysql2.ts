@@ -94,7 +94,8 @@ export function mysqlConnection (connection: MysqlConnection): Resource {
   return once({
     close: async () => {
       core.on('error', ignore)
-      if (core._closing !== true && core.stream?.destroyed !== true) await end(core)
+      // A connection that the server ends meanwhile is closed too.
+      if (core._closing !== true && core.stream?.destroyed !== true) await end(core).catch(error => { if (core.stream?.destroyed !== true) throw error })
       await goodbye([core.stream])
     },
     force: async () => {

@@ -1,6 +1,9 @@
-/** NATS (package `nats`, and `@nats-io/transport-node`): `drain()` lets each subscription finish what has come, then closes. */
+/**
+ * NATS (package `nats`, and `@nats-io/transport-node`): `drain()` lets each subscription finish what has come, then closes.
+ * It also ends requests that wait for their answer (nats 2, muxsubscription.js), so these are waited for first.
+ */
 import type { Resource } from '../../types/index'
-import { cut, has, ignore, once } from '../adapter'
+import { cut, has, ignore, once, watch } from '../adapter'
 import type { Adapter, Socket } from '../adapter'
 
 export interface NatsConnection {
@@ -23,8 +26,10 @@ export const natsAdapter: Adapter<NatsConnection> = {
 
 /** A NATS connection as a resource: drains; forced, closes at once. */
 export function natsConnection (connection: NatsConnection): Resource {
+  const answered = watch(connection, 'request')
   return once({
     close: async () => {
+      await answered()
       if (connection.isClosed()) return
       await (connection.isDraining() ? connection.closed() : connection.drain())
     },

@@ -13,6 +13,9 @@ import { join } from 'node:path'
 export interface Server {
   readonly host: string
   readonly port: number
+  /** As its environment variable says. */
+  readonly user?: string
+  readonly password?: string
 }
 
 /** A server that a test may do anything to. */
@@ -47,8 +50,12 @@ export type ServiceName = keyof typeof kinds
 export async function findServer (name: ServiceName): Promise<Server | undefined> {
   const { variable, port } = kinds[name]
   const url = process.env[variable]
-  const server = url === undefined ? { host: '127.0.0.1', port } : { host: new URL(url).hostname, port: Number(new URL(url).port || port) }
+  const server = url === undefined ? { host: '127.0.0.1', port } : named(new URL(url), port)
   return await listens(server) ? server : undefined
+}
+
+function named ({ hostname, port, username, password }: URL, standard: number): Server {
+  return { host: hostname, port: Number(port || standard), user: decodeURIComponent(username), password: decodeURIComponent(password) }
 }
 
 /**
@@ -202,7 +209,7 @@ export async function startProxy (target: Server): Promise<OwnServer> {
       from.on('data', chunk => { to.write(chunk) })
       from.on('end', () => { if (!frozen) to.end() })
       from.on('error', () => {})
-      from.on('close', () => { pairs.delete(pair); if (!frozen) to.destroy() })
+      from.on('close', () => { if (!frozen) to.destroy() })
     }
     if (frozen) for (const socket of pair) socket.pause()
   })
@@ -213,9 +220,11 @@ export async function startProxy (target: Server): Promise<OwnServer> {
     const closed = once(server, 'close')
     server.close()
     for (const [near, far] of pairs) { near.resetAndDestroy(); far.destroy() }
+    pairs.clear()
     await closed
   }
   return {
+    ...target,
     host: '127.0.0.1',
     port: (server.address() as net.AddressInfo).port,
     freeze: () => { frozen = true; for (const pair of pairs) for (const socket of pair) socket.pause() },
