@@ -16,6 +16,10 @@ export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN
 export const ShutdownPhaseError = createError<[string]>('FST_ERR_SHUTDOWN_PHASE', '%s', 500, RangeError)
 /** A resource that is none, or a name that cannot be one. */
 export const ShutdownResourceError = createError<[string]>('FST_ERR_SHUTDOWN_RESOURCE', '%s', 500, TypeError)
+/** `{ client }` is none of the known kinds. */
+export const ShutdownClientError = createError<[string, string]>(
+  'FST_ERR_SHUTDOWN_CLIENT', 'No adapter knows this client (%s). Known kinds: %s. For another one give a resource: { close () {}, force () {} }', 500, TypeError
+)
 /** Two resources of one name. */
 export const ShutdownDuplicateError = createError<[string]>('FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE', "Resource '%s' is already registered", 500)
 /** A resource depends on one that is not there. */
