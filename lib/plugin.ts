@@ -38,7 +38,17 @@ import type { Teardown } from './teardown'
 /** What `start()` waits for beyond the report: hooks that were there before ours and run after it, in milliseconds. */
 const afterReport = 1_000
 
-export function plugin (app: FastifyInstance, options: ShutdownOptions, done: () => void): void {
+export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
+  try {
+    install(app, options)
+  } catch (error) {
+    // avvio does not catch what a plugin throws (its lib/plugin.js): an uncaught exception, and `register` would not settle.
+    return done(error as Error)
+  }
+  done()
+}
+
+function install (app: FastifyInstance, options: ShutdownOptions): void {
   refuseWrongPlace(app)
   const settings = resolveOptions(options, detectPlatform(process.env, cluster))
   const { timeouts } = settings
@@ -163,7 +173,6 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     events.emit({ type: 'platform', platform: settings.platform, delay: settings.delay, gracePeriod: settings.gracePeriod, timeouts, warnings: settings.warnings })
   })
   app.addHook('onListen', async () => { servers.refresh() })
-  done()
 
   function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     // An upgrade is no request: it has no answer that ends.
