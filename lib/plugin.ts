@@ -45,7 +45,17 @@ import type { Teardown } from './teardown'
 /** What `start()` waits for beyond the report: hooks that were there before ours and run after it, in milliseconds. */
 const afterReport = 1_000
 
-export function plugin (app: FastifyInstance, options: ShutdownOptions, done: () => void): void {
+export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
+  try {
+    install(app, options)
+  } catch (error) {
+    // avvio does not catch what a plugin throws (its lib/plugin.js): an uncaught exception, and `register` would not settle.
+    return done(error as Error)
+  }
+  done()
+}
+
+function install (app: FastifyInstance, options: ShutdownOptions): void {
   refuseWrongPlace(app)
   const settings = resolveOptions(options, detectPlatform(process.env, cluster))
   const { timeouts } = settings
@@ -204,7 +214,6 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     servers.refresh()
     for (const tie of ties) tie.ready()
   })
-  done()
 
   function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     // An upgrade is no request: it has no answer that ends.
