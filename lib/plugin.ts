@@ -27,7 +27,7 @@ import { resolveOptions } from './options'
 import { createPhaseLine } from './phase'
 import { addProbes } from './probes'
 import { detectPlatform } from './process/platform'
-import { joinProcess } from './process/signals'
+import { backstop, joinProcess } from './process/signals'
 import { createRefusal } from './refusal'
 import { createRegistry } from './registry'
 import { createReport, failuresOf } from './report'
@@ -40,6 +40,9 @@ import type { Teardown } from './teardown'
 
 /** What `start()` waits for beyond the report: hooks that were there before ours and run after it, in milliseconds. */
 const afterReport = 1_000
+
+/** What `onReport` has even when all the time is used up, in milliseconds. */
+const lastMoment = 500
 
 export function plugin (app: FastifyInstance, options: ShutdownOptions, done: () => void): void {
   refuseWrongPlace(app)
@@ -120,17 +123,18 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   let asked: ShutdownReason = { kind: 'close', detail: 'app.close()' }
   let started: Promise<ShutdownReport> | null = null
   let crashed = false
+  const budget = settings.delay + timeouts.total
   const membership = joinProcess({
     signals: settings.signals === false ? [] : settings.signals,
     errors: settings.errors,
     exit: settings.exit,
-    budget: settings.delay + timeouts.total,
+    budget,
     stop: start,
     crash (error) {
       crashed = true
       onProblem('an error that nobody caught', error)
     },
-    lastWord: message => app.log.error({ shutdown: { phase: phase.current, inside: drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
+    lastWord
   })
 
   // First of all, so that it runs last: whatever was registered later has had its turn.
@@ -223,11 +227,22 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     asked = reason
     // Before it is ready, `close()` finishes the boot first, and only then the story may begin.
     if (booted) await drained()
-    const closed = app.close()
+    // How it went is in the report; nobody else waits for this promise.
+    const closed = Promise.allSettled([app.close()])
+    const told = await within(Math.min(2 ** 31 - 1, budget + backstop), () => reported.promise)
+    if (told.status === 'late') {
+      // Everything of ours has its time; a boot that never ends has not, and `close()` waits for it.
+      lastWord('not over in time, nobody waits for it any more')
+      membership.leave(settings.exit ? 1 : null)
+    }
     const report = await reported.promise
     await within(afterReport, () => closed)
     membership.leave(settings.exit ? report.exitCode : null)
     return report
+  }
+
+  function lastWord (message: string): void {
+    app.log.error({ shutdown: { phase: phase.current, inside: drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
   }
 
   async function endConnections (ms: number): Promise<'clean' | 'forced'> {
@@ -248,7 +263,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     const story = await coordinator.shutDown(asked)
     const report = createReport(story, { ...tally.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: connections.counts(), tasks: tasks.results(), crashed })
     events.emit({ type: 'report', report })
-    const listened = await within(timeouts.resources, () => settings.onReport?.(report))
+    const listened = await within(Math.max(lastMoment, Math.min(timeouts.resources, coordinator.remaining())), () => settings.onReport?.(report))
     if (listened.status === 'rejected') onProblem("'onReport' threw", listened.reason)
     await endExporters()
     await flushLog(app.log)
