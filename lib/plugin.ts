@@ -84,8 +84,9 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
       // From here on Fastify answers with a 503 of its own, past every hook.
       if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
     })
-    // A `listen()` that was on its way while the app closed would leave a listening server behind.
-    server.on('listening', () => { if (phase.reached('cleaning')) void servers.stopListening(0) })
+    // A `listen()` that was on its way while the app closed would leave a listening server behind. In the next turn: Fastify
+    // still asks for the address, and without one throws where nobody can catch it.
+    server.on('listening', () => { if (phase.reached('draining')) void servers.stopListening(1) })
     for (const drain of [webSockets, http2, connections]) drain.attach(server)
   })
   servers.refresh()
@@ -117,6 +118,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   phase.on('draining', () => {
     servers.protect()
     servers.askFirst()
+    servers.refuseListen(over.promise)
   })
 
   // Who may ask for it.
@@ -139,6 +141,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
 
   // First of all, so that it runs last: whatever was registered later has had its turn.
   const reported = later<ShutdownReport>()
+  const over = later<Error>()
   app.addHook('onClose', finish)
   const hooks = takeOverHooks(app, {
     drained,
@@ -227,18 +230,25 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     asked = reason
     // Before it is ready, `close()` finishes the boot first, and only then the story may begin.
     if (booted) await drained()
+    else servers.refuseListen(over.promise)
     // How it went is in the report; nobody else waits for this promise.
     const closed = Promise.allSettled([app.close()])
     const told = await within(Math.min(2 ** 31 - 1, budget + backstop), () => reported.promise)
     if (told.status === 'late') {
       // Everything of ours has its time; a boot that never ends has not, and `close()` waits for it.
       lastWord('not over in time, nobody waits for it any more')
-      membership.leave(settings.exit ? 1 : null)
+      leave(settings.exit ? 1 : null)
     }
     const report = await reported.promise
     await within(afterReport, () => closed)
-    membership.leave(settings.exit ? report.exitCode : null)
+    leave(settings.exit ? report.exitCode : null)
     return report
+  }
+
+  function leave (exitCode: 0 | 1 | null): void {
+    membership.leave(exitCode)
+    // Who waits for a `listen()` may end the process when it is refused: not where we are about to.
+    if (exitCode === null) over.resolve(new ShutdownLateError('listen()', phase.current))
   }
 
   function lastWord (message: string): void {
@@ -268,7 +278,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     await endExporters()
     await flushLog(app.log)
     reported.resolve(report)
-    if (started === null) membership.leave(null)
+    if (started === null) leave(null)
     const failures = failuresOf(report)
     if (failures.length > 0) throw new ShutdownTeardownError(failures)
   }
