@@ -4,6 +4,7 @@
  * What the platform grants counts from the request to stop, so that a preStop hook, lame-duck (`delay`) and everything after it
  * (`timeouts.total`) have to fit in it one after the other; and whoever asks for readiness has to notice within lame-duck.
  */
+import { defaultTotal, totalWithin } from './grace'
 import { platformDefaults, type PlatformName } from './process/platform'
 
 /** What is known of one deployed process. */
@@ -50,16 +51,13 @@ export interface Budget {
   readonly findings: readonly Finding[]
 }
 
-/** The plugin's own `timeouts.total`. */
-export const defaultTotal = 60_000
-
 /** @returns the plan as the plugin will make it, and what does not fit */
 export function checkBudget (deployment: Deployment, times: Times = {}): Budget {
   const { platform, grace, graceName, preStop = 0, told = null, readiness } = deployment
   const usual = platformDefaults[platform]
   const believed = told ?? usual.gracePeriod
   const delay = times.delay ?? usual.delay
-  const total = times.total ?? Math.max(0, scaledTotal(delay, believed))
+  const total = times.total ?? Math.max(0, totalWithin(delay, believed))
   const sum = preStop + delay + total
   const findings: Finding[] = []
   const add = (rule: Finding['rule'], severity: Finding['severity'], by: number | null, message: string): void => { findings.push({ rule, severity, message, by }) }
@@ -68,7 +66,7 @@ export function checkBudget (deployment: Deployment, times: Times = {}): Budget 
     add('grace', 'error', sum - grace, `${parts(preStop, delay, total)}, but ${graceName} grants ${text(grace)}: ${text(sum - grace)} too much, SIGKILL comes first`)
   }
   if (times.total === undefined && total < 1) {
-    add('delay', 'error', -scaledTotal(delay, believed), `'delay' (${text(delay)}) leaves no time for the shutdown itself in ${text(believed ?? 0)}: the plugin refuses to start`)
+    add('delay', 'error', -totalWithin(delay, believed), `'delay' (${text(delay)}) leaves no time for the shutdown itself in ${text(believed ?? 0)}: the plugin refuses to start`)
   } else if (told !== null && delay + total > told) {
     add('refused', 'error', delay + total - told, `delay ${text(delay)} + timeouts.total ${text(total)} is ${text(delay + total - told)} more than the ${text(told)} that the environment tells: the plugin refuses to start`)
   } else if (times.total === undefined && total < defaultTotal) {
@@ -88,12 +86,6 @@ export function checkBudget (deployment: Deployment, times: Times = {}): Budget 
     }
   }
   return { source: deployment.source, preStop, delay, total, grace, spare: grace === null ? null : grace - sum, findings }
-}
-
-/** As the plugin does: its default, or what the grace period leaves after a margin of a twentieth, at most a second. */
-function scaledTotal (delay: number, grace: number | null): number {
-  if (grace === null) return defaultTotal
-  return Math.min(defaultTotal, grace - delay - Math.min(1_000, Math.ceil(grace / 20)))
 }
 
 /** `preStop 5 s + delay 5 s + timeouts.total 60 s = 70 s` */

@@ -8,6 +8,8 @@ import createError from '@fastify/error'
 export const ShutdownOptionError = createError<[string]>('FST_ERR_SHUTDOWN_OPTION', '%s', 500, TypeError)
 /** The times do not fit in what the orchestrator grants. */
 export const ShutdownBudgetError = createError<[string]>('FST_ERR_SHUTDOWN_BUDGET', '%s', 500, RangeError)
+/** A variable of the environment that tells the grace period does not hold a time. */
+export const ShutdownEnvironmentError = createError<[string]>('FST_ERR_SHUTDOWN_ENVIRONMENT', '%s', 500, RangeError)
 /** Registered twice, or not at the root. */
 export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN_REGISTRATION', '%s', 500)
 /** No such phase, or one that cannot follow. */
@@ -36,15 +38,15 @@ export class ShutdownTeardownError extends AggregateError {
   }
 }
 
-/** Whatever was thrown, as an Error: `throw undefined` is a failure too. */
+/** Whatever was thrown, as an Error: `throw undefined` is a failure too, and so is an object that cannot become a string. */
 export function toError (thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${String(thrown)}`, { cause: thrown })
+  return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
 }
 
 /** How a value reads in an error message: its text and its type, never more than one line. */
 export function received (value: unknown): string {
   const text = typeof value === 'string'
-    ? `'${value.slice(0, 60).replace(/[\r\n]/g, '\\n')}'`
+    ? `'${JSON.stringify(value.slice(0, 60)).slice(1, -1)}'`
     : typeof value === 'function' ? value.name || 'anonymous' : safeJson(value)
   return `${text} (${Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value})`
 }

@@ -27,7 +27,10 @@ import { resolveOptions } from './options'
 import { createPhaseLine } from './phase'
 import { addProbes } from './probes'
 import { detectPlatform } from './process/platform'
+import { tieCluster } from './process/cluster'
+import { tiePm2 } from './process/pm2'
 import { backstop, joinProcess } from './process/signals'
+import { tieSystemd } from './process/systemd'
 import { createRefusal } from './refusal'
 import { createRegistry } from './registry'
 import { createReport, failuresOf } from './report'
@@ -139,6 +142,12 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     lastWord
   })
 
+  const steerable = { start, state, on: phase.on }
+  // Each does nothing where its manager is not there; `signals: false` leaves the process alone altogether.
+  const ties = settings.signals === false
+    ? []
+    : [tiePm2(steerable), tieCluster(steerable), tieSystemd(steerable, { onProblem: error => onProblem('systemd cannot be told', error) })]
+
   // First of all, so that it runs last: whatever was registered later has had its turn.
   const reported = later<ShutdownReport>()
   const over = later<Error>()
@@ -196,7 +205,10 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     booted = true
     events.emit({ type: 'platform', platform: settings.platform, delay: settings.delay, gracePeriod: settings.gracePeriod, timeouts, warnings: settings.warnings })
   })
-  app.addHook('onListen', async () => { servers.refresh() })
+  app.addHook('onListen', async () => {
+    servers.refresh()
+    for (const tie of ties) tie.ready()
+  })
   done()
 
   function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
@@ -275,6 +287,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     events.emit({ type: 'report', report })
     const listened = await within(Math.max(lastMoment, Math.min(timeouts.resources, coordinator.remaining())), () => settings.onReport?.(report))
     if (listened.status === 'rejected') onProblem("'onReport' threw", listened.reason)
+    for (const tie of ties) tie.undo()
     await endExporters()
     await flushLog(app.log)
     reported.resolve(report)

@@ -9,6 +9,7 @@
  */
 import nodeCluster from 'node:cluster'
 import type { ShutdownState } from '../../types/index'
+import { every } from '../deadline'
 import { type Steerable, type Tie, untied } from './steerable'
 
 /** How often systemd is told that work remains, in milliseconds. */
@@ -36,17 +37,16 @@ export function tieSystemd (app: Steerable, options: SystemdOptions = {}): Tie {
   if (!env.NOTIFY_SOCKET || env.pm_id || (options.isWorker ?? nodeCluster.isWorker)) return untied
 
   const { notify, quit } = notifier(env, options.program ?? 'systemd-notify', options.onProblem ?? (() => {}))
-  const timers = new Set<NodeJS.Timeout>()
+  const stops: (() => void)[] = []
   let isReady = false
   let isStopping = false
 
-  const every = (ms: number, fn: () => void): void => { timers.add(setInterval(fn, ms).unref()) }
   const report = (): void => notify({ STATUS: status(app.state), ...extend(app.state) })
   const enter = (): void => {
     if (!isStopping) {
       isStopping = true
       notify({ STOPPING: '1' })
-      every(beat, report)
+      stops.push(every(beat, report))
     }
     report()
   }
@@ -58,11 +58,10 @@ export function tieSystemd (app: Steerable, options: SystemdOptions = {}): Tie {
       isReady = true
       notify({ READY: '1', STATUS: status(app.state) })
       const watch = watchdogInterval(env, options.pid ?? process.pid)
-      if (watch !== null) every(watch, () => notify({ WATCHDOG: '1' }))
+      if (watch !== null) stops.push(every(watch, () => notify({ WATCHDOG: '1' })))
     },
     undo () {
-      for (const undo of undos) undo()
-      for (const timer of timers) clearInterval(timer)
+      for (const undo of [...undos, ...stops]) undo()
       quit()
     }
   }
