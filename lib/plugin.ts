@@ -29,7 +29,7 @@ import { addProbes } from './probes'
 import { detectPlatform } from './process/platform'
 import { tieCluster } from './process/cluster'
 import { tiePm2 } from './process/pm2'
-import { joinProcess } from './process/signals'
+import { backstop, joinProcess } from './process/signals'
 import { tieSystemd } from './process/systemd'
 import { createRefusal } from './refusal'
 import { createRegistry } from './registry'
@@ -44,6 +44,9 @@ import type { Teardown } from './teardown'
 
 /** What `start()` waits for beyond the report: hooks that were there before ours and run after it, in milliseconds. */
 const afterReport = 1_000
+
+/** What `onReport` has even when all the time is used up, in milliseconds. */
+const lastMoment = 500
 
 export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
   try {
@@ -95,8 +98,9 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
       // From here on Fastify answers with a 503 of its own, past every hook.
       if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
     })
-    // A `listen()` that was on its way while the app closed would leave a listening server behind.
-    server.on('listening', () => { if (phase.reached('cleaning')) void servers.stopListening(0) })
+    // A `listen()` that was on its way while the app closed would leave a listening server behind. In the next turn: Fastify
+    // still asks for the address, and without one throws where nobody can catch it.
+    server.on('listening', () => { if (phase.reached('draining')) void servers.stopListening(1) })
     for (const drain of [webSockets, http2, connections]) drain.attach(server)
   })
   servers.refresh()
@@ -129,23 +133,25 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   phase.on('draining', () => {
     servers.protect()
     servers.askFirst()
+    servers.refuseListen(over.promise)
   })
 
   // Who may ask for it.
   let asked: ShutdownReason = { kind: 'close', detail: 'app.close()' }
   let started: Promise<ShutdownReport> | null = null
   let crashed = false
+  const budget = settings.delay + timeouts.total
   const membership = joinProcess({
     signals: settings.signals === false ? [] : settings.signals,
     errors: settings.errors,
     exit: settings.exit,
-    budget: settings.delay + timeouts.total,
+    budget,
     stop: start,
     crash (error) {
       crashed = true
       onProblem('an error that nobody caught', error)
     },
-    lastWord: message => app.log.error({ shutdown: { phase: phase.current, inside: drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
+    lastWord
   })
 
   const steerable = { start, state, on: phase.on }
@@ -156,6 +162,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
 
   // First of all, so that it runs last: whatever was registered later has had its turn.
   const reported = later<ShutdownReport>()
+  const over = later<Error>()
   app.addHook('onClose', finish)
   const hooks = takeOverHooks(app, {
     drained,
@@ -246,11 +253,29 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     asked = reason
     // Before it is ready, `close()` finishes the boot first, and only then the story may begin.
     if (booted) await drained()
-    const closed = app.close()
+    else servers.refuseListen(over.promise)
+    // How it went is in the report; nobody else waits for this promise.
+    const closed = Promise.allSettled([app.close()])
+    const told = await within(Math.min(2 ** 31 - 1, budget + backstop), () => reported.promise)
+    if (told.status === 'late') {
+      // Everything of ours has its time; a boot that never ends has not, and `close()` waits for it.
+      lastWord('not over in time, nobody waits for it any more')
+      leave(settings.exit ? 1 : null)
+    }
     const report = await reported.promise
     await within(afterReport, () => closed)
-    membership.leave(settings.exit ? report.exitCode : null)
+    leave(settings.exit ? report.exitCode : null)
     return report
+  }
+
+  function leave (exitCode: 0 | 1 | null): void {
+    membership.leave(exitCode)
+    // Who waits for a `listen()` may end the process when it is refused: not where we are about to.
+    if (exitCode === null) over.resolve(new ShutdownLateError('listen()', phase.current))
+  }
+
+  function lastWord (message: string): void {
+    app.log.error({ shutdown: { phase: phase.current, inside: drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
   }
 
   async function endConnections (ms: number): Promise<'clean' | 'forced'> {
@@ -271,13 +296,13 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     const story = await coordinator.shutDown(asked)
     const report = createReport(story, { ...tally.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: connections.counts(), tasks: tasks.results(), crashed })
     events.emit({ type: 'report', report })
-    const listened = await within(timeouts.resources, () => settings.onReport?.(report))
+    const listened = await within(Math.max(lastMoment, Math.min(timeouts.resources, coordinator.remaining())), () => settings.onReport?.(report))
     if (listened.status === 'rejected') onProblem("'onReport' threw", listened.reason)
     for (const tie of ties) tie.undo()
     await endExporters()
     await flushLog(app.log)
     reported.resolve(report)
-    if (started === null) membership.leave(null)
+    if (started === null) leave(null)
     const failures = failuresOf(report)
     if (failures.length > 0) throw new ShutdownTeardownError(failures)
   }

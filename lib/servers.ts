@@ -22,6 +22,11 @@ export interface Servers {
   stopListening(turns?: number): Promise<void>
   /** While draining a client that asks first (`Expect: 100-continue`) gets the 503, and not `100 Continue` and then the 503. */
   askFirst(): void
+  /**
+   * Nothing begins to listen any more. A `listen()` that comes now, as one does at the end of a boot, is refused with what
+   * `over` resolves to, and not before: who starts a server often ends the process where it does not start.
+   */
+  refuseListen(over: Promise<Error>): void
   /** Nobody may end unflushed answers while we drain: Node's closeIdleConnections does, and `http.Server.close()` calls it. */
   protect(): void
   unprotect(): void
@@ -62,6 +67,14 @@ export function createServers (app: FastifyInstance, attach: (server: HttpServer
     askFirst () {
       for (const server of servers) {
         if (server.listenerCount('checkContinue') === 0) server.on('checkContinue', (req, res) => server.emit('request', req, res))
+      }
+    },
+    refuseListen (over) {
+      for (const server of servers) {
+        server.listen = () => {
+          void over.then(error => server.emit('error', error))
+          return server
+        }
       }
     },
     protect () {
