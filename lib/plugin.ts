@@ -84,7 +84,10 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     refusing: hadLameDuck => settings.refuse === 'close' || (settings.refuse === 'auto' && hadLameDuck),
     stopListening: () => servers.stopListening(),
     endConnections,
-    resources: () => registry.all,
+    resources () {
+      if (!booted) registry.relax()
+      return registry.all
+    },
     placed: () => registry.placed
   })
   let booted = false

@@ -17,6 +17,11 @@ export interface Registry {
   adopt(name: string, resource: Resource): void
   /** The app is ready: all names are known. @throws what cannot be, with the names */
   seal(): void
+  /**
+   * It closes without ever having been ready: names may be missing, or the graph was refused. What is there must close all
+   * the same, in the order that can still be kept.
+   */
+  relax(): void
 }
 
 export function createRegistry (declared: ReadonlyMap<string, Resource>, adapt: Adapt): Registry {
@@ -44,7 +49,7 @@ export function createRegistry (declared: ReadonlyMap<string, Resource>, adapt: 
         if (all.get(name) !== resource) return
         all.delete(name)
         placed.delete(name)
-        for (const [other, { dependsOn }] of all) if (dependsOn?.includes(name)) all.set(other, { ...all.get(other)!, dependsOn: dependsOn.filter(each => each !== name) })
+        for (const other of all.keys()) limit(other, each => each !== name)
       }
     },
     adopt (name, resource) {
@@ -54,7 +59,21 @@ export function createRegistry (declared: ReadonlyMap<string, Resource>, adapt: 
     seal () {
       check()
       sealed = true
+    },
+    relax () {
+      if (sealed) return
+      for (const name of all.keys()) limit(name, other => all.has(other))
+      try {
+        planGraph(all)
+      } catch {
+        for (const name of all.keys()) limit(name, () => false)
+      }
     }
+  }
+
+  function limit (name: string, keep: (other: string) => boolean): void {
+    const { dependsOn, ...resource } = all.get(name)!
+    if (dependsOn !== undefined && !dependsOn.every(keep)) all.set(name, { ...resource, dependsOn: dependsOn.filter(keep) })
   }
 
   function check (): void {
