@@ -38,7 +38,17 @@ import type { Teardown } from './teardown'
 /** What `start()` waits for beyond the report: hooks that were there before ours and run after it, in milliseconds. */
 const afterReport = 1_000
 
-export function plugin (app: FastifyInstance, options: ShutdownOptions, done: () => void): void {
+export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
+  // avvio lets a synchronous throw of a plugin become an uncaught exception.
+  try {
+    wire(app, options)
+  } catch (error) {
+    return done(error as Error)
+  }
+  done()
+}
+
+function wire (app: FastifyInstance, options: ShutdownOptions): void {
   refuseWrongPlace(app)
   const settings = resolveOptions(options, detectPlatform(process.env, cluster))
   const { timeouts } = settings
@@ -166,7 +176,6 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     events.emit({ type: 'platform', platform: settings.platform, delay: settings.delay, gracePeriod: settings.gracePeriod, timeouts, warnings: settings.warnings })
   })
   app.addHook('onListen', async () => { servers.refresh() })
-  done()
 
   function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     // An upgrade is no request: it has no answer that ends.
