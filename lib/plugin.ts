@@ -72,8 +72,6 @@ function wire (app: FastifyInstance, options: ShutdownOptions): void {
       // From here on Fastify answers with a 503 of its own, past every hook.
       if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
     })
-    // A `listen()` that was on its way while the app closed would leave a listening server behind.
-    server.on('listening', () => { if (phase.reached('cleaning')) void servers.stopListening(0) })
     connections.attach(server)
   })
   servers.refresh()
