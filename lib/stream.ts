@@ -46,9 +46,14 @@ export function endingStream (source: StreamSource, options: StreamOptions, sign
   function finish (): void {
     if (over) return
     leave()
-    const end = typeof options.end === 'function' ? options.end() : options.end
-    if (end !== undefined) stream.push(end)
-    stream.push(null)
+    try {
+      const end = typeof options.end === 'function' ? options.end() : options.end
+      if (end !== undefined) stream.push(end)
+      stream.push(null)
+    } catch (error) {
+      // Whatever a listener of an AbortSignal throws is an uncaught exception.
+      stream.destroy(error as Error)
+    }
   }
 
   function leave (): void {
