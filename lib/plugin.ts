@@ -98,9 +98,6 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
       // From here on Fastify answers with a 503 of its own, past every hook.
       if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
     })
-    // A `listen()` that was on its way while the app closed would leave a listening server behind. In the next turn: Fastify
-    // still asks for the address, and without one throws where nobody can catch it.
-    server.on('listening', () => { if (phase.reached('draining')) void servers.stopListening(1) })
     for (const drain of [webSockets, http2, connections]) drain.attach(server)
   })
   servers.refresh()
@@ -122,7 +119,10 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     refusing: hadLameDuck => settings.refuse === 'close' || (settings.refuse === 'auto' && hadLameDuck),
     stopListening: () => servers.stopListening(),
     endConnections,
-    resources: () => registry.all,
+    resources () {
+      if (!booted) registry.relax()
+      return registry.all
+    },
     placed: () => registry.placed
   })
   let booted = false
@@ -236,8 +236,16 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     const retryAfter = refusal.retryAfter()
     reply.header('retry-after', retryAfter)
     // For error handlers to read; not enumerable, or each logged 503 would print it all.
-    if (settings.rejection === undefined) return next(Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } }))
-    reply.code(503).send(settings.rejection(request, state))
+    const error = Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } })
+    if (settings.rejection === undefined) return next(error)
+    let payload: unknown
+    try {
+      payload = settings.rejection(request, state)
+    } catch (thrown) {
+      onProblem("'rejection' threw, the default is sent instead", thrown)
+      return next(error)
+    }
+    reply.code(503).send(payload)
   }
 
   async function drained (): Promise<Teardown> {

@@ -61,7 +61,8 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     discourage (ms) {
       const queue = idleSince(bytesRead())
       const before = bytesRead()
-      const steps = Math.max(1, Math.floor(ms / spreadStep))
+      // One step less than there is time for, so that the last of them is gone before draining begins.
+      const steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
       const share = Math.ceil(queue.length / steps)
       if (queue.length === 0) return
       stopSpreading = every(spreadStep, () => {
