@@ -218,8 +218,16 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     const retryAfter = refusal.retryAfter()
     reply.header('retry-after', retryAfter)
     // For error handlers to read; not enumerable, or each logged 503 would print it all.
-    if (settings.rejection === undefined) return next(Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } }))
-    reply.code(503).send(settings.rejection(request, state))
+    const error = Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } })
+    if (settings.rejection === undefined) return next(error)
+    let payload: unknown
+    try {
+      payload = settings.rejection(request, state)
+    } catch (thrown) {
+      onProblem("'rejection' threw, the default is sent instead", thrown)
+      return next(error)
+    }
+    reply.code(503).send(payload)
   }
 
   async function drained (): Promise<Teardown> {

@@ -2,6 +2,7 @@
  * Every request is counted once when it begins and once when it is over, however it ends: the count comes back to 0 and
  * is never below. One test for each way in which a request can end that Fastify's own hooks miscount.
  */
+import { once } from 'node:events'
 import http2 from 'node:http2'
 import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
@@ -237,7 +238,8 @@ const rows: Row[] = [
   },
   {
     name: "a body that does not come in the server's requestTimeout",
-    fastify: { requestTimeout: 200, http: { connectionsCheckingInterval: 50 } },
+    // Node takes the longer of the two for the body.
+    fastify: { requestTimeout: 200, http: { connectionsCheckingInterval: 50, headersTimeout: 100 } },
     routes: hanging,
     drive: async (_app, client) => {
       const { send, over } = await client()
@@ -378,15 +380,11 @@ const plainHttp2: Row[] = [
 const all = [...rows, ...plainHttp2.map(row => ({ ...row, fastify: { http2: true } }))]
 
 if (canTimeHandlers()) {
-  const over = later<void>()
   all.push({
     name: 'a handler that takes longer than its handlerTimeout',
     fastify: { handlerTimeout: 50 },
-    routes: app => { app.get('/', async () => over.promise) },
-    drive: async (app, client) => {
-      await asks(get('/'), 503)(app, client)
-      over.resolve()
-    },
+    routes: app => { app.get('/', async request => new Promise(resolve => { request.signal.addEventListener('abort', resolve) })) },
+    drive: asks(get('/'), 503),
     counts: { completed: 1 }
   })
 }
@@ -448,10 +446,11 @@ async function overHttp2 (app: FastifyInstance, use: (stream: http2.ClientHttp2S
 }
 
 async function read (stream: http2.ClientHttp2Stream): Promise<void> {
-  for await (const _chunk of stream);
+  stream.resume()
+  await once(stream, 'close')
 }
 
-/** Fastify has had handlerTimeout since 5.8 or so: it refuses an option that it does not know only where it validates it. */
+/** Not every Fastify 5 can; one that cannot drops the option. */
 function canTimeHandlers (): boolean {
   return 'handlerTimeout' in Fastify({ handlerTimeout: 1 } as object).initialConfig
 }
