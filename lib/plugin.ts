@@ -3,6 +3,7 @@
  * `coordinator.ts`.
  */
 import cluster from 'node:cluster'
+import { setMaxListeners } from 'node:events'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import type { Shutdown, ShutdownOptions, ShutdownReason, ShutdownReport } from '../types/index'
 import { adaptClient } from './adapt'
@@ -68,6 +69,8 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const onProblem = (message: string, error: unknown): void => events.emit({ type: 'problem', message, error })
   const phase = createPhaseLine(error => onProblem('A phase listener threw', error))
   const abort = new AbortController()
+  // Each open stream listens to it: a thousand listeners are no leak.
+  setMaxListeners(0, abort.signal)
 
   // What must come in.
   const tasks = createTasks(abort.signal, (result, error) => events.emit({ type: 'task', result, error }))
@@ -76,13 +79,14 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     track: settings.track,
     categories: createCategories(settings, onProblem),
     refuse: refusal.answer,
+    linger: req => connections.linger(req),
     cutReason: () => new ShutdownDrainingError(),
     longest: timeouts.requests
   })
   const tally = createTally(table, events)
-  const requests = requestsDrain(table, timeouts.requests, settings.categories, tally.cut)
+  const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
   const streams = streamsDrain(table, timeouts.streams, tally.cut)
-  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, name => tally.cutOther('websocket', name))
+  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, refusal.upgradeAnswer, name => tally.cutOther('websocket', name))
   const http2 = http2Drain({
     timeout: Math.max(requests.timeout, streams.timeout),
     busy: table.busySessions,
@@ -94,7 +98,6 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const servers = createServers(app, server => {
     server.prependListener('request', (req, res) => {
       table.track(req, res)
-      if (phase.reached('draining')) connections.linger(req)
       // From here on Fastify answers with a 503 of its own, past every hook.
       if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
     })
