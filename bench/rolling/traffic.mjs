@@ -98,9 +98,9 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
   }
 
   function fail (kind, error) {
-    const what = `${kind}: ${error instanceof Failure ? error.message : error.code ?? error.message}`
+    const what = `${kind}: ${wordFor(error)}`
     counts.failures.set(what, (counts.failures.get(what) ?? 0) + 1)
-    onFailure(`${what} (${error.message})`)
+    onFailure(`${what} (${error.message})${error.socket ? ' ' + JSON.stringify(error.socket) : ''}`)
   }
 
   async function ask (method, path, body = null, type = 'application/json') {
@@ -114,7 +114,7 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
         let text = ''
         answer.setEncoding('utf8').on('data', part => { text += part }).on('end', () => resolve({ status: answer.statusCode, text })).on('error', reject)
       })
-      request.on('error', reject)
+      request.on('error', error => reject(Object.assign(error, { reusedSocket: request.reusedSocket })))
       request.on('timeout', () => request.destroy(new Failure('no answer')))
     })
   }
@@ -177,6 +177,14 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
 }
 
 class Failure extends Error {}
+
+/** In which words the table names it. On a reused connection it is the race that HTTP/1.1 has: the server ends what is idle, the client writes. */
+function wordFor (error) {
+  if (error instanceof Failure) return error.message
+  if (error.message.includes('Invalid EOF state')) return 'truncated'
+  const reused = error.reusedSocket === true || error.socket?.bytesRead > 0
+  return (error.code === 'UND_ERR_SOCKET' ? error.message : error.code ?? error.message) + (reused ? ' on a reused connection' : '')
+}
 
 function expect ({ status, text }, expected, isRight) {
   if (status !== expected) throw new Failure(`status ${status}`)

@@ -10,8 +10,11 @@ const require = createRequire(import.meta.url)
 const run = promisify(execFile)
 const instances = 3
 
-/** PM2's default of 1 600 ms is less than a lame-duck of a second and an answer of a second together: SIGKILL comes in between. */
-const killTimeout = 5_000
+/**
+ * PM2's default of 1 600 ms is less than a lame-duck of a second and an answer of a second together: SIGKILL comes in between.
+ * The plugin reads this from its environment and scales its timeouts to it.
+ */
+const killTimeout = 10_000
 
 export const pm2 = {
   name: 'PM2 reload',
