@@ -49,8 +49,8 @@ export interface Coordinator {
   readonly reason: ShutdownReason | null
 }
 
-/** What a 503 that is just being written may take when all else is in, in milliseconds. */
-const stragglers = 1_000
+/** What a 503 that is just being written, and read by one who still sends, may take when all else is in, in milliseconds. */
+const stragglers = 2_500
 
 export function createCoordinator (parts: Parts): Coordinator {
   const { phase, events, timeouts } = parts

@@ -8,6 +8,8 @@ import createError from '@fastify/error'
 export const ShutdownOptionError = createError<[string]>('FST_ERR_SHUTDOWN_OPTION', '%s', 500, TypeError)
 /** The times do not fit in what the orchestrator grants. */
 export const ShutdownBudgetError = createError<[string]>('FST_ERR_SHUTDOWN_BUDGET', '%s', 500, RangeError)
+/** A variable of the environment that tells the grace period does not hold a time. */
+export const ShutdownEnvironmentError = createError<[string]>('FST_ERR_SHUTDOWN_ENVIRONMENT', '%s', 500, RangeError)
 /** Registered twice, or not at the root. */
 export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN_REGISTRATION', '%s', 500)
 /** No such phase, or one that cannot follow. */

@@ -9,7 +9,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { InFlight, Track } from '../types/index'
 import { now, turn } from './deadline'
 
@@ -28,6 +28,8 @@ export interface InFlightTable {
   readonly size: number
   readonly requests: number
   readonly streams: number
+  /** The route's handler, so that it counts to its end even where its client leaves earlier. */
+  handler(handler: RouteHandlerMethod): RouteHandlerMethod
   /** The server's 'request' event. */
   track(req: IncomingMessage, res: ServerResponse): void
   /** onRequest: now Fastify's request is known. @returns whether the request had been seen by `track` */
@@ -42,6 +44,8 @@ export interface InFlightTable {
   empty(): Promise<void>
   /** Sockets with an answer on the way. */
   busySockets(): Set<Socket>
+  /** HTTP/2 sessions with an answer on the way. */
+  busySessions(): Set<unknown>
   /** End these now: the request's signal aborts, then it gets the 503 where its headers are not out, else its socket ends. */
   cut(which: (entry: InFlight) => boolean): Promise<readonly InFlight[]>
   list(): InFlight[]
@@ -51,13 +55,41 @@ export interface InFlightTable {
 }
 
 interface Detail {
-  readonly startedAt: number
+  readonly startedAt: number | null
   category: string | null
 }
 
-export function createInFlightTable (track: Track, categories: Categories, refuse: (res: ServerResponse) => void, cutReason: () => Error): InFlightTable {
+/** Where Fastify's request keeps the promise of its handler. Decorated, so that every request is born with the place. */
+export const running = Symbol('fastify-shutdown.running')
+
+/** NGHTTP2_CANCEL, without loading node:http2 for those who have no use for it. */
+const http2Cancel = 8
+
+/** The part of Http2ServerResponse that ServerResponse does not have. */
+interface Http2Answer {
+  readonly stream?: { readonly aborted: boolean, readonly session: unknown, close(code: number): void }
+}
+
+type Running = FastifyRequest & { [running]?: PromiseLike<unknown> | null }
+
+export interface InFlightOptions {
+  readonly track: Track
+  readonly categories: Categories
+  /** Write the 503. */
+  readonly refuse: (res: ServerResponse) => void
+  /** Why a request's signal is aborted when it is cut. */
+  readonly cutReason: () => Error
+  /** How long a handler without a promise is believed to run on after its client left, in milliseconds. */
+  readonly longest: number
+}
+
+export function createInFlightTable ({ track, categories, refuse, cutReason, longest }: InFlightOptions): InFlightTable {
   /** Fastify's request, once it is known. A Map keeps the order of arrival, which pipelining needs. */
   const entries = new Map<ServerResponse, FastifyRequest | null>()
+  /** Their client is gone, their handler is not. */
+  const gone = new Set<ServerResponse>()
+  /** Those of them without a promise, and since when. */
+  const orphans = new Map<ServerResponse, number>()
   /** Only for `track` above 'count'. */
   const details = new Map<ServerResponse, Detail>()
   const signals = new Map<FastifyRequest, AbortController>()
@@ -85,6 +117,11 @@ export function createInFlightTable (track: Track, categories: Categories, refus
       for (const res of entries.keys()) if (isStream(res)) streams++
       return streams
     },
+    handler: handler => function (this: FastifyInstance, request, reply) {
+      const result = handler.call(this, request, reply) as unknown
+      if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') (request as Running)[running] = result as PromiseLike<unknown>
+      return result
+    } as RouteHandlerMethod,
     track: add,
     identify (request, res) {
       const known = entries.has(res)
@@ -105,6 +142,7 @@ export function createInFlightTable (track: Track, categories: Categories, refus
     served: () => until(isServed),
     empty: () => until(isEmpty),
     busySockets: () => new Set(Array.from(entries.keys(), res => res.req.socket)),
+    busySessions: () => new Set(Array.from(entries.keys(), res => (res as unknown as Http2Answer).stream?.session)),
     async cut (which) {
       const chosen = [...entries.keys()].filter(res => !cutting.has(res) && !rejecting.has(res) && which(describe(res)))
       const seen = chosen.map(describe)
@@ -140,7 +178,7 @@ export function createInFlightTable (track: Track, categories: Categories, refus
     if (entries.has(res)) return
     entries.set(res, null)
     count.received++
-    if (remembers) details.set(res, { startedAt: now(), category: null })
+    if (remembers) details.set(res, { startedAt: track === 'detail' ? now() : null, category: null })
     res.on('close', closed)
     // A pipelined answer that waits behind another has no socket yet, and never closes when the client goes away.
     if (res.socket === null) req.once('close', () => { if (req.aborted) leave(res) })
@@ -148,17 +186,45 @@ export function createInFlightTable (track: Track, categories: Categories, refus
   }
 
   function closed (this: ServerResponse): void {
-    leave(this)
+    const request = entries.get(this)
+    if (request == null || isFinished(this) || cutting.has(this)) return leave(this)
+    endSignal(request, 'aborted')
+    outlive(request, this)
+  }
+
+  /** The client is gone, but its handler may go on: no resource may close under it. */
+  function outlive (request: Running, res: ServerResponse): void {
+    gone.add(res)
+    const promise = request[running]
+    if (promise != null) {
+      const over = (): void => leave(res)
+      promise.then(over, over)
+      return
+    }
+    if (res.writableEnded) return leave(res)
+    // No promise: it is over when it answers, to nobody. One that never does is forgotten in time.
+    const since = now()
+    for (const [older, when] of orphans) {
+      if (since - when < longest) break
+      leave(older)
+    }
+    orphans.set(res, since)
+    const end = res.end
+    res.end = function (this: ServerResponse, ...args: unknown[]) {
+      leave(res)
+      return (end as (...args: unknown[]) => ServerResponse).apply(this, args)
+    } as typeof res.end
   }
 
   function leave (res: ServerResponse): void {
     const request = entries.get(res)
     if (request === undefined) return
-    const how = cutting.delete(res) ? 'cut' : !isFinished(res) ? 'aborted' : rejecting.has(res) ? 'rejected' : 'completed'
+    const how = cutting.delete(res) ? 'cut' : gone.has(res) || !isFinished(res) ? 'aborted' : rejecting.has(res) ? 'rejected' : 'completed'
     count[how]++
     if (table.onEnd !== null) table.onEnd(describe(res), how)
     entries.delete(res)
     if (remembers) details.delete(res)
+    if (gone.delete(res)) orphans.delete(res)
     if (rejecting.size > 0) rejecting.delete(res)
     if (signals.size > 0 && request !== null) endSignal(request, how)
     if (closing) endConnection(res)
@@ -207,7 +273,11 @@ export function createInFlightTable (track: Track, categories: Categories, refus
   }
 
   function end (res: ServerResponse): void {
-    if (!res.headersSent && !res.writableEnded) refuse(res)
+    const { stream } = res as unknown as Http2Answer
+    if (gone.has(res)) leave(res)
+    else if (!res.headersSent && !res.writableEnded) refuse(res)
+    // HTTP/2: one stream of many on its connection. CANCEL says that nothing is wrong with the rest (RFC 9113, section 7).
+    else if (stream !== undefined) stream.close(http2Cancel)
     else if (!res.writableEnded || res.req.socket === null) res.destroy()
     else res.req.socket.destroy() // handed over whole, and its reader does not read
   }
@@ -219,7 +289,7 @@ export function createInFlightTable (track: Track, categories: Categories, refus
       id: request == null ? '' : String(request.id),
       method: res.req.method ?? '',
       route: request?.routeOptions.url ?? '',
-      ageMs: detail === undefined ? null : now() - detail.startedAt,
+      ageMs: detail?.startedAt == null ? null : now() - detail.startedAt,
       category: detail?.category ?? null,
       kind: isStream(res) ? 'stream' : 'request'
     }
@@ -234,6 +304,5 @@ function isStream (res: ServerResponse): boolean {
 /** `writableFinished` is not known to HTTP/2's compatible response: there a stream that was not reset is finished. */
 function isFinished (res: ServerResponse): boolean {
   if (typeof res.writableFinished === 'boolean') return res.writableFinished
-  const { stream } = res as unknown as { stream?: { aborted: boolean, rstCode: number } }
-  return res.writableEnded && stream?.aborted !== true
+  return res.writableEnded && (res as unknown as Http2Answer).stream?.aborted !== true
 }

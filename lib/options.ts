@@ -4,6 +4,7 @@
  */
 import type { Probes, Resource, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
+import { defaultTotal, totalWithin } from './grace'
 import { checkResourceName, toResource } from './resource'
 import { suggest } from './suggest'
 
@@ -40,7 +41,7 @@ export interface Settings {
 }
 
 export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
-export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: 60_000 }
+export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal }
 export const defaultRetryAfter = 10
 
 /** Node's timers turn anything above into 1 ms. */
@@ -76,7 +77,7 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
     rejection: checkFunction('rejection', given.rejection),
     categories: checkCategories(given.categories ?? {}),
     categorize: checkFunction('categorize', given.categorize),
-    track: oneOf('track', given.track ?? 'count', ['count', 'category', 'detail']),
+    track: checkTrack(given),
     probes: checkProbes(given.probes ?? false),
     exporters: checkExporters(given.exporters ?? []),
     resources: checkResources(given.resources ?? {}),
@@ -87,8 +88,7 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
 }
 
 /**
- * Scale what the user left open so that `delay + total` fits in the grace period, with a twentieth of it (at most a second)
- * left for the process to end. What the user set is never changed: where it cannot fit it is refused, or only warned of
+ * Scale what the user left open so that `delay + total` fits in the grace period. What the user set is never changed: where it cannot fit it is refused, or only warned of
  * where the grace period is the platform's usual one and nobody said so.
  */
 function fitTimeouts (given: Timeouts, delay: number, gracePeriod: number | null, binding: boolean): { timeouts: Required<Timeouts>, warnings: string[] } {
@@ -96,7 +96,7 @@ function fitTimeouts (given: Timeouts, delay: number, gracePeriod: number | null
   for (const [name, value] of Object.entries(given)) {
     if (value !== undefined) milliseconds(`timeouts.${name}`, value, 1)
   }
-  const total = given.total ?? defaultTotal(delay, gracePeriod)
+  const total = given.total ?? totalLeft(delay, gracePeriod)
   const scale = given.total === undefined ? Math.min(1, total / defaultTimeouts.total) : 1
   const pick = (name: keyof Timeouts): number => given[name] ?? Math.max(1, Math.min(total, Math.round(defaultTimeouts[name] * scale)))
   const timeouts = { requests: pick('requests'), streams: pick('streams'), tasks: pick('tasks'), resources: pick('resources'), total }
@@ -115,14 +115,10 @@ function fitTimeouts (given: Timeouts, delay: number, gracePeriod: number | null
   return { timeouts, warnings }
 }
 
-function defaultTotal (delay: number, gracePeriod: number | null): number {
-  if (gracePeriod === null) return defaultTimeouts.total
-  const margin = Math.min(1_000, Math.ceil(gracePeriod / 20))
-  const left = gracePeriod - delay - margin
-  if (left < 1) {
-    throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the shutdown itself in the grace period of ${gracePeriod} ms`)
-  }
-  return Math.min(defaultTimeouts.total, left)
+function totalLeft (delay: number, gracePeriod: number | null): number {
+  const total = totalWithin(delay, gracePeriod)
+  if (total >= 1) return total
+  throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the shutdown itself in the grace period of ${gracePeriod} ms`)
 }
 
 /**
@@ -158,6 +154,12 @@ function checkSignals (given: ShutdownOptions['signals']): readonly ShutdownSign
 function checkCategories (given: Readonly<Record<string, number>>): ReadonlyMap<string, number> {
   if (!isPlainObject(given)) return refuse('categories', 'an object of name -> milliseconds', given)
   return new Map(Object.entries(given).map(([name, time]) => [name, milliseconds(`categories.${name}`, time, 0)]))
+}
+
+/** Whoever has categories wants them followed. */
+function checkTrack ({ track = 'count', categories = {} }: ShutdownOptions): Track {
+  oneOf('track', track, ['count', 'category', 'detail'])
+  return track === 'count' && Object.keys(categories).length > 0 ? 'category' : track
 }
 
 function checkProbes (given: boolean | Probes): Settings['probes'] {
@@ -196,8 +198,10 @@ function checkResources (given: Readonly<Record<string, ResourceInput>>): Readon
 }
 
 function checkMessage (given: ShutdownOptions['webSocketMessage']): string | Buffer | undefined {
-  if (given === undefined || typeof given === 'string' || Buffer.isBuffer(given)) return given
-  return refuse('webSocketMessage', 'a string or a Buffer', given)
+  if (given === undefined || given === false) return undefined
+  if (given === true) return '{"type":"close","reason":"server_shutdown"}'
+  if (typeof given === 'string' || Buffer.isBuffer(given)) return given
+  return refuse('webSocketMessage', 'a boolean, a string or a Buffer', given)
 }
 
 function checkBoolean (name: string, given: unknown, otherwise: boolean): boolean {

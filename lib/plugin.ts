@@ -11,20 +11,26 @@ import { createCategories, checkRoute } from './categories'
 import { createCoordinator } from './coordinator'
 import { turn, within } from './deadline'
 import { connectionsDrain } from './drains/connections'
+import { http2Drain } from './drains/http2'
 import { requestsDrain } from './drains/requests'
 import { streamsDrain } from './drains/streams'
+import { webSocketsDrain } from './drains/websockets'
 import { ShutdownDrainingError, ShutdownLateError, ShutdownRegistrationError, ShutdownTeardownError } from './errors'
 import { createEvents } from './events'
 import { startExporters } from './exporter'
 import { diagnosticsExporter } from './exporters/diagnostics'
 import { flushLog, logExporter } from './exporters/log'
 import { takeOverHooks } from './hooks'
-import { createInFlightTable } from './inflight'
+import { createInFlightTable, running } from './inflight'
 import { later } from './later'
 import { resolveOptions } from './options'
 import { createPhaseLine } from './phase'
+import { addProbes } from './probes'
 import { detectPlatform } from './process/platform'
+import { tieCluster } from './process/cluster'
+import { tiePm2 } from './process/pm2'
 import { joinProcess } from './process/signals'
+import { tieSystemd } from './process/systemd'
 import { createRefusal } from './refusal'
 import { createRegistry } from './registry'
 import { createReport, failuresOf } from './report'
@@ -52,19 +58,35 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   // What must come in.
   const tasks = createTasks(abort.signal, (result, error) => events.emit({ type: 'task', result, error }))
   const refusal = createRefusal(settings.retryAfter, () => state, onProblem)
-  const table = createInFlightTable(settings.track, createCategories(settings, onProblem), refusal.answer, () => new ShutdownDrainingError())
+  const table = createInFlightTable({
+    track: settings.track,
+    categories: createCategories(settings, onProblem),
+    refuse: refusal.answer,
+    cutReason: () => new ShutdownDrainingError(),
+    longest: timeouts.requests
+  })
   const tally = createTally(table, events)
-  const connections = connectionsDrain(() => table.busySockets())
-  const drains = [requestsDrain(table, timeouts.requests, tally.cut), streamsDrain(table, timeouts.streams, tally.cut), connections]
+  const requests = requestsDrain(table, timeouts.requests, settings.categories, tally.cut)
+  const streams = streamsDrain(table, timeouts.streams, tally.cut)
+  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, name => tally.cutOther('websocket', name))
+  const http2 = http2Drain({
+    timeout: Math.max(requests.timeout, streams.timeout),
+    busy: table.busySessions,
+    served: table.served,
+    onDestroy: () => tally.cutOther('http2-session', 'HTTP/2 session')
+  })
+  const connections = connectionsDrain(() => new Set([...table.busySockets(), ...webSockets.sockets()]))
+  const drains = [requests, streams, webSockets, http2, connections]
   const servers = createServers(app, server => {
     server.prependListener('request', (req, res) => {
       table.track(req, res)
+      if (phase.reached('draining')) connections.linger(req)
       // From here on Fastify answers with a 503 of its own, past every hook.
       if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
     })
     // A `listen()` that was on its way while the app closed would leave a listening server behind.
     server.on('listening', () => { if (phase.reached('cleaning')) void servers.stopListening(0) })
-    connections.attach(server)
+    for (const drain of [webSockets, http2, connections]) drain.attach(server)
   })
   servers.refresh()
 
@@ -89,10 +111,13 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   })
   let booted = false
   const state = createState({
-    phase, table, tasks, signal: abort.signal, reason: () => coordinator.reason, remaining: coordinator.remaining, webSockets: () => 0, booted: () => booted
+    phase, table, tasks, signal: abort.signal, reason: () => coordinator.reason, remaining: coordinator.remaining, webSockets: () => webSockets.active, booted: () => booted
   })
   const endExporters = startExporters([logExporter(app.log), diagnosticsExporter(), ...settings.exporters], { state, listen: events.listen }, onProblem)
-  phase.on('draining', servers.protect)
+  phase.on('draining', () => {
+    servers.protect()
+    servers.askFirst()
+  })
 
   // Who may ask for it.
   let asked: ShutdownReason = { kind: 'close', detail: 'app.close()' }
@@ -110,6 +135,12 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     },
     lastWord: message => app.log.error({ shutdown: { phase: phase.current, inside: drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
   })
+
+  const steerable = { start, state, on: phase.on }
+  // Each does nothing where its manager is not there; `signals: false` leaves the process alone altogether.
+  const ties = settings.signals === false
+    ? []
+    : [tiePm2(steerable), tieCluster(steerable), tieSystemd(steerable, { onProblem: error => onProblem('systemd cannot be told', error) })]
 
   // First of all, so that it runs last: whatever was registered later has had its turn.
   const reported = later<ShutdownReport>()
@@ -150,8 +181,13 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   app.decorate('shutdownState', { getter: () => state })
   app.decorateRequest('shutdownSignal', { getter () { return table.signalOf(this) } })
 
-  app.addHook('onRoute', route => checkRoute(route.url, route.config?.shutdown, settings.categories))
+  app.decorateRequest(running, null)
+  app.addHook('onRoute', route => {
+    checkRoute(route.url, route.config?.shutdown, settings.categories)
+    route.handler = table.handler(route.handler)
+  })
   app.addHook('onRequest', onRequest)
+  if (settings.probes !== false) addProbes(app, settings.probes, state, () => booted, refusal.retryAfter, onProblem)
   app.addHook('onReady', async () => {
     for (const { name, resource } of adopt(hooks.instances, adapterFor, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
     registry.seal()
@@ -162,7 +198,10 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     booted = true
     events.emit({ type: 'platform', platform: settings.platform, delay: settings.delay, gracePeriod: settings.gracePeriod, timeouts, warnings: settings.warnings })
   })
-  app.addHook('onListen', async () => { servers.refresh() })
+  app.addHook('onListen', async () => {
+    servers.refresh()
+    for (const tie of ties) tie.ready()
+  })
   done()
 
   function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
@@ -172,6 +211,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     if (!phase.reached('draining')) return next()
     if (request.routeOptions.config?.shutdown?.exempt === true) {
       reply.raw.removeHeader('retry-after')
+      if (request.raw.headers.expect !== undefined) reply.raw.writeContinue()
       return next()
     }
     table.reject(reply.raw)
@@ -205,7 +245,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   async function endConnections (ms: number): Promise<'clean' | 'forced'> {
     // What came in with the last accepts is read in this turn, and gets its answer.
     await turn()
-    await within(ms, table.empty)
+    await Promise.all([within(ms, table.empty), connections.lingered(ms)])
     const left = await table.cut(() => true)
     left.forEach(tally.cut)
     connections.finish()
@@ -218,10 +258,11 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     await drained()
     coordinator.serverGone()
     const story = await coordinator.shutDown(asked)
-    const report = createReport(story, { ...tally.counts(), webSockets: { closed: 0, terminated: 0 }, http2Sessions: { closed: 0, destroyed: 0 }, sockets: connections.counts(), tasks: tasks.results(), crashed })
+    const report = createReport(story, { ...tally.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: connections.counts(), tasks: tasks.results(), crashed })
     events.emit({ type: 'report', report })
     const listened = await within(timeouts.resources, () => settings.onReport?.(report))
     if (listened.status === 'rejected') onProblem("'onReport' threw", listened.reason)
+    for (const tie of ties) tie.undo()
     await endExporters()
     await flushLog(app.log)
     reported.resolve(report)

@@ -20,6 +20,8 @@ export interface Servers {
    * that fewer connections in the accept queue are reset: at most `turns` of them.
    */
   stopListening(turns?: number): Promise<void>
+  /** While draining a client that asks first (`Expect: 100-continue`) gets the 503, and not `100 Continue` and then the 503. */
+  askFirst(): void
   /** Nobody may end unflushed answers while we drain: Node's closeIdleConnections does, and `http.Server.close()` calls it. */
   protect(): void
   unprotect(): void
@@ -56,6 +58,11 @@ export function createServers (app: FastifyInstance, attach: (server: HttpServer
         await turn()
       }
       for (const server of servers) if (server.listening) NetServer.prototype.close.call(server)
+    },
+    askFirst () {
+      for (const server of servers) {
+        if (server.listenerCount('checkContinue') === 0) server.on('checkContinue', (req, res) => server.emit('request', req, res))
+      }
     },
     protect () {
       for (const server of servers) server.closeIdleConnections = () => {}

@@ -6,6 +6,8 @@ import type { InFlightTable } from './inflight'
 export interface Tally {
   /** This one was cut. */
   cut(entry: InFlight): void
+  /** Something that is no request was. */
+  cutOther(what: 'websocket' | 'http2-session', name: string): void
   counts(): {
     readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
     readonly streams: { readonly ended: number, readonly cut: number }
@@ -33,6 +35,7 @@ export function createTally (table: InFlightTable, events: Events): Tally {
       else if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })
       events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
     },
+    cutOther: (what, name) => events.emit({ type: 'cut', what, name, ageMs: null }),
     counts: () => ({
       requests: {
         completed: table.completed - before.completed, rejected: table.rejected - before.rejected, aborted: table.aborted - before.aborted, cut

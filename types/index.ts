@@ -138,8 +138,8 @@ export interface ShutdownOptions {
   readonly exporters?: readonly Exporter[]
   /** What to close, by name. @default {} */
   readonly resources?: Readonly<Record<string, ResourceInput>>
-  /** Last word to each open WebSocket before its close frame 1001. @default none */
-  readonly webSocketMessage?: string | Buffer
+  /** Last word to each open WebSocket before its close frame 1001; `true` is `{"type":"close","reason":"server_shutdown"}`. @default false */
+  readonly webSocketMessage?: boolean | string | Buffer
   /** Whether the process is ended once every instance in it has closed; a plain `app.close()` never ends it. @default true where `signals` is on */
   readonly exit?: boolean
   /** Called with the report; what it throws is logged and changes nothing. */

@@ -3,14 +3,19 @@
  * request into a 503. Silent ones (nothing was ever sent) and half-sent heads may become a request yet: they have until
  * everything else is in. Node would wait for them for ever: after `server.close()` it checks no timeouts any more.
  */
-import type { Server } from 'node:http'
+import { Server as HttpServer, type IncomingMessage, type Server } from 'node:http'
 import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import type { Outcome } from '../../types/index'
-import { every, turn } from '../deadline'
+import { after, every, turn, within } from '../deadline'
 import type { Drain } from '../drain'
 
 export interface ConnectionsDrain extends Drain {
   attach(server: Server): void
+  /** This request will be refused, maybe while its body is still being sent: let its sender read that. */
+  linger(req: IncomingMessage): void
+  /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
+  lingered(ms: number): Promise<void>
   /** Everything else is in, and nobody listens any more: whoever is left is ended. */
   finish(): void
   counts(): { readonly idle: number, readonly silent: number, readonly destroyed: number }
@@ -19,8 +24,17 @@ export interface ConnectionsDrain extends Drain {
 /** How often idle connections are ended while they are spread, in milliseconds. */
 const spreadStep = 50
 
+/**
+ * How long what a refused sender still sends is read and thrown away, in milliseconds. A socket that is closed with bytes
+ * unread is reset, and the reset takes the answer away from under its reader (RFC 9112, section 9.6).
+ */
+const longestLinger = 2_000
+
 export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDrain {
   const sockets = new Set<Socket>()
+  /** Their idleness is their session's business. */
+  const http2Sockets = new WeakSet<Socket>()
+  const lingering = new Set<Promise<void>>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
   let stopSpreading = (): void => {}
 
@@ -28,8 +42,24 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     name: 'connections',
     timeout: 0,
     attach (server) {
-      server.on('connection', follow)
+      // An HTTP/2 server without TLS speaks nothing else.
+      const plain = server instanceof HttpServer || 'secureConnectionListener' in server || typeof (server as { setSecureContext?: unknown }).setSecureContext === 'function'
+      server.on('connection', plain ? follow : followHttp2)
       server.on('secureConnection', followSecure)
+    },
+    linger (req) {
+      const { socket } = req
+      if (req.httpVersionMajor > 1 || typeof socket.destroySoon !== 'function') return
+      socket.destroySoon = () => {
+        delete (socket as Partial<Socket>).destroySoon
+        if (req.complete || socket.destroyed) return socket.destroySoon()
+        const over = lingerOn(req, socket)
+        lingering.add(over)
+        void over.then(() => lingering.delete(over))
+      }
+    },
+    async lingered (ms) {
+      if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
     },
     discourage (ms) {
       const queue = idleSince(bytesRead())
@@ -69,8 +99,14 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
   }
 
   /** The TLS socket takes the plain one's place: it is the one that requests arrive on. */
-  function followSecure (socket: Socket & { _parent?: Socket }): void {
+  function followSecure (socket: TLSSocket & { _parent?: Socket }): void {
     if (socket._parent !== undefined) sockets.delete(socket._parent)
+    if (socket.alpnProtocol === 'h2') followHttp2(socket)
+    else follow(socket)
+  }
+
+  function followHttp2 (socket: Socket): void {
+    http2Sockets.add(socket)
     follow(socket)
   }
 
@@ -85,7 +121,7 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
   /** Served before and quiet since: no byte has come since `before`, and no answer is on the way. */
   function idleSince (before: ReadonlyMap<Socket, number>): Socket[] {
     const busy = busySockets()
-    return [...before.keys()].filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
+    return [...before.keys()].filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed && !http2Sockets.has(socket))
   }
 
   function endIdle (idle: readonly Socket[], before: ReadonlyMap<Socket, number>): void {
@@ -96,4 +132,23 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
       socket.destroySoon()
     }
   }
+}
+
+/** End our side, and read on until the other one has said all, is gone, or takes too long. */
+function lingerOn (req: IncomingMessage, socket: Socket): Promise<void> {
+  return new Promise(resolve => {
+    const cancel = after(longestLinger, end)
+    socket.once('close', end)
+    req.once('end', end)
+    socket.end()
+    req.resume()
+
+    function end (): void {
+      cancel()
+      socket.removeListener('close', end)
+      req.removeListener('end', end)
+      socket.destroy()
+      resolve()
+    }
+  })
 }

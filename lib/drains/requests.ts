@@ -1,21 +1,37 @@
-/** Requests in flight: all that was accepted is answered, as long as their time lasts. */
+/**
+ * Requests in flight: all that was accepted is answered, as long as its time lasts. Each kind has a time of its own, so the
+ * wait is the longest of those that are really in flight.
+ */
+import type { InFlight, Outcome } from '../../types/index'
+import { now, within } from '../deadline'
 import type { Drain } from '../drain'
-import { within } from '../deadline'
 import type { InFlightTable } from '../inflight'
-import type { InFlight } from '../../types/index'
 
-export function requestsDrain (table: InFlightTable, timeout: number, onCut: (entry: InFlight) => void): Drain {
+/**
+ * @param timeout of a request without a category, in milliseconds
+ * @param categories name -> time, in milliseconds
+ */
+export function requestsDrain (table: InFlightTable, timeout: number, categories: ReadonlyMap<string, number>, onCut: (entry: InFlight) => void): Drain {
+  const timeOf = ({ category }: InFlight): number => (category === null ? undefined : categories.get(category)) ?? timeout
+  const steps = [...new Set([timeout, ...categories.values()])].sort((a, b) => a - b)
+
   return {
     name: 'requests',
-    timeout,
+    timeout: steps.at(-1)!,
     discourage: () => table.sayClose(),
     tell: () => table.sayClose(),
     async drain (ms) {
-      const settled = await within(ms, () => table.served())
-      if (settled.status !== 'late') return 'clean'
-      const cut = await table.cut(entry => entry.kind === 'request')
-      cut.forEach(onCut)
-      return cut.length === 0 ? 'clean' : 'forced'
+      const began = now()
+      let outcome: Outcome = 'clean'
+      for (const step of steps) {
+        const time = Math.min(step, ms)
+        const settled = await within(Math.max(0, began + time - now()), () => table.served())
+        if (settled.status !== 'late') return outcome
+        const cut = await table.cut(entry => entry.kind === 'request' && Math.min(timeOf(entry), ms) <= time)
+        cut.forEach(onCut)
+        if (cut.length > 0) outcome = 'forced'
+      }
+      return outcome
     },
     inside: () => table.list().filter(entry => entry.kind === 'request').map(nameOf)
   }
