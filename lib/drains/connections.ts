@@ -62,14 +62,18 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
       if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
     },
     discourage (ms) {
-      const queue = idleSince(bytesRead())
       const before = bytesRead()
+      // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
+      // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5).
+      const queue = idleSince(before).sort((one, other) => one.bytesRead - other.bytesRead)
       const steps = Math.max(1, Math.floor(ms / spreadStep))
       const share = Math.ceil(queue.length / steps)
       if (queue.length === 0) return
       stopSpreading = every(spreadStep, () => {
-        endIdle(queue.splice(0, share), before)
+        const next = queue.splice(0, share)
         if (queue.length === 0) stopSpreading()
+        // A timer runs before the sockets are read: what has arrived meanwhile is seen one turn later.
+        void turn().then(() => endIdle(next, before))
       })
     },
     tell () {
@@ -129,7 +133,9 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     for (const socket of idle) {
       if (socket.destroyed || busy.has(socket) || socket.bytesRead !== before.get(socket)) continue
       count.idle++
-      socket.destroySoon()
+      // At once: `end()` leaves a turn of the event loop in which a request may still come. TLS has a goodbye of its own to send.
+      if ('encrypted' in socket) socket.destroySoon()
+      else socket.destroy()
     }
   }
 }
