@@ -5,7 +5,7 @@
  *
  *   npm run prove:rolling                                         everything, 20 restarts each
  *   npm run prove:rolling -- --quick                              3 restarts each, no table
- *   npm run prove:rolling -- --topology nginx,pm2 --contender fastify-shutdown
+ *   npm run prove:rolling -- --topology nginx,pm2 --contender ours,defaults
  *
  * Ends with 1 where a run of this package with lame-duck lost anything.
  */
@@ -24,6 +24,7 @@ import { cluster } from './topologies/cluster.mjs'
 import { haproxy } from './topologies/haproxy.mjs'
 import { nginx } from './topologies/nginx.mjs'
 import { pm2 } from './topologies/pm2.mjs'
+import { clientsFirst } from './topologies/processes.mjs'
 import { startTraffic } from './traffic.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -32,7 +33,7 @@ const topologies = { nginx, haproxy, pm2, cluster }
 const { values: options } = parseArgs({
   options: {
     topology: { type: 'string', default: Object.keys(topologies).join(',') },
-    /** Names, or their beginnings. */
+    /** Their keys in contenders.mjs. */
     contender: { type: 'string', default: '' },
     /** The peers with a delay of their own as well. */
     all: { type: 'boolean', default: false },
@@ -53,9 +54,10 @@ const restarts = options.quick ? 3 : Number(options.restarts)
 const without = options.without.split(',').filter(Boolean)
 const write = !options.quick && !options['no-write'] && without.length === 0
 const wanted = options.contender.split(',').filter(Boolean)
-const chosen = contenders.filter(({ name, extra }) => wanted.length === 0 ? options.all || !extra : wanted.some(word => name.startsWith(word)))
+const chosen = wanted.length === 0
+  ? contenders.filter(({ extra }) => options.all || !extra)
+  : wanted.map(word => contenders.find(({ key }) => key === word) ?? stop(`'${word}' is not a contender: ${contenders.map(({ key }) => key).join(', ')}`))
 const places = options.topology.split(',').map(key => topologies[key] ?? stop(`'${key}' is not a topology: ${Object.keys(topologies).join(', ')}`))
-if (chosen.length === 0) stop(`no contender's name begins with '${options.contender}': ${contenders.map(({ name }) => `'${name}'`).join(', ')}`)
 
 if (!existsSync(join(here, '../../dist/lib/index.js'))) stop('run `npm run build` first')
 if (!existsSync(join(here, 'node_modules'))) {
@@ -63,6 +65,7 @@ if (!existsSync(join(here, 'node_modules'))) {
 }
 
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { interrupted.abort() })
+clientsFirst()
 const database = await openDatabase()
 let failed = false
 try {

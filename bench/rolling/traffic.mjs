@@ -132,7 +132,8 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
 
     async function live () {
       await sleep(Math.random() * webSockets.messageEvery)
-      while (!stopping) {
+      for (;;) {
+        if (stopping) return
         await connectOnce()
         if (!stopping) await sleep(Math.random() * 50)
       }

@@ -19,8 +19,8 @@ export const nginx = {
 }
 
 /**
- * max_fails=0: with passive checks only, an instance that is away for a second would be left alone for ten
- * (fail_timeout), and in a quick rolling restart all of them can be at once: "no live upstreams", 502.
+ * nginx's checks are passive: with its default fail_timeout of 10 s, all three may count as failed in a quick rolling restart,
+ * and the answer is 502, "no live upstreams".
  */
 function config ({ port, upstreams, directory }) {
   return `
@@ -44,8 +44,9 @@ http {
     '' '';
   }
   upstream service {
-    ${upstreams.map(upstream => `server 127.0.0.1:${upstream} max_fails=0;`).join('\n    ')}
-    keepalive 32;
+    ${upstreams.map(upstream => `server 127.0.0.1:${upstream} max_fails=1 fail_timeout=1s;`).join('\n    ')}
+    keepalive 64;
+    keepalive_timeout 60s;
   }
   server {
     listen 127.0.0.1:${port};

@@ -5,16 +5,17 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { freePort } from '../orders.mjs'
+import { ordinaryPriority } from './processes.mjs'
 
 const require = createRequire(import.meta.url)
 const run = promisify(execFile)
 const instances = 3
 
 /**
- * PM2's default of 1 600 ms is less than a lame-duck of a second and an answer of a second together: SIGKILL comes in between.
- * The plugin reads this from its environment and scales its timeouts to it.
+ * As in deploy/pm2. PM2's default of 1 600 ms is less than a lame-duck of a second and an answer of a second together:
+ * SIGKILL comes in between.
  */
-const killTimeout = 10_000
+const killTimeout = 65_000
 
 export const pm2 = {
   name: 'PM2 reload',
@@ -53,7 +54,9 @@ export const pm2 = {
     }
 
     async function pm2Command (...args) {
-      const { stdout, stderr } = await run(process.execPath, [require.resolve('pm2/bin/pm2'), ...args], { env: { ...process.env, PM2_HOME: join(directory, 'pm2'), PM2_DISCRETE_MODE: 'true', NO_COLOR: '1' } })
+      const command = run(process.execPath, [require.resolve('pm2/bin/pm2'), ...args], { env: { ...process.env, PM2_HOME: join(directory, 'pm2'), PM2_DISCRETE_MODE: 'true', NO_COLOR: '1' } })
+      ordinaryPriority(command.child)
+      const { stdout, stderr } = await command
       log?.(stdout + stderr)
     }
   }

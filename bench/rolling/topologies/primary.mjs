@@ -20,8 +20,8 @@ process.send('ready')
 async function reload () {
   if (reloading || stopping) return
   reloading = true
-  for (let n = 0; n < workers.length && !stopping; n++) {
-    const old = workers[n]
+  for (const [n, old] of workers.entries()) {
+    if (stopping) break
     workers[n] = await fork()
     process.send(await end(old))
   }

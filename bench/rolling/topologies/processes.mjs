@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants } from 'node:fs'
 import { createConnection } from 'node:net'
+import { setPriority } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -27,9 +28,27 @@ export function find (program) {
 export function start (command, args, { env = {}, ipc = false, log } = {}) {
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe', ...(ipc ? ['ipc'] : [])] })
   children.add(child)
+  ordinaryPriority(child)
   child.on('exit', () => children.delete(child))
   for (const output of [child.stdout, child.stderr]) output.on('data', text => log?.(text.toString()))
   return child
+}
+
+/**
+ * The clients stand for other machines: they get the processor first, where this user may say so. Otherwise a machine that boots an
+ * instance delays them, and they would read the end of a connection later than any network brings it.
+ */
+export function clientsFirst () {
+  try {
+    setPriority(process.pid, -10)
+  } catch {}
+}
+
+/** What the harness starts is not its clients. */
+export function ordinaryPriority (child) {
+  try {
+    setPriority(child.pid, 0)
+  } catch {}
 }
 
 /** Resolves when the child has sent this message, rejects where it ends before. One listener throughout: two messages may come in one turn. */
