@@ -2,6 +2,7 @@
  * The story of a shutdown. `run` reads like the table in the README: running -> lame-duck -> draining -> cleaning -> shutdown.
  * It knows its parts as arrays and functions, none by name, and neither Fastify nor the process.
  */
+import { setMaxListeners } from 'node:events'
 import type { HookResult, Outcome, Phase, Resource, ShutdownReason, Timeouts } from '../types/index'
 import { every, now, sleep, startDeadline, within, type Deadline } from './deadline'
 import type { Drain } from './drain'
@@ -58,17 +59,26 @@ export function createCoordinator (parts: Parts): Coordinator {
   const reserve = Math.min(timeouts.resources, timeouts.total / 2)
   const phases: { phase: Phase, startedMs: number, durationMs: number, outcome: Outcome }[] = []
   const hooks: HookResult[] = []
-  const pausing = new Map<Resource, Promise<void>>()
+  const pausing: Promise<void>[] = []
+  const asked = new Map<string, Resource['pause']>()
   const drained = later<Teardown>()
   const serverGone = later<void>()
   let reason: ShutdownReason | null = null
   let story: Promise<Story> | null = null
   let deadline: Deadline | null = null
   let began = 0
+  // Every stream and every task may listen to it.
+  setMaxListeners(0, parts.abort.signal)
 
   const self: Coordinator = {
     get reason () { return reason },
-    shutDown: why => (story ??= run(why)),
+    shutDown (why) {
+      if (story !== null) return story
+      const told = later<Story>()
+      story = told.promise // Before it begins: a listener of its first phase may ask again.
+      told.resolve(run(why))
+      return story
+    },
     drained (why) {
       void self.shutDown(why)
       return drained.promise
@@ -76,7 +86,7 @@ export function createCoordinator (parts: Parts): Coordinator {
     pause,
     serverGone: () => serverGone.resolve(),
     hookDone: result => { hooks.push(result) },
-    remaining: () => reason === null ? Infinity : deadline?.remaining() ?? parts.delay + timeouts.total
+    remaining: () => deadline?.remaining() ?? Infinity
   }
   return self
 
@@ -88,6 +98,7 @@ export function createCoordinator (parts: Parts): Coordinator {
     const stopTelling = every(1_000, () => tell(inside()))
 
     const lameDuck = why.kind !== 'close' && parts.delay > 0 && parts.listening()
+    deadline = startDeadline(lameDuck ? parts.delay + timeouts.total : timeouts.total)
     if (lameDuck) {
       enter('lame-duck')
       inside = () => parts.drains.flatMap(drain => drain.inside())
@@ -105,10 +116,12 @@ export function createCoordinator (parts: Parts): Coordinator {
     for (const drain of parts.drains) drain.tell()
     pause()
     const drains = await Promise.all(parts.drains.map(drain => drain.drain(time.stage(drain.timeout, reserve))))
-    const tasks = await parts.tasks.drain(time.stage(timeouts.tasks, reserve))
-    await Promise.all(pausing.values())
+    await parts.tasks.drain(time.stage(timeouts.tasks, reserve))
+    await Promise.all(pausing)
     await parts.stopListening()
     const connections = await parts.endConnections(time.stage(stragglers, reserve))
+    // An exempt request, served to the very end, may have handed over one more.
+    const tasks = await parts.tasks.drain(time.stage(timeouts.tasks, reserve))
     end(worst([...drains, tasks, connections]))
 
     enter('cleaning')
@@ -150,11 +163,13 @@ export function createCoordinator (parts: Parts): Coordinator {
   /** Every resource that can is asked once to take in no new work, all together, each bounded by its own time. */
   function pause (): void {
     for (const [name, resource] of parts.resources()) {
-      if (resource.pause === undefined || pausing.has(resource)) continue
-      const time = resource.timeout ?? timeouts.resources
-      pausing.set(resource, within(Math.min(time, self.remaining()), () => resource.pause!()).then(settled => {
+      if (resource.pause === undefined || asked.get(name) === resource.pause) continue
+      asked.set(name, resource.pause)
+      const own = resource.timeout ?? timeouts.resources
+      const time = deadline?.stage(own, reserve) ?? own
+      pausing.push(within(time, () => resource.pause!()).then(settled => {
         if (settled.status === 'fulfilled') return
-        const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`The pause of resource '${name}'`, time)
+        const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`The pause of resource '${name}'`, Math.round(time))
         events.emit({ type: 'problem', message: `Resource '${name}' did not pause`, error })
       }))
     }

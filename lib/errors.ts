@@ -16,6 +16,10 @@ export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN
 export const ShutdownPhaseError = createError<[string]>('FST_ERR_SHUTDOWN_PHASE', '%s', 500, RangeError)
 /** A resource that is none, or a name that cannot be one. */
 export const ShutdownResourceError = createError<[string]>('FST_ERR_SHUTDOWN_RESOURCE', '%s', 500, TypeError)
+/** `{ client }` is none of the known kinds. */
+export const ShutdownClientError = createError<[string, string]>(
+  'FST_ERR_SHUTDOWN_CLIENT', 'No adapter knows this client (%s). Known kinds: %s. For another one give a resource: { close () {}, force () {} }', 500, TypeError
+)
 /** Two resources of one name. */
 export const ShutdownDuplicateError = createError<[string]>('FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE', "Resource '%s' is already registered", 500)
 /** A resource depends on one that is not there. */
@@ -38,15 +42,15 @@ export class ShutdownTeardownError extends AggregateError {
   }
 }
 
-/** Whatever was thrown, as an Error: `throw undefined` is a failure too. */
+/** Whatever was thrown, as an Error: `throw undefined` is a failure too, and so is an object that cannot become a string. */
 export function toError (thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${String(thrown)}`, { cause: thrown })
+  return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
 }
 
 /** How a value reads in an error message: its text and its type, never more than one line. */
 export function received (value: unknown): string {
   const text = typeof value === 'string'
-    ? `'${value.slice(0, 60).replace(/[\r\n]/g, '\\n')}'`
+    ? `'${JSON.stringify(value.slice(0, 60)).slice(1, -1)}'`
     : typeof value === 'function' ? value.name || 'anonymous' : safeJson(value)
   return `${text} (${Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value})`
 }

@@ -1,6 +1,7 @@
 /** Those who listen: started once at registration, each disturbing nobody when it fails. */
 import type { Exporter, ExporterSource } from '../types/index'
 import { within } from './deadline'
+import { ShutdownTimeoutError } from './errors'
 
 /** An exporter that hangs must not hold the exit, in milliseconds. */
 const flushTime = 1_000
@@ -18,7 +19,9 @@ export function startExporters (exporters: readonly Exporter[], source: Exporter
   return async () => {
     await Promise.all(undos.map(async ({ exporter, undo }) => {
       const settled = await within(flushTime, () => undo?.())
-      if (settled.status !== 'fulfilled') onProblem(`Exporter '${exporter.name}' did not end`, settled.status === 'rejected' ? settled.reason : null)
+      if (settled.status === 'fulfilled') return
+      const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`Exporter '${exporter.name}'`, flushTime)
+      onProblem(`Exporter '${exporter.name}' did not end`, error)
     }))
   }
 }

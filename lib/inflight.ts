@@ -8,7 +8,7 @@
  * This file is on the path of every request. While the server runs it costs one Map entry and one shared listener.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { InFlight, Track } from '../types/index'
 import { now, turn } from './deadline'
@@ -32,7 +32,7 @@ export interface InFlightTable {
   handler(handler: RouteHandlerMethod): RouteHandlerMethod
   /** The server's 'request' event. */
   track(req: IncomingMessage, res: ServerResponse): void
-  /** onRequest: now Fastify's request is known. @returns whether the request had been seen by `track` */
+  /** onRequest: now Fastify's request is known. @returns whether the request had been seen by `track`, or is over already */
   identify(request: FastifyRequest, res: ServerResponse): boolean
   /** This answer is our 503. */
   reject(res: ServerResponse): void
@@ -67,7 +67,7 @@ const http2Cancel = 8
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
 interface Http2Answer {
-  readonly stream?: { readonly aborted: boolean, readonly session: unknown, close(code: number): void }
+  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly session: unknown, close(code: number): void }
 }
 
 type Running = FastifyRequest & { [running]?: PromiseLike<unknown> | null }
@@ -93,6 +93,8 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
   /** Only for `track` above 'count'. */
   const details = new Map<ServerResponse, Detail>()
   const signals = new Map<FastifyRequest, AbortController>()
+  /** Connections on which an answer has waited behind another. */
+  const pipelines = new WeakSet<Socket>()
   const rejecting = new Set<ServerResponse>()
   const cutting = new Set<ServerResponse>()
   /** The last answer promised on each connection, and whether it would have kept it alive. Only while closing. */
@@ -125,12 +127,15 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
     track: add,
     identify (request, res) {
       const known = entries.has(res)
+      // A hook before ours may go on when the client has left already: that one has been counted.
+      if (!known && isGone(res)) return true
       if (!known) add(request.raw, res)
       entries.set(res, request)
       if (remembers) details.get(res)!.category = categories.of(request)
       return known
     },
     reject (res) {
+      if (!entries.has(res)) return
       rejecting.add(res)
       release()
     },
@@ -180,8 +185,7 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
     count.received++
     if (remembers) details.set(res, { startedAt: track === 'detail' ? now() : null, category: null })
     res.on('close', closed)
-    // A pipelined answer that waits behind another has no socket yet, and never closes when the client goes away.
-    if (res.socket === null) req.once('close', () => { if (req.aborted) leave(res) })
+    if (res.socket === null) followPipeline(req.socket)
     if (closing) promiseClose(res)
   }
 
@@ -214,6 +218,20 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
       leave(res)
       return (end as (...args: unknown[]) => ServerResponse).apply(this, args)
     } as typeof res.end
+  }
+
+  /**
+   * A pipelined answer that waits behind another has no socket yet, and never closes when the client goes away; its request
+   * says nothing either, once its body has been read. One listener for each such connection, not for each request.
+   */
+  function followPipeline (socket: Socket): void {
+    if (pipelines.has(socket)) return
+    pipelines.add(socket)
+    socket.once('close', abandoned)
+  }
+
+  function abandoned (this: Socket): void {
+    for (const res of [...entries.keys()]) if (res.socket === null && res.req.socket === this) leave(res)
   }
 
   function leave (res: ServerResponse): void {
@@ -301,8 +319,19 @@ function isStream (res: ServerResponse): boolean {
   return res.headersSent && !res.writableEnded
 }
 
-/** `writableFinished` is not known to HTTP/2's compatible response: there a stream that was not reset is finished. */
+/** Its client has left: `close` has been emitted, or never will be, as for an answer that waited behind another. */
+function isGone (res: ServerResponse): boolean {
+  const { stream } = res as unknown as Http2Answer
+  return res.destroyed || stream?.destroyed === true || res.req.socket.destroyed
+}
+
+/**
+ * Whether all of it reached the kernel. HTTP/2's compatible response says `writableFinished` of one that was reset, too;
+ * inject's closes before it is finished, and has nobody who could leave in between.
+ */
 function isFinished (res: ServerResponse): boolean {
-  if (typeof res.writableFinished === 'boolean') return res.writableFinished
-  return res.writableEnded && (res as unknown as Http2Answer).stream?.aborted !== true
+  if (!res.writableEnded) return false
+  const { stream } = res as unknown as Http2Answer
+  if (stream !== undefined) return !stream.aborted
+  return res.writableFinished || !(res.req.socket instanceof Socket)
 }

@@ -2,10 +2,9 @@
  * What the user says, checked and completed. Pure: the platform is given. Every refusal names the option, what was
  * expected and what came.
  */
-import type { Probes, Resource, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
+import type { Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
 import { defaultTotal, totalWithin } from './grace'
-import { checkResourceName, toResource } from './resource'
 import { suggest } from './suggest'
 
 /** What the surroundings bring along; each is overridable. */
@@ -33,7 +32,8 @@ export interface Settings {
   readonly track: Track
   readonly probes: false | Required<Omit<Probes, 'checks'>> & { readonly checks: Probes['checks'] }
   readonly exporters: NonNullable<ShutdownOptions['exporters']>
-  readonly resources: ReadonlyMap<string, Resource>
+  /** Not looked into here: the registry knows what can be a resource. */
+  readonly resources: Readonly<Record<string, ResourceInput>>
   readonly webSocketMessage: string | Buffer | undefined
   readonly onReport: ShutdownOptions['onReport']
   /** What is worth a warning but no refusal. */
@@ -43,6 +43,9 @@ export interface Settings {
 export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
 export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal }
 export const defaultRetryAfter = 10
+
+const stages = ['requests', 'streams', 'tasks', 'resources'] as const satisfies readonly (keyof Timeouts)[]
+type Stage = (typeof stages)[number]
 
 /** Node's timers turn anything above into 1 ms. */
 const longest = 2 ** 31 - 1
@@ -55,70 +58,88 @@ const names = [
 /** Fastify itself hands these to every plugin's options. */
 const foreign = ['prefix', 'logLevel', 'logSerializers']
 
-/** @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET, FST_ERR_SHUTDOWN_RESOURCE */
+/**
+ * What is undefined was not said; `null` is refused like any other wrong value.
+ *
+ * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET
+ */
 export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
-  if (typeof given !== 'object' || given === null) refuse('options', 'an object', given)
-  checkNames(given, [...names, ...foreign], 'an option')
-  const delay = given.delay === undefined ? platform.delay : milliseconds('delay', given.delay, 0)
-  const gracePeriod = given.gracePeriod === undefined ? platform.gracePeriod : milliseconds('gracePeriod', given.gracePeriod, 1)
-  const binding = given.gracePeriod !== undefined || platform.gracePeriodKnown
-  const { timeouts, warnings } = fitTimeouts(given.timeouts ?? {}, delay, gracePeriod, binding)
+  checkNames('options', given, [...names, ...foreign], 'an option')
+  const {
+    delay = platform.delay, timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, refuse: refusal = 'auto', track = 'count',
+    categories = {}, probes = false, exporters = [], resources = {}
+  } = given
+  milliseconds('delay', delay, 0)
+  if (gracePeriod !== undefined) milliseconds('gracePeriod', gracePeriod, 1)
+  const grace = gracePeriod === undefined
+    ? { period: platform.gracePeriod, binding: platform.gracePeriodKnown }
+    : { period: gracePeriod, binding: true }
+  const fitted = fitTimeouts(timeouts, delay, grace)
   const signals = checkSignals(given.signals)
+  const times = checkCategories(categories)
   return {
     platform: platform.name,
     signals,
     errors: checkBoolean('errors', given.errors, signals !== false),
     exit: checkBoolean('exit', given.exit, signals !== false),
     delay,
-    timeouts,
-    gracePeriod,
-    retryAfter: checkRetryAfter(given.retryAfter ?? defaultRetryAfter),
-    refuse: oneOf('refuse', given.refuse ?? 'auto', ['auto', 'answer', 'close']),
+    timeouts: fitted.timeouts,
+    gracePeriod: grace.period,
+    retryAfter: checkRetryAfter(retryAfter),
+    refuse: oneOf('refuse', refusal, ['auto', 'answer', 'close']),
     rejection: checkFunction('rejection', given.rejection),
-    categories: checkCategories(given.categories ?? {}),
+    categories: times,
     categorize: checkFunction('categorize', given.categorize),
-    track: checkTrack(given),
-    probes: checkProbes(given.probes ?? false),
-    exporters: checkExporters(given.exporters ?? []),
-    resources: checkResources(given.resources ?? {}),
+    track: checkTrack(track, times),
+    probes: checkProbes(probes),
+    exporters: checkExporters(exporters),
+    resources: isPlainObject(resources) ? resources : refuse('resources', 'an object of name -> resource', resources),
     webSocketMessage: checkMessage(given.webSocketMessage),
     onReport: checkFunction('onReport', given.onReport),
-    warnings
+    warnings: fitted.warnings
   }
 }
 
+interface Grace {
+  /** In milliseconds; `null` where nobody kills. */
+  readonly period: number | null
+  /** Whether somebody said so, or it is only what the platform usually grants. */
+  readonly binding: boolean
+}
+
 /**
- * Scale what the user left open so that `delay + total` fits in the grace period. What the user set is never changed: where it cannot fit it is refused, or only warned of
- * where the grace period is the platform's usual one and nobody said so.
+ * Scale what the user left open so that `delay + total` fits in the grace period. What the user set is never changed: where
+ * it cannot fit it is refused, or only warned of where the grace period is the platform's usual one and nobody said so.
  */
-function fitTimeouts (given: Timeouts, delay: number, gracePeriod: number | null, binding: boolean): { timeouts: Required<Timeouts>, warnings: string[] } {
-  checkNames(given, Object.keys(defaultTimeouts), 'a timeout')
+function fitTimeouts (given: Timeouts, delay: number, grace: Grace): { timeouts: Required<Timeouts>, warnings: string[] } {
+  checkNames('timeouts', given, [...stages, 'total'], 'a timeout')
   for (const [name, value] of Object.entries(given)) {
     if (value !== undefined) milliseconds(`timeouts.${name}`, value, 1)
   }
-  const total = given.total ?? totalLeft(delay, gracePeriod)
-  const scale = given.total === undefined ? Math.min(1, total / defaultTimeouts.total) : 1
-  const pick = (name: keyof Timeouts): number => given[name] ?? Math.max(1, Math.min(total, Math.round(defaultTimeouts[name] * scale)))
+  const total = given.total ?? chooseTotal(given, delay, grace)
+  const scale = given.total === undefined ? total / defaultTotal : 1
+  const pick = (name: Stage): number => given[name] ?? Math.max(1, Math.min(total, Math.round(defaultTimeouts[name] * scale)))
   const timeouts = { requests: pick('requests'), streams: pick('streams'), tasks: pick('tasks'), resources: pick('resources'), total }
 
-  const warnings: string[] = []
-  for (const name of ['requests', 'streams', 'tasks', 'resources'] as const) {
+  for (const name of stages) {
     if (timeouts[name] > total) {
       throw new ShutdownBudgetError(`'timeouts.${name}' (${timeouts[name]} ms) does not fit in 'timeouts.total' (${total} ms)`)
     }
   }
-  if (gracePeriod !== null && delay + total > gracePeriod) {
-    const message = `'delay' (${delay} ms) and 'timeouts.total' (${total} ms) make ${delay + total} ms, which does not fit in the grace period of ${gracePeriod} ms`
-    if (binding) throw new ShutdownBudgetError(message)
-    warnings.push(`${message} that this platform usually grants; set 'gracePeriod' to what yours grants`)
-  }
-  return { timeouts, warnings }
+  if (grace.period === null || delay + total <= grace.period) return { timeouts, warnings: [] }
+  const message = `'delay' (${delay} ms) and 'timeouts.total' (${total} ms) make ${delay + total} ms, which does not fit in the grace period of ${grace.period} ms`
+  if (grace.binding) throw new ShutdownBudgetError(message)
+  return { timeouts, warnings: [`${message} that this platform usually grants; set 'gracePeriod' to what yours grants`] }
 }
 
-function totalLeft (delay: number, gracePeriod: number | null): number {
-  const total = totalWithin(delay, gracePeriod)
-  if (total >= 1) return total
-  throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the shutdown itself in the grace period of ${gracePeriod} ms`)
+function chooseTotal (given: Timeouts, delay: number, { period, binding }: Grace): number {
+  const total = totalWithin(delay, period)
+  // What is only usual gives way to what the user said.
+  if (!binding && total < Math.max(1, ...stages.map(name => given[name] ?? 0))) return defaultTotal
+  if (total < 1) {
+    throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the shutdown itself in the grace period of ${period} ms`)
+  }
+  return total
 }
 
 /**
@@ -157,18 +178,18 @@ function checkCategories (given: Readonly<Record<string, number>>): ReadonlyMap<
 }
 
 /** Whoever has categories wants them followed. */
-function checkTrack ({ track = 'count', categories = {} }: ShutdownOptions): Track {
-  oneOf('track', track, ['count', 'category', 'detail'])
-  return track === 'count' && Object.keys(categories).length > 0 ? 'category' : track
+function checkTrack (given: Track, categories: Settings['categories']): Track {
+  oneOf('track', given, ['count', 'category', 'detail'])
+  return given === 'count' && categories.size > 0 ? 'category' : given
 }
 
 function checkProbes (given: boolean | Probes): Settings['probes'] {
   if (given === false) return false
   const probes: Probes = given === true ? {} : given
   if (!isPlainObject(probes)) return refuse('probes', 'a boolean or an object', given)
-  checkNames(probes, ['live', 'ready', 'startup', 'checks'], 'a probe')
+  checkNames('probes', probes, ['live', 'ready', 'startup', 'checks'], 'a probe')
   const path = (name: 'live' | 'ready' | 'startup'): string | false => {
-    const value = probes[name] ?? `/health/${name}`
+    const { [name]: value = `/health/${name}` } = probes
     if (value !== false && (typeof value !== 'string' || !value.startsWith('/'))) refuse(`probes.${name}`, "a path that begins with '/', or false", value)
     return value
   }
@@ -192,11 +213,6 @@ function checkExporters (given: NonNullable<ShutdownOptions['exporters']>): NonN
   return given
 }
 
-function checkResources (given: Readonly<Record<string, ResourceInput>>): ReadonlyMap<string, Resource> {
-  if (!isPlainObject(given)) return refuse('resources', 'an object of name -> resource', given)
-  return new Map(Object.entries(given).map(([name, resource]) => [checkResourceName(name), toResource(name, resource)]))
-}
-
 function checkMessage (given: ShutdownOptions['webSocketMessage']): string | Buffer | undefined {
   if (given === undefined || given === false) return undefined
   if (given === true) return '{"type":"close","reason":"server_shutdown"}'
@@ -217,13 +233,14 @@ function oneOf<T extends string> (name: string, given: T, allowed: readonly T[])
   return allowed.includes(given) ? given : refuse(name, `one of ${allowed.map(word => `'${word}'`).join(', ')}`, given)
 }
 
-function milliseconds (name: string, given: unknown, least: number): number {
+/** @throws FST_ERR_SHUTDOWN_OPTION */
+export function milliseconds (name: string, given: unknown, least: number): number {
   if (typeof given === 'number' && given >= least && given <= longest) return given
   return refuse(name, `a number of milliseconds from ${least} to ${longest}`, given)
 }
 
-function checkNames (given: object, allowed: readonly string[], kind: string): void {
-  if (!isPlainObject(given)) refuse(kind.replace(/^an? /, '') + 's', 'an object', given)
+function checkNames (option: string, given: object, allowed: readonly string[], kind: string): void {
+  if (!isPlainObject(given)) refuse(option, 'an object', given)
   for (const name of Object.keys(given)) {
     if (!allowed.includes(name)) throw new ShutdownOptionError(`'${name}' is not ${kind}${suggest(name, allowed)}`)
   }

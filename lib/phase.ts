@@ -14,7 +14,7 @@ export interface PhaseLine {
   reached(phase: Phase): boolean
   /** @returns the phase that was left @throws where the phase has been reached already */
   enter(phase: Phase): Phase
-  /** Called when the phase is entered; a listener that throws is the caller's to catch. @returns undo */
+  /** Called when the phase is entered; what a listener throws, or rejects with, goes to `onListenerError`. @returns undo */
   on(phase: Phase, listener: (phase: Phase) => void): () => void
 }
 
@@ -22,16 +22,20 @@ export function createPhaseLine (onListenerError: (error: unknown) => void): Pha
   let current: Phase = 'running'
   const listeners = new Map<Phase, Set<(phase: Phase) => void>>(phases.map(phase => [phase, new Set()]))
 
+  const reached = (phase: Phase): boolean => phases.indexOf(phase) <= phases.indexOf(current)
+
   return {
     get current () { return current },
-    reached: phase => phases.indexOf(phase) <= phases.indexOf(current),
+    reached,
     enter (phase) {
-      if (this.reached(phase)) throw new ShutdownPhaseError(`'${phase}' cannot follow '${current}'`)
+      if (reached(phase)) throw new ShutdownPhaseError(`'${phase}' cannot follow '${current}'`)
       const previous = current
       current = phase
       for (const listener of [...listeners.get(phase)!]) {
         try {
-          listener(phase)
+          const answer: unknown = listener(phase)
+          // An async listener is a likely one, and a rejection that nobody catches would end the process in the middle.
+          if (answer instanceof Promise) answer.catch(onListenerError)
         } catch (error) {
           onListenerError(error)
         }

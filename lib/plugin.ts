@@ -5,7 +5,7 @@
 import cluster from 'node:cluster'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import type { Shutdown, ShutdownOptions, ShutdownReason, ShutdownReport } from '../types/index'
-import { adapterFor } from './adapter'
+import { adaptClient } from './adapt'
 import { adopt } from './adoption'
 import { createCategories, checkRoute } from './categories'
 import { createCoordinator } from './coordinator'
@@ -34,6 +34,7 @@ import { tieSystemd } from './process/systemd'
 import { createRefusal } from './refusal'
 import { createRegistry } from './registry'
 import { createReport, failuresOf } from './report'
+import type { Adapt } from './resource'
 import { createServers } from './servers'
 import { createState } from './state'
 import { endingStream } from './stream'
@@ -91,7 +92,8 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   servers.refresh()
 
   // What must close.
-  const registry = createRegistry(settings.resources, adapterFor)
+  const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
+  const registry = createRegistry(settings.resources, adapt)
   let teardown: Teardown | null = null
 
   const coordinator = createCoordinator({
@@ -189,7 +191,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   app.addHook('onRequest', onRequest)
   if (settings.probes !== false) addProbes(app, settings.probes, state, () => booted, refusal.retryAfter, onProblem)
   app.addHook('onReady', async () => {
-    for (const { name, resource } of adopt(hooks.instances, adapterFor, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
+    for (const { name, resource } of adopt(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
     registry.seal()
     // Here, and not in preClose: `closing` is not set yet, so requests reach our own 503, and no avvio timeout applies.
     // `onClose` is avvio's method; Fastify has no type for it.

@@ -2,9 +2,10 @@
 import type { Resource, ResourceInput } from '../types/index'
 import { ShutdownDuplicateError, ShutdownResourceError } from './errors'
 import { planGraph } from './graph'
-import { checkResourceName, toResource, type Adapt } from './resource'
+import { checkResourceName, overlay, toResource, toResources, type Adapt } from './resource'
 
 export interface Registry {
+  /** What was taken away again is no unknown name for those that still depend on it: they wait for one less. */
   readonly all: ReadonlyMap<string, Resource>
   /** Names with a place of their own in the line of onClose hooks. */
   readonly placed: ReadonlySet<string>
@@ -19,36 +20,41 @@ export interface Registry {
   seal(): void
 }
 
-export function createRegistry (declared: ReadonlyMap<string, Resource>, adapt: Adapt): Registry {
-  const all = new Map(declared)
+/** @throws FST_ERR_SHUTDOWN_RESOURCE */
+export function createRegistry (declared: Readonly<Record<string, ResourceInput>>, adapt: Adapt): Registry {
+  const known = toResources(declared, adapt)
   const placed = new Set<string>()
+  const gone = new Set<string>()
   let sealed = false
 
   return {
-    all,
+    get all () { return standing() },
     placed,
     add (name, input, hasPlace) {
-      if (all.has(checkResourceName(name))) throw new ShutdownDuplicateError(name)
-      const resource = toResource(name, input, adapt)
-      all.set(name, resource)
+      if (known.has(checkResourceName(name))) throw new ShutdownDuplicateError(name)
+      known.set(name, toResource(name, input, adapt))
+      const wasThere = gone.delete(name)
       if (sealed) {
         try {
           check()
         } catch (error) {
-          all.delete(name)
+          known.delete(name)
+          if (wasThere) gone.add(name)
           throw error
         }
       }
       if (hasPlace) placed.add(name)
+      let isThere = true
       return () => {
-        if (all.get(name) !== resource) return
-        all.delete(name)
+        if (!isThere) return
+        isThere = false
+        known.delete(name)
         placed.delete(name)
-        for (const [other, { dependsOn }] of all) if (dependsOn?.includes(name)) all.set(other, { ...all.get(other)!, dependsOn: dependsOn.filter(each => each !== name) })
+        gone.add(name)
       }
     },
     adopt (name, resource) {
-      all.set(name, { ...resource, ...all.get(name) })
+      known.set(name, overlay(resource, known.get(name) ?? {}))
       placed.add(name)
     },
     seal () {
@@ -57,10 +63,19 @@ export function createRegistry (declared: ReadonlyMap<string, Resource>, adapt: 
     }
   }
 
+  function standing (): ReadonlyMap<string, Resource> {
+    if (gone.size === 0) return known
+    return new Map(Array.from(known, ([name, resource]) => {
+      const { dependsOn } = resource
+      return [name, dependsOn === undefined ? resource : { ...resource, dependsOn: dependsOn.filter(other => !gone.has(other)) }]
+    }))
+  }
+
   function check (): void {
+    const all = standing()
     for (const [name, resource] of all) {
-      // A mere name with `dependsOn` or `timeout` stands for what a plugin brings along; here none did.
-      if (resource.close === undefined && resource.pause === undefined && resource.force === undefined) {
+      // A mere name with `dependsOn` or `timeout` stands for what a plugin brings along; here none did. `force` alone is never called.
+      if (resource.close === undefined && resource.pause === undefined) {
         throw new ShutdownResourceError(`Resource '${name}' has no 'close', and no plugin brought a client of that name (@fastify/postgres: 'postgres', 'postgres:<name>'; @fastify/redis: 'redis', 'redis:<namespace>')`)
       }
     }

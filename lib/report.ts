@@ -26,7 +26,7 @@ export interface Counts {
 export function createReport (story: Story, counts: Counts): ShutdownReport {
   const outcome = outcomeOf(story)
   const { crashed, ...counted } = counts
-  return freeze({
+  return frozen({
     reason: story.reason,
     outcome,
     exitCode: outcome === 'clean' && !crashed ? 0 : 1,
@@ -57,8 +57,13 @@ function outcomeOf ({ phases }: Story): Outcome {
   return outcomes.has('failed') ? 'failed' : outcomes.has('forced') ? 'forced' : 'clean'
 }
 
-/** To the last level, but errors: they are their owners' and may be rethrown. */
-function freeze<T extends object> (value: T): T {
-  for (const inner of Object.values(value)) if (typeof inner === 'object' && inner !== null && !(inner instanceof Error)) freeze(inner)
-  return Object.freeze(value)
+/**
+ * A copy, frozen to the last level: the lists that it is made of may still grow. Errors stay what they are, since they may be
+ * rethrown, and so does what is frozen already: what a resource told of itself may hold anything.
+ */
+function frozen<T> (value: T): T
+function frozen (value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || value instanceof Error || Object.isFrozen(value)) return value
+  if (Array.isArray(value)) return Object.freeze(value.map(frozen))
+  return Object.freeze(Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, frozen(inner)])))
 }

@@ -21,16 +21,39 @@ export function checkResourceName (name: string): string {
 }
 
 /** @throws FST_ERR_SHUTDOWN_RESOURCE */
+export function toResources (inputs: Readonly<Record<string, ResourceInput>>, adapt: Adapt | undefined): Map<string, Resource> {
+  if (typeof inputs !== 'object' || inputs === null || Array.isArray(inputs)) {
+    throw new ShutdownResourceError(`Expected the resources to be an object of name -> resource, got ${received(inputs)}`)
+  }
+  return new Map(Object.entries(inputs).map(([name, input]) => [checkResourceName(name), toResource(name, input, adapt)]))
+}
+
+/** @throws FST_ERR_SHUTDOWN_RESOURCE */
 export function toResource (name: string, input: ResourceInput, adapt?: Adapt): Resource {
-  if ((typeof input !== 'object' && typeof input !== 'function') || input === null) {
+  const dispose = disposeOf(input)
+  if (dispose === undefined && (typeof input !== 'object' || input === null || Array.isArray(input))) {
     throw new ShutdownResourceError(`Expected resource '${name}' to be an object, got ${received(input)}`)
   }
-  if (isAsyncDisposable(input)) return { close: async () => { await input[Symbol.asyncDispose]() } }
-  if (isDisposable(input)) return { close: () => { input[Symbol.dispose]() } }
+  // A disposable may have any fields; whatever else has fields that we do not know is a slip, or a bare client.
+  if (dispose !== undefined && !isPlain(input)) return { close: dispose }
   for (const field of Object.keys(input)) {
     if (!fields.includes(field)) throw new ShutdownResourceError(`Resource '${name}' has an unknown field '${field}'${suggest(field, fields)}`)
   }
-  const resource = input as Resource & { client?: unknown }
+  const resource = checked(name, (isPlain(input) ? input : bound(input)) as Resource & { readonly client?: unknown })
+  if (dispose !== undefined) return overlay({ close: dispose }, resource)
+  if (resource.client === undefined) return resource
+  if (typeof resource.client !== 'object' || resource.client === null) refuse(name, 'client', 'a client', resource.client)
+  if (adapt === undefined) throw new ShutdownResourceError(`Resource '${name}' is given by its client, but no adapters are at hand here`)
+  const { client, ...said } = resource
+  return overlay(adapt(client), said)
+}
+
+/** What the user said of a resource counts before what its client or plugin brought along; what is undefined was not said. */
+export function overlay (brought: Resource, said: Resource): Resource {
+  return { ...brought, ...Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined)) }
+}
+
+function checked<T extends Resource> (name: string, resource: T): T {
   for (const field of ['pause', 'close', 'force', 'detail'] as const) {
     if (resource[field] !== undefined && typeof resource[field] !== 'function') refuse(name, field, 'a function', resource[field])
   }
@@ -41,19 +64,27 @@ export function toResource (name: string, input: ResourceInput, adapt?: Adapt): 
   if (resource.dependsOn !== undefined && !(Array.isArray(resource.dependsOn) && resource.dependsOn.every(other => typeof other === 'string'))) {
     refuse(name, 'dependsOn', 'a list of names', resource.dependsOn)
   }
-  if (resource.client === undefined) return resource
-  if (typeof resource.client !== 'object' || resource.client === null) refuse(name, 'client', 'a client', resource.client)
-  if (adapt === undefined) throw new ShutdownResourceError(`Resource '${name}' is given by its client, but no adapters are at hand here`)
-  const { client, ...own } = resource
-  return { ...adapt(client), ...own }
+  return resource
 }
 
-function isAsyncDisposable (input: object): input is AsyncDisposable {
-  return typeof (input as Partial<AsyncDisposable>)[Symbol.asyncDispose] === 'function'
+/** An instance of a class keeps its methods in its prototype, where a copy of its fields would lose them. */
+function bound (instance: object): object {
+  return Object.fromEntries(fields.map(field => {
+    const value: unknown = instance[field as keyof object]
+    return [field, typeof value === 'function' ? value.bind(instance) : value]
+  }))
 }
 
-function isDisposable (input: object): input is Disposable {
-  return typeof (input as Partial<Disposable>)[Symbol.dispose] === 'function'
+function isPlain (input: unknown): boolean {
+  const prototype: unknown = Object.getPrototypeOf(input)
+  return prototype === Object.prototype || prototype === null
+}
+
+function disposeOf (input: ResourceInput): Resource['close'] {
+  const disposable = input as Partial<AsyncDisposable & Disposable> | null | undefined
+  if (typeof disposable?.[Symbol.asyncDispose] === 'function') return async () => { await disposable[Symbol.asyncDispose]!() }
+  if (typeof disposable?.[Symbol.dispose] === 'function') return () => disposable[Symbol.dispose]!()
+  return undefined
 }
 
 function refuse (name: string, field: string, expected: string, value: unknown): never {

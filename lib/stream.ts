@@ -4,17 +4,20 @@
  */
 import { Readable } from 'node:stream'
 import type { StreamOptions, StreamSource } from '../types/index'
-import { ShutdownOptionError, received } from './errors'
+import { ShutdownOptionError, received, toError } from './errors'
 
-/** @throws FST_ERR_SHUTDOWN_OPTION where the source cannot be read from */
-export function endingStream (source: StreamSource, options: StreamOptions, signal: AbortSignal): Readable {
+/** @throws FST_ERR_SHUTDOWN_OPTION where the source cannot be read from, or the end marker is none */
+export function endingStream (source: StreamSource, { end }: StreamOptions, signal: AbortSignal): Readable {
+  if (end !== undefined && typeof end !== 'string' && typeof end !== 'function' && !(end instanceof Uint8Array)) {
+    throw new ShutdownOptionError(`Expected the stream's 'end' to be a string, a Buffer or a function, got ${received(end)}`)
+  }
   const chunks = iterate(source)
   let taking = false
   let over = false
 
   const stream = new Readable({
     read () {
-      if (!taking && !over) take()
+      if (!taking && !over) void take()
     },
     destroy (error, callback) {
       leave()
@@ -26,29 +29,33 @@ export function endingStream (source: StreamSource, options: StreamOptions, sign
   return stream
 
   // Not `Promise.race([next, aborted])`: each race would hang one more reaction on a promise that lives as long as the process.
-  function take (): void {
+  async function take (): Promise<void> {
     taking = true
-    Promise.resolve(chunks.next()).then(
-      ({ done, value }) => {
-        taking = false
-        if (over) return
-        if (done === true) {
-          leave()
-          stream.push(null)
-        } else {
-          stream.push(value)
-        }
-      },
-      error => { if (!over) stream.destroy(error) }
-    )
+    try {
+      const { done, value } = await chunks.next()
+      taking = false
+      if (over) return
+      if (done === true) {
+        leave()
+        stream.push(null)
+      } else {
+        stream.push(value)
+      }
+    } catch (error) {
+      if (!over) stream.destroy(toError(error))
+    }
   }
 
   function finish (): void {
     if (over) return
     leave()
-    const end = typeof options.end === 'function' ? options.end() : options.end
-    if (end !== undefined) stream.push(end)
-    stream.push(null)
+    try {
+      const marker = typeof end === 'function' ? end() : end
+      if (marker !== undefined) stream.push(marker)
+      stream.push(null)
+    } catch (error) {
+      stream.destroy(toError(error)) // What an abort listener throws is an uncaught exception.
+    }
   }
 
   function leave (): void {
@@ -56,7 +63,7 @@ export function endingStream (source: StreamSource, options: StreamOptions, sign
     over = true
     signal.removeEventListener('abort', finish)
     // The source may be in the middle of its next(): it is told, and not waited for.
-    Promise.resolve(chunks.return?.()).catch(() => {})
+    void new Promise(resolve => { resolve(chunks.return?.()) }).catch(() => {})
   }
 }
 
@@ -64,7 +71,8 @@ function iterate (source: StreamSource): AsyncIterator<string | Uint8Array> | It
   const asyncSource = source as Partial<AsyncIterable<string | Uint8Array>> | null
   if (typeof asyncSource?.[Symbol.asyncIterator] === 'function') return asyncSource[Symbol.asyncIterator]!()
   const syncSource = source as Partial<Iterable<string | Uint8Array>> | null
-  if (typeof source === 'object' && typeof syncSource?.[Symbol.iterator] === 'function') return syncSource[Symbol.iterator]!()
+  // A string and a Buffer are iterable too, but not by what one would send.
+  if (typeof source === 'object' && !ArrayBuffer.isView(source) && typeof syncSource?.[Symbol.iterator] === 'function') return syncSource[Symbol.iterator]!()
   throw new ShutdownOptionError(`Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`)
 }
 
@@ -79,12 +87,14 @@ export interface SseOptions {
 
 /**
  * The end marker of a stream of server-sent events, ready-made.
- * @throws FST_ERR_SHUTDOWN_OPTION where the event's name holds a line break or `retry` is no whole number >= 0
+ * @throws FST_ERR_SHUTDOWN_OPTION where the event's name holds a line break, `retry` is no whole number >= 0, or `data` no JSON
  * @example
  * reply.header('content-type', 'text/event-stream').send(app.shutdown.stream(source, { end: sse() }))
  */
 export function sse ({ event = 'end', data = { type: 'end', reason: 'shutdown' }, retry = 1_000 }: SseOptions = {}): string {
   if (typeof event !== 'string' || /[\r\n\0]/.test(event)) throw new ShutdownOptionError(`Expected 'event' to be a single line, got ${received(event)}`)
   if (!Number.isSafeInteger(retry) || retry < 0) throw new ShutdownOptionError(`Expected 'retry' to be a whole number of milliseconds >= 0, got ${received(retry)}`)
-  return `event: ${event}\nretry: ${retry}\ndata: ${JSON.stringify(data)}\n\n`
+  const text: string | undefined = JSON.stringify(data)
+  if (text === undefined) throw new ShutdownOptionError(`Expected 'data' to be something that JSON can say, got ${received(data)}`)
+  return `event: ${event}\nretry: ${retry}\ndata: ${text}\n\n`
 }

@@ -3,7 +3,7 @@
  * aborted when draining begins.
  */
 import type { Outcome, TaskResult } from '../types/index'
-import { now, within } from './deadline'
+import { now, startDeadline, within } from './deadline'
 import { ShutdownTimeoutError, toError } from './errors'
 
 export interface Tasks {
@@ -41,13 +41,15 @@ export function createTasks (signal: AbortSignal, onEnd: (result: TaskResult, er
     get abandoned () { return count.abandoned },
     inside: () => Array.from(running, task => task.name),
     add: follow,
-    run (name, work) {
-      const promise = new Promise<Awaited<ReturnType<typeof work>>>(resolve => resolve(work(signal) as Awaited<ReturnType<typeof work>>))
+    run<T> (name: string, work: (signal: AbortSignal) => T | PromiseLike<T>) {
+      const promise = new Promise<T>(resolve => { resolve(work(signal)) })
       follow(name, promise)
       return promise
     },
     async drain (timeout) {
-      if (running.size > 0) await within(timeout, () => new Promise<void>(resolve => { empty = resolve }))
+      const { remaining } = startDeadline(timeout)
+      // Again and again: who waited for one task may start the next before this is told that there is none.
+      while (running.size > 0 && remaining() > 0) await within(remaining(), () => new Promise<void>(resolve => { empty = resolve }))
       for (const task of running) end(task, 'abandoned', new ShutdownTimeoutError(`Task '${task.name}'`, Math.round(timeout)))
       return results.some(({ outcome }) => outcome === 'failed' || outcome === 'abandoned') ? 'failed' : 'clean'
     },
@@ -58,7 +60,8 @@ export function createTasks (signal: AbortSignal, onEnd: (result: TaskResult, er
     const task: Running = { name, startedAt: now() }
     running.add(task)
     // Both ways are taken, so a task that nobody awaits is no unhandled rejection: it is counted and reported as failed.
-    promise.then(
+    // Not `promise.then()`: what a user took for a promise may be none, or throw.
+    Promise.resolve(promise).then(
       () => end(task, 'completed', null),
       thrown => end(task, isCancellation(thrown) ? 'cancelled' : 'failed', toError(thrown))
     )

@@ -5,11 +5,13 @@
  *
  * A gate is the place where stock Fastify would have closed the resource; without a server all gates are open at once.
  */
+import { setMaxListeners } from 'node:events'
 import type { Outcome, Resource, ResourceInput, ResourceResult, TeardownResult } from '../types/index'
-import { after, now, startDeadline, within } from './deadline'
-import { ShutdownTimeoutError, toError } from './errors'
+import { after, now, within } from './deadline'
+import { ShutdownResourceError, ShutdownTimeoutError, toError } from './errors'
 import { planGraph } from './graph'
-import { checkResourceName, toResource, type Adapt } from './resource'
+import { defaultTimeouts, milliseconds } from './options'
+import { toResources, type Adapt } from './resource'
 
 export interface TeardownOptions {
   /** Longest time of a resource that names none, in milliseconds. */
@@ -22,7 +24,10 @@ export interface TeardownOptions {
 }
 
 export interface Teardown {
-  /** Whatever would have run before this resource has run: it may close once its dependants have. */
+  /**
+   * Whatever would have run before this resource has run: it may close once its dependants have. Those of them without a
+   * gate of their own may close now; those that only wait for it because it is `last` may not.
+   */
   open(name: string): void
   openAll(): void
   /** One more, closed at once. */
@@ -71,31 +76,30 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
   const { timeout, remaining = () => Infinity, placed = new Set<string>(), onResult = () => {} } = options
   const graph = planGraph(resources)
   const began = now()
-  const entries = new Map<string, Entry>()
+  /** In the order in which they came; two that came at different times may share a name. */
+  const entries: Entry[] = []
+  const planned = new Map<string, Entry>()
   const closing = new Set<Entry>()
   const clocks = new Map<number, Clock>()
   const starting: Entry[] = []
   let waiters: { readonly done: () => boolean, readonly resolve: () => void }[] = []
   let left = 0
-  for (const [name, resource] of resources) enlist(name, resource, graph.dependants.get(name)!, graph.dependencies.get(name)!)
+  for (const [name, resource] of resources) planned.set(name, enlist(name, resource, graph.dependants.get(name)!, graph.dependencies.get(name)!))
 
   return {
     open (name) {
       const opening = new Set([name])
       for (const each of opening) {
-        const entry = entries.get(each)
+        const entry = planned.get(each)
         if (entry === undefined) return // taken away again since its place was marked
         openGate(entry)
-        for (const above of entry.above) if (!placed.has(above)) opening.add(above)
+        for (const above of entry.above) if (!placed.has(above) && uses(above, each)) opening.add(above)
       }
     },
-    openAll () { for (const entry of entries.values()) openGate(entry) },
+    openAll () { entries.forEach(openGate) },
     add (name, resource) { openGate(enlist(name, resource, [], [])) },
     quiet: () => until(() => closing.size === 0),
-    async finished () {
-      await until(() => left === 0)
-      return [...entries.values()].map(entry => entry.result!)
-    },
+    finished,
     inside: () => Array.from(closing, entry => entry.name),
     startedAt: began,
     criticalPath
@@ -103,9 +107,20 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
 
   function enlist (name: string, resource: Resource, above: readonly string[], below: readonly string[]): Entry {
     const entry: Entry = { name, resource, above, below, waiting: above.length, gate: 'shut', startedAt: 0, result: null }
-    entries.set(name, entry)
+    entries.push(entry)
     left++
     return entry
+  }
+
+  async function finished (): Promise<readonly ResourceResult[]> {
+    await until(() => left === 0)
+    // One more may have been added before this was told that none is left.
+    return left > 0 ? finished() : entries.map(entry => entry.result!)
+  }
+
+  /** Whether it says so itself; all depend on what is `last`. */
+  function uses (name: string, other: string): boolean {
+    return planned.get(name)!.resource.dependsOn?.includes(other) === true
   }
 
   function openGate (entry: Entry): void {
@@ -127,20 +142,22 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
     if (resource.close === undefined) return settle(entry, 'closed', null)
     closing.add(entry)
     const clock = clockOf(entry)
-    let result: void | PromiseLike<void>
+    let closed: PromiseLike<void> | null
     try {
-      result = resource.close(clock.signal)
+      const answer = resource.close(clock.signal)
+      closed = typeof answer?.then === 'function' ? answer : null
     } catch (thrown) {
       return settle(entry, 'failed', thrown)
     }
-    if (typeof result?.then !== 'function') return settle(entry, 'closed', null)
+    if (closed === null) return settle(entry, 'closed', null)
     clock.members.add(entry)
     const settleInTime = (outcome: 'closed' | 'failed', thrown: unknown): void => {
       // Too late: it has been forced or abandoned meanwhile.
       if (clock.members.delete(entry)) settle(entry, outcome, thrown)
       if (clock.members.size === 0 && clocks.get(timeOf(entry)) !== clock) clock.cancel()
     }
-    result.then(() => settleInTime('closed', null), thrown => settleInTime('failed', thrown))
+    // A promise is taken as it is; what only looks like one may throw, or answer in the middle of this.
+    Promise.resolve(closed).then(() => settleInTime('closed', null), thrown => settleInTime('failed', thrown))
   }
 
   function timeOf (entry: Entry): number {
@@ -154,6 +171,7 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
     if (current?.millisecond === millisecond) return current
     if (current?.members.size === 0) current.cancel()
     const abort = new AbortController()
+    setMaxListeners(0, abort.signal) // Each of its members may listen, and there may be thousands.
     const members = new Set<Entry>()
     // What is left of the budget has to suffice for `force` too.
     const granted = Math.max(0, Math.min(time, remaining() - forceTime(time)))
@@ -187,17 +205,20 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
       outcome,
       startedMs: entry.startedAt - began,
       durationMs: now() - entry.startedAt,
-      waitedFor: entry.above,
+      waitedFor: Object.freeze(entry.above),
       error: outcome === 'closed' ? null : toError(thrown),
       ...(detail !== undefined && { detail })
     })
     onResult(entry.result)
     for (const name of entry.below) {
-      const below = entries.get(name)!
+      const below = planned.get(name)!
       below.waiting--
       if (below.waiting === 0 && below.gate === 'open') startInTurn(below)
     }
-    if (left === 0) for (const clock of clocks.values()) clock.cancel()
+    if (left === 0) {
+      for (const clock of clocks.values()) clock.cancel()
+      clocks.clear() // One that is added in this very millisecond must not join a clock that stands still.
+    }
     if (waiters.length > 0) release()
   }
 
@@ -218,17 +239,17 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
   /** From the one that ended last, back through the dependant that each had to wait for longest. */
   function criticalPath (): string[] {
     const path: string[] = []
-    for (let entry = lastOf(entries.values()); entry !== undefined; entry = lastOf(entry.above.map(name => entries.get(name)!))) path.unshift(entry.name)
-    return path
+    for (let entry = lastOf(entries); entry !== undefined; entry = lastOf(entry.above.map(name => planned.get(name)!))) path.push(entry.name)
+    return path.reverse()
   }
 }
 
 /**
  * The same teardown without a server, for workers and scripts. Resolves when all is closed, one way or another; throws
- * only for a graph that cannot be.
+ * only for a graph that cannot be. It begins at once, so that `pause` has no time of its own and is not called.
  *
  * @param options.timeout longest time of a resource that names none, in milliseconds, default 10 000
- * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
+ * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
  * @example
  * await teardown({
  *   postgres: { close: () => pool.end() },
@@ -236,13 +257,15 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
  * }, { timeout: 5_000 })
  */
 export async function teardown (resources: Readonly<Record<string, ResourceInput>>, options: { readonly timeout?: number } = {}, adapt?: Adapt): Promise<TeardownResult> {
-  const checked = new Map<string, Resource>()
-  for (const [name, resource] of Object.entries(resources)) checked.set(checkResourceName(name), toResource(name, resource, adapt))
-  const whole = startDeadline(Infinity)
-  const run = createTeardown(checked, { timeout: options.timeout ?? 10_000 })
+  const { timeout = defaultTimeouts.resources } = options
+  const checked = toResources(resources, adapt)
+  for (const [name, { close }] of checked) if (close === undefined) throw new ShutdownResourceError(`Resource '${name}' has no 'close'`)
+  const run = createTeardown(checked, { timeout: milliseconds('timeout', timeout, 1) })
   run.openAll()
   const results = await run.finished()
-  return Object.freeze({ outcome: outcomeOf(results), durationMs: whole.elapsed(), resources: results, criticalPath: run.criticalPath() })
+  return Object.freeze({
+    outcome: outcomeOf(results), durationMs: now() - run.startedAt, resources: Object.freeze(results), criticalPath: Object.freeze(run.criticalPath())
+  })
 }
 
 /** The worst of them: something failed or was abandoned; something was forced; all is clean. */
@@ -257,7 +280,8 @@ function forceTime (time: number): number {
 
 function detailOf (resource: Resource): Readonly<Record<string, unknown>> | undefined {
   try {
-    return resource.detail?.()
+    const detail = resource.detail?.()
+    return detail === undefined ? undefined : Object.freeze({ ...detail })
   } catch {
     return undefined // A report without its footnote is still a report.
   }

@@ -1,6 +1,7 @@
 /** What a user's compiler sees, through the package's own name: needs a build. */
 import Fastify, { type FastifyRequest } from 'fastify'
-import gracefulShutdown, { gracefulShutdown as named, sse, teardown } from 'fastify-shutdown'
+import type { gracefulShutdown as named } from 'fastify-shutdown'
+import gracefulShutdown, { sse, teardown } from 'fastify-shutdown'
 import type { Readable } from 'node:stream'
 import { expect, test } from 'tstyche'
 

@@ -3,9 +3,8 @@
  * request into a 503. Silent ones (nothing was ever sent) and half-sent heads may become a request yet: they have until
  * everything else is in. Node would wait for them for ever: after `server.close()` it checks no timeouts any more.
  */
-import { Server as HttpServer, type IncomingMessage, type Server } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
-import type { TLSSocket } from 'node:tls'
 import type { Outcome } from '../../types/index'
 import { after, every, turn, within } from '../deadline'
 import type { Drain } from '../drain'
@@ -31,9 +30,8 @@ const spreadStep = 50
 const longestLinger = 2_000
 
 export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDrain {
+  const servers = new Set<Server>()
   const sockets = new Set<Socket>()
-  /** Their idleness is their session's business. */
-  const http2Sockets = new WeakSet<Socket>()
   const lingering = new Set<Promise<void>>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
   let stopSpreading = (): void => {}
@@ -42,9 +40,8 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     name: 'connections',
     timeout: 0,
     attach (server) {
-      // An HTTP/2 server without TLS speaks nothing else.
-      const plain = server instanceof HttpServer || 'secureConnectionListener' in server || typeof (server as { setSecureContext?: unknown }).setSecureContext === 'function'
-      server.on('connection', plain ? follow : followHttp2)
+      servers.add(server)
+      server.on('connection', follow)
       server.on('secureConnection', followSecure)
     },
     linger (req) {
@@ -103,14 +100,8 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
   }
 
   /** The TLS socket takes the plain one's place: it is the one that requests arrive on. */
-  function followSecure (socket: TLSSocket & { _parent?: Socket }): void {
+  function followSecure (socket: Socket & { _parent?: Socket }): void {
     if (socket._parent !== undefined) sockets.delete(socket._parent)
-    if (socket.alpnProtocol === 'h2') followHttp2(socket)
-    else follow(socket)
-  }
-
-  function followHttp2 (socket: Socket): void {
-    http2Sockets.add(socket)
     follow(socket)
   }
 
@@ -122,10 +113,10 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     return new Map(Array.from(sockets, socket => [socket, socket.bytesRead]))
   }
 
-  /** Served before and quiet since: no byte has come since `before`, and no answer is on the way. */
+  /** Served before and quiet since: no byte of a next request has come, and no answer is on the way. */
   function idleSince (before: ReadonlyMap<Socket, number>): Socket[] {
     const busy = busySockets()
-    return [...before.keys()].filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed && !http2Sockets.has(socket))
+    return Array.from(servers, betweenRequests).flat().filter(socket => before.has(socket) && !busy.has(socket) && !socket.destroyed)
   }
 
   function endIdle (idle: readonly Socket[], before: ReadonlyMap<Socket, number>): void {
@@ -157,4 +148,14 @@ function lingerOn (req: IncomingMessage, socket: Socket): Promise<void> {
       resolve()
     }
   })
+}
+
+/**
+ * Only Node's parsers know half a head from none. Their list is what `closeIdleConnections()` reads, and is kept under a
+ * symbol of its own; where it is missing (HTTP/2 alone), nobody is ended before the others.
+ */
+function betweenRequests (server: Server): Socket[] {
+  const symbol = Object.getOwnPropertySymbols(server).find(each => each.description === 'http.server.connections')
+  const connections = symbol === undefined ? undefined : (server as unknown as Record<symbol, { idle?(): { readonly socket: Socket | null }[] } | undefined>)[symbol]
+  return (connections?.idle?.() ?? []).flatMap(({ socket }) => socket ?? [])
 }

@@ -58,10 +58,16 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
     case 'report': {
       const { report } = event
       const line = `shutdown: ${report.outcome} in ${Math.round(report.durationMs)} ms`
-      if (report.exitCode === 0) log.info({ shutdown: report }, line)
-      else log.error({ shutdown: report }, line)
+      // An Error in the middle of data is written as {}; each has had a line of its own.
+      const resources = report.resources.map(withMessage)
+      const hooks = report.hooks.map(withMessage)
+      log[report.exitCode === 0 ? 'info' : 'error']({ shutdown: { ...report, resources, hooks } }, line)
     }
   }
+}
+
+function withMessage<T extends { readonly error: Error | null }> (result: T): Omit<T, 'error'> & { readonly error: string | null } {
+  return { ...result, error: result.error?.message ?? null }
 }
 
 function summary (inside: readonly string[]): string {
