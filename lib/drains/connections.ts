@@ -6,7 +6,7 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../types/index'
-import { after, every, turn, within } from '../deadline'
+import { after, every, now, sleep, turn, within } from '../deadline'
 import type { Drain } from '../drain'
 
 export interface ConnectionsDrain extends Drain {
@@ -15,6 +15,11 @@ export interface ConnectionsDrain extends Drain {
   linger(req: IncomingMessage): void
   /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
   lingered(ms: number): Promise<void>
+  /**
+   * Resolves when whoever connected since `discourage` has begun to say what they want, in `ms` milliseconds at the latest. Between a
+   * proxy's connection and its request a moment may pass, and what was accepted should be served, not refused.
+   */
+  heard(ms: number): Promise<void>
   /** Everything else is in, and nobody listens any more: whoever is left is ended. */
   finish(): void
   counts(): { readonly idle: number, readonly silent: number, readonly destroyed: number }
@@ -22,6 +27,9 @@ export interface ConnectionsDrain extends Drain {
 
 /** How often idle connections are ended while they are spread, in milliseconds. */
 const spreadStep = 50
+
+/** How often it is looked whether a newcomer has spoken, in milliseconds. Node tells nobody of a socket's first byte. */
+const hearingStep = 2
 
 /**
  * How long what a refused sender still sends is read and thrown away, in milliseconds. A socket that is closed with bytes
@@ -34,6 +42,7 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
   const sockets = new Set<Socket>()
   const lingering = new Set<Promise<void>>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
+  let newcomers: WeakSet<Socket> | null = null
   let stopSpreading = (): void => {}
 
   return {
@@ -58,7 +67,12 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     async lingered (ms) {
       if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
     },
+    async heard (ms) {
+      const silent = (): boolean => [...sockets].some(socket => newcomers?.has(socket) === true && socket.bytesRead === 0)
+      for (const until = now() + ms; silent() && now() < until;) await sleep(hearingStep)
+    },
     discourage (ms) {
+      newcomers = new WeakSet()
       const before = bytesRead()
       // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
       // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5).
@@ -96,6 +110,7 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
 
   function follow (socket: Socket): void {
     sockets.add(socket)
+    newcomers?.add(socket)
     socket.once('close', forget)
   }
 
