@@ -24,6 +24,8 @@ export interface Parts {
   /** Whether new connections are to be refused from draining on, rather than answered. */
   readonly refusing: (hadLameDuck: boolean) => boolean
   readonly stopListening: () => Promise<void>
+  /** Nobody listens any more, and it still serves: who was accepted last gets to say what they want. */
+  readonly hearLast: () => Promise<void>
   readonly abort: AbortController
   readonly drains: readonly Drain[]
   readonly tasks: Tasks
@@ -106,7 +108,10 @@ export function createCoordinator (parts: Parts): Coordinator {
       await sleep(parts.delay)
     }
     // While it still serves: what comes in with the last accepts is answered, not refused.
-    if (parts.refusing(lameDuck)) await parts.stopListening()
+    if (parts.refusing(lameDuck)) {
+      await parts.stopListening()
+      await parts.hearLast()
+    }
 
     const time = deadline = startDeadline(timeouts.total)
     enter('draining')

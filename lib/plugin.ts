@@ -43,6 +43,9 @@ import { createTally } from './tally'
 import { createTasks } from './tasks'
 import type { Teardown } from './teardown'
 
+/** What a client that was accepted last may take to begin its request, in milliseconds. */
+const hearing = 100
+
 /** What `start()` waits for beyond the report: hooks that were there before ours and run after it, in milliseconds. */
 const afterReport = 1_000
 
@@ -121,6 +124,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     listening: () => servers.listening,
     refusing: hadLameDuck => settings.refuse === 'close' || (settings.refuse === 'auto' && hadLameDuck),
     stopListening: () => servers.stopListening(),
+    hearLast: () => connections.heard(hearing),
     endConnections,
     resources () {
       if (!booted) registry.relax()

@@ -6,7 +6,7 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../types/index'
-import { after, every, turn, within } from '../deadline'
+import { after, every, now, sleep, turn, within } from '../deadline'
 import type { Drain } from '../drain'
 
 export interface ConnectionsDrain extends Drain {
@@ -15,6 +15,11 @@ export interface ConnectionsDrain extends Drain {
   linger(req: IncomingMessage): void
   /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
   lingered(ms: number): Promise<void>
+  /**
+   * Resolves when whoever connected since `discourage` has begun to say what they want, in `ms` milliseconds at the latest. Between a
+   * proxy's connection and its request a moment may pass, and what was accepted should be served, not refused.
+   */
+  heard(ms: number): Promise<void>
   /** Everything else is in, and nobody listens any more: whoever is left is ended. */
   finish(): void
   counts(): { readonly idle: number, readonly silent: number, readonly destroyed: number }
@@ -22,6 +27,9 @@ export interface ConnectionsDrain extends Drain {
 
 /** How often idle connections are ended while they are spread, in milliseconds. */
 const spreadStep = 50
+
+/** How often it is looked whether a newcomer has spoken, in milliseconds. Node tells nobody of a socket's first byte. */
+const hearingStep = 2
 
 /**
  * How long what a refused sender still sends is read and thrown away, in milliseconds. A socket that is closed with bytes
@@ -34,6 +42,7 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
   const sockets = new Set<Socket>()
   const lingering = new Set<Promise<void>>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
+  let newcomers: WeakSet<Socket> | null = null
   let stopSpreading = (): void => {}
 
   return {
@@ -58,16 +67,25 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     async lingered (ms) {
       if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
     },
+    async heard (ms) {
+      const silent = (): boolean => [...sockets].some(socket => newcomers?.has(socket) === true && socket.bytesRead === 0)
+      for (const until = now() + ms; silent() && now() < until;) await sleep(hearingStep)
+    },
     discourage (ms) {
-      const queue = idleSince(bytesRead())
+      newcomers = new WeakSet()
       const before = bytesRead()
+      // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
+      // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5).
+      const queue = idleSince(before).sort((one, other) => one.bytesRead - other.bytesRead)
       // One step less than there is time for, so that the last of them is gone before draining begins.
       const steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
       const share = Math.ceil(queue.length / steps)
       if (queue.length === 0) return
       stopSpreading = every(spreadStep, () => {
-        endIdle(queue.splice(0, share), before)
+        const next = queue.splice(0, share)
         if (queue.length === 0) stopSpreading()
+        // A timer runs before the sockets are read: what has arrived meanwhile is seen one turn later.
+        void turn().then(() => endIdle(next, before))
       })
     },
     tell () {
@@ -93,6 +111,7 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
 
   function follow (socket: Socket): void {
     sockets.add(socket)
+    newcomers?.add(socket)
     socket.once('close', forget)
   }
 
@@ -121,7 +140,9 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     for (const socket of idle) {
       if (socket.destroyed || busy.has(socket) || socket.bytesRead !== before.get(socket)) continue
       count.idle++
-      socket.destroySoon()
+      // At once: `end()` leaves a turn of the event loop in which a request may still come. TLS has a goodbye of its own to send.
+      if ('encrypted' in socket) socket.destroySoon()
+      else socket.destroy()
     }
   }
 }

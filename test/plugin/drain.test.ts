@@ -419,6 +419,31 @@ t.test("refuse: 'auto' answers without a lame-duck, and closes the door after on
   }
 })
 
+t.test('who was accepted at the end of lame-duck and speaks only when nobody listens any more is served', async t => {
+  const { app } = await serve(t, { options: { delay: 100 }, routes: app => { app.get('/', async () => 'served') } })
+  const inLameDuck = entered(app, 'lame-duck')
+  const closed = app.shutdown.start()
+  await inLameDuck
+  const late = await connect(app)
+  await eventually(() => !app.server.listening, () => app.shutdownState.phase)
+  late.send(get('/'))
+  const answer = await late.answer()
+  t.match(answer, { status: 200, body: 'served', headers: { connection: 'close' } })
+  t.match(await closed, { outcome: 'clean', sockets: { silent: 0 } })
+})
+
+t.test('who was accepted in lame-duck and never speaks costs the drain a tenth of a second at most', async t => {
+  const { app } = await serve(t, { options: { delay: 100 } })
+  const inLameDuck = entered(app, 'lame-duck')
+  const closed = app.shutdown.start()
+  await inLameDuck
+  await connect(app)
+  const { phases, sockets } = await closed
+  t.equal(sockets.silent, 1)
+  const lameDuck = phases.find(({ phase }) => phase === 'lame-duck')!
+  t.ok(lameDuck.durationMs >= 195 && lameDuck.durationMs < 400, `lame-duck took ${lameDuck.durationMs} ms`)
+})
+
 t.test("refuse: 'answer' answers after a lame-duck, too", async t => {
   const { app, release } = await serveHeld(t, { options: { refuse: 'answer', delay: 50 } })
   const done = app.shutdown.start()
