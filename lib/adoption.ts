@@ -30,9 +30,9 @@ export function adopt (instances: Iterable<FastifyInstance>, adapt: Adapt, teard
     if (seen.has(client)) return
     seen.add(client)
     const adapted = adapt(client)
-    const gate = closeOnce(client as Record<Method, unknown>, method, () => { teardown()?.open(name) }, () => teardown() !== null)
+    const gate = guard(client as Record<Method, unknown>, method, adapted, () => teardown()?.open(name), () => teardown() !== null)
     // A client that was made elsewhere and handed to @fastify/redis is left open by it, so it is by us, unless told otherwise.
-    found.push({ name, resource: { ...adapted, close: signal => gate.asked() || declared(name) ? gate.close(() => adapted.close?.(signal)) : undefined } })
+    found.push({ name, resource: { ...adapted, close: signal => gate.asked() || declared(name) ? gate.close(signal) : undefined } })
   }
 }
 
@@ -40,30 +40,27 @@ export function adopt (instances: Iterable<FastifyInstance>, adapt: Adapt, teard
  * Let `client[method]` be called as often as anyone likes: the second `pool.end()` and `quit()` on an ended client reject, and
  * `app.close()` with them. During the teardown the call is only a sign that this is the resource's place.
  */
-function closeOnce (client: Record<Method, unknown>, method: Method, onPlace: () => void, tearingDown: () => boolean): { asked(): boolean, close(close: () => void | Promise<void> | undefined): Promise<void> } {
-  const original = client[method] as (this: unknown) => Promise<unknown>
-  let ended: Promise<unknown> | null = null
+function guard (client: Record<Method, unknown>, method: Method, adapted: Resource, onPlace: () => void, tearingDown: () => boolean): { asked(): boolean, close(signal: AbortSignal): void | Promise<void> } {
   let asked = false
   let ours = false
+  const close = (signal: AbortSignal): void | Promise<void> => adapted.close?.(signal)
   client[method] = (callback?: (error?: unknown) => void): Promise<unknown> | undefined => {
-    let answer: Promise<unknown>
-    if (tearingDown() && !ours) {
+    const isSign = tearingDown() && !ours
+    if (isSign) {
       asked = true
       onPlace()
-      answer = Promise.resolve()
-    } else {
-      answer = (ended ??= original.call(client))
     }
+    // Its adapter closes once, however often it is asked.
+    const answer = Promise.resolve(isSign ? undefined : close(new AbortController().signal)).then(() => method === 'quit' ? 'OK' : undefined)
     if (typeof callback !== 'function') return answer
     answer.then(() => callback(), callback)
     return undefined
   }
   return {
     asked: () => asked,
-    async close (close) {
+    close (signal) {
       ours = true
-      // Whoever ended it before us did the work; how that went was told to them.
-      if (ended === null) await close()
+      return close(signal)
     }
   }
 }

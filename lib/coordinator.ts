@@ -24,6 +24,8 @@ export interface Parts {
   /** Whether new connections are to be refused from draining on, rather than answered. */
   readonly refusing: (hadLameDuck: boolean) => boolean
   readonly stopListening: () => Promise<void>
+  /** Nobody listens any more, and it still serves: who was accepted last gets to say what they want. */
+  readonly hearLast: () => Promise<void>
   readonly abort: AbortController
   readonly drains: readonly Drain[]
   readonly tasks: Tasks
@@ -101,13 +103,15 @@ export function createCoordinator (parts: Parts): Coordinator {
     deadline = startDeadline(lameDuck ? parts.delay + timeouts.total : timeouts.total)
     if (lameDuck) {
       enter('lame-duck')
-      inside = () => parts.drains.flatMap(drain => drain.inside())
       for (const drain of parts.drains) drain.discourage?.(parts.delay)
       pause()
       await sleep(parts.delay)
     }
     // While it still serves: what comes in with the last accepts is answered, not refused.
-    if (parts.refusing(lameDuck)) await parts.stopListening()
+    if (parts.refusing(lameDuck)) {
+      await parts.stopListening()
+      await parts.hearLast()
+    }
 
     const time = deadline = startDeadline(timeouts.total)
     enter('draining')

@@ -45,9 +45,12 @@ export function sleep (ms: number): Promise<void> {
   return new Promise(resolve => { after(ms, resolve) })
 }
 
-/** One turn of the event loop: what is already in the kernel's buffers is read before it is over. */
+/**
+ * One whole turn of the event loop: what is already in the kernel's buffers is read before it is over. Two immediates,
+ * because the first one may come right after the poll that we are in, and only the second after a poll of its own.
+ */
 export function turn (): Promise<void> {
-  return new Promise(resolve => { setImmediate(resolve) })
+  return new Promise(resolve => { setImmediate(() => setImmediate(resolve)) })
 }
 
 export type Settled<T> = { readonly status: 'fulfilled', readonly value: T } | { readonly status: 'rejected', readonly reason: unknown } | { readonly status: 'late' }

@@ -8,12 +8,18 @@ import createError from '@fastify/error'
 export const ShutdownOptionError = createError<[string]>('FST_ERR_SHUTDOWN_OPTION', '%s', 500, TypeError)
 /** The times do not fit in what the orchestrator grants. */
 export const ShutdownBudgetError = createError<[string]>('FST_ERR_SHUTDOWN_BUDGET', '%s', 500, RangeError)
+/** A variable of the environment that tells the grace period does not hold a time. */
+export const ShutdownEnvironmentError = createError<[string]>('FST_ERR_SHUTDOWN_ENVIRONMENT', '%s', 500, RangeError)
 /** Registered twice, or not at the root. */
 export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN_REGISTRATION', '%s', 500)
 /** No such phase, or one that cannot follow. */
 export const ShutdownPhaseError = createError<[string]>('FST_ERR_SHUTDOWN_PHASE', '%s', 500, RangeError)
 /** A resource that is none, or a name that cannot be one. */
 export const ShutdownResourceError = createError<[string]>('FST_ERR_SHUTDOWN_RESOURCE', '%s', 500, TypeError)
+/** `{ client }` is none of the known kinds. */
+export const ShutdownClientError = createError<[string, string]>(
+  'FST_ERR_SHUTDOWN_CLIENT', 'No adapter knows this client (%s). Known kinds: %s. For another one give a resource: { close () {}, force () {} }', 500, TypeError
+)
 /** Two resources of one name. */
 export const ShutdownDuplicateError = createError<[string]>('FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE', "Resource '%s' is already registered", 500)
 /** A resource depends on one that is not there. */

@@ -1,7 +1,7 @@
 /** The public names. */
 import fp = require('fastify-plugin')
 import type * as Types from '../types/index'
-import { adapterFor } from './adapter'
+import { adaptClient } from './adapt'
 import { plugin } from './plugin'
 import { sse } from './stream'
 import { teardown as teardownOf } from './teardown'
@@ -41,7 +41,7 @@ declare namespace gracefulShutdown {
 
 /** Tears down resources by dependency, without a server. See `teardown` in `lib/teardown.ts`. */
 function teardown (resources: Readonly<Record<string, Types.ResourceInput>>, options?: { readonly timeout?: number }): Promise<Types.TeardownResult> {
-  return teardownOf(resources, options, adapterFor)
+  return teardownOf(resources, options, adaptClient)
 }
 
 interface Exported extends Types.GracefulShutdown {

@@ -4,6 +4,7 @@
  */
 import type { Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
+import { defaultTotal, totalWithin } from './grace'
 import { suggest } from './suggest'
 
 /** What the surroundings bring along; each is overridable. */
@@ -40,7 +41,7 @@ export interface Settings {
 }
 
 export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
-export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: 60_000 }
+export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal }
 export const defaultRetryAfter = 10
 
 const stages = ['requests', 'streams', 'tasks', 'resources'] as const satisfies readonly (keyof Timeouts)[]
@@ -107,17 +108,16 @@ interface Grace {
 }
 
 /**
- * Scale what the user left open so that `delay + total` fits in the grace period, with a twentieth of it (at most a second)
- * left for the process to end. What the user set is never changed: where it cannot fit it is refused, or only warned of
- * where the grace period is the platform's usual one and nobody said so.
+ * Scale what the user left open so that `delay + total` fits in the grace period. What the user set is never changed: where
+ * it cannot fit it is refused, or only warned of where the grace period is the platform's usual one and nobody said so.
  */
 function fitTimeouts (given: Timeouts, delay: number, grace: Grace): { timeouts: Required<Timeouts>, warnings: string[] } {
   checkNames('timeouts', given, [...stages, 'total'], 'a timeout')
   for (const [name, value] of Object.entries(given)) {
     if (value !== undefined) milliseconds(`timeouts.${name}`, value, 1)
   }
-  const total = given.total ?? defaultTotal(given, delay, grace)
-  const scale = given.total === undefined ? total / defaultTimeouts.total : 1
+  const total = given.total ?? chooseTotal(given, delay, grace)
+  const scale = given.total === undefined ? total / defaultTotal : 1
   const pick = (name: Stage): number => given[name] ?? Math.max(1, Math.min(total, Math.round(defaultTimeouts[name] * scale)))
   const timeouts = { requests: pick('requests'), streams: pick('streams'), tasks: pick('tasks'), resources: pick('resources'), total }
 
@@ -132,17 +132,14 @@ function fitTimeouts (given: Timeouts, delay: number, grace: Grace): { timeouts:
   return { timeouts, warnings: [`${message} that this platform usually grants; set 'gracePeriod' to what yours grants`] }
 }
 
-function defaultTotal (given: Timeouts, delay: number, { period, binding }: Grace): number {
-  if (period === null) return defaultTimeouts.total
-  const margin = Math.min(1_000, Math.ceil(period / 20))
-  const left = period - delay - margin
+function chooseTotal (given: Timeouts, delay: number, { period, binding }: Grace): number {
+  const total = totalWithin(delay, period)
   // What is only usual gives way to what the user said.
-  const wanted = Math.max(1, ...stages.map(name => given[name] ?? 0))
-  if (!binding && left < wanted) return defaultTimeouts.total
-  if (left < 1) {
+  if (!binding && total < Math.max(1, ...stages.map(name => given[name] ?? 0))) return defaultTotal
+  if (total < 1) {
     throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the shutdown itself in the grace period of ${period} ms`)
   }
-  return Math.min(defaultTimeouts.total, left)
+  return total
 }
 
 /**

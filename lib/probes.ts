@@ -48,6 +48,7 @@ export function createChecks (checks: NonNullable<Exclude<Settings['probes'], fa
     const { check, timeout = checkTimeout } = typeof given === 'function' ? { check: given } : given
     return { name, timeout, run: oneAtATime(check) }
   })
+  const failing = new Set<string>()
   let latest: { readonly at: number, readonly failed: Promise<readonly string[]> } | null = null
 
   return () => {
@@ -58,8 +59,15 @@ export function createChecks (checks: NonNullable<Exclude<Settings['probes'], fa
   async function runAll (): Promise<readonly string[]> {
     const results = await Promise.all(all.map(async ({ name, timeout, run }) => {
       const settled = await within(timeout, run)
-      if (settled.status === 'fulfilled' && settled.value !== false) return null
-      onProblem(`The check '${name}' failed`, settled.status === 'rejected' ? settled.reason : settled.status === 'late' ? new Error(`It took longer than ${timeout} ms`) : null)
+      if (settled.status === 'fulfilled' && settled.value !== false) {
+        failing.delete(name)
+        return null
+      }
+      // Told once, when it turns: probes come every second.
+      if (!failing.has(name)) {
+        onProblem(`The check '${name}' failed`, settled.status === 'rejected' ? settled.reason : settled.status === 'late' ? new Error(`It took longer than ${timeout} ms`) : null)
+      }
+      failing.add(name)
       return name
     }))
     return results.filter(name => name !== null)

@@ -3,11 +3,10 @@
  * request into a 503. Silent ones (nothing was ever sent) and half-sent heads may become a request yet: they have until
  * everything else is in. Node would wait for them for ever: after `server.close()` it checks no timeouts any more.
  */
-import { Server as HttpServer, type IncomingMessage, type Server } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
-import type { TLSSocket } from 'node:tls'
 import type { Outcome } from '../../types/index'
-import { after, every, turn, within } from '../deadline'
+import { after, every, now, sleep, turn, within } from '../deadline'
 import type { Drain } from '../drain'
 
 export interface ConnectionsDrain extends Drain {
@@ -16,6 +15,11 @@ export interface ConnectionsDrain extends Drain {
   linger(req: IncomingMessage): void
   /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
   lingered(ms: number): Promise<void>
+  /**
+   * Resolves when whoever connected since `discourage` has begun to say what they want, in `ms` milliseconds at the latest. Between a
+   * proxy's connection and its request a moment may pass, and what was accepted should be served, not refused.
+   */
+  heard(ms: number): Promise<void>
   /** Everything else is in, and nobody listens any more: whoever is left is ended. */
   finish(): void
   counts(): { readonly idle: number, readonly silent: number, readonly destroyed: number }
@@ -24,6 +28,9 @@ export interface ConnectionsDrain extends Drain {
 /** How often idle connections are ended while they are spread, in milliseconds. */
 const spreadStep = 50
 
+/** How often it is looked whether a newcomer has spoken, in milliseconds. Node tells nobody of a socket's first byte. */
+const hearingStep = 2
+
 /**
  * How long what a refused sender still sends is read and thrown away, in milliseconds. A socket that is closed with bytes
  * unread is reset, and the reset takes the answer away from under its reader (RFC 9112, section 9.6).
@@ -31,20 +38,19 @@ const spreadStep = 50
 const longestLinger = 2_000
 
 export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDrain {
+  const servers = new Set<Server>()
   const sockets = new Set<Socket>()
-  /** Their idleness is their session's business. */
-  const http2Sockets = new WeakSet<Socket>()
   const lingering = new Set<Promise<void>>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
+  let newcomers: WeakSet<Socket> | null = null
   let stopSpreading = (): void => {}
 
   return {
     name: 'connections',
     timeout: 0,
     attach (server) {
-      // An HTTP/2 server without TLS speaks nothing else.
-      const plain = server instanceof HttpServer || 'secureConnectionListener' in server || typeof (server as { setSecureContext?: unknown }).setSecureContext === 'function'
-      server.on('connection', plain ? follow : followHttp2)
+      servers.add(server)
+      server.on('connection', follow)
       server.on('secureConnection', followSecure)
     },
     linger (req) {
@@ -61,15 +67,25 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     async lingered (ms) {
       if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
     },
+    async heard (ms) {
+      const silent = (): boolean => [...sockets].some(socket => newcomers?.has(socket) === true && socket.bytesRead === 0)
+      for (const until = now() + ms; silent() && now() < until;) await sleep(hearingStep)
+    },
     discourage (ms) {
-      const queue = idleSince(bytesRead())
+      newcomers = new WeakSet()
       const before = bytesRead()
-      const steps = Math.max(1, Math.floor(ms / spreadStep))
+      // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
+      // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5).
+      const queue = idleSince(before).sort((one, other) => one.bytesRead - other.bytesRead)
+      // One step less than there is time for, so that the last of them is gone before draining begins.
+      const steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
       const share = Math.ceil(queue.length / steps)
       if (queue.length === 0) return
       stopSpreading = every(spreadStep, () => {
-        endIdle(queue.splice(0, share), before)
+        const next = queue.splice(0, share)
         if (queue.length === 0) stopSpreading()
+        // A timer runs before the sockets are read: what has arrived meanwhile is seen one turn later.
+        void turn().then(() => endIdle(next, before))
       })
     },
     tell () {
@@ -95,18 +111,13 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
 
   function follow (socket: Socket): void {
     sockets.add(socket)
+    newcomers?.add(socket)
     socket.once('close', forget)
   }
 
   /** The TLS socket takes the plain one's place: it is the one that requests arrive on. */
-  function followSecure (socket: TLSSocket & { _parent?: Socket }): void {
+  function followSecure (socket: Socket & { _parent?: Socket }): void {
     if (socket._parent !== undefined) sockets.delete(socket._parent)
-    if (socket.alpnProtocol === 'h2') followHttp2(socket)
-    else follow(socket)
-  }
-
-  function followHttp2 (socket: Socket): void {
-    http2Sockets.add(socket)
     follow(socket)
   }
 
@@ -118,10 +129,10 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     return new Map(Array.from(sockets, socket => [socket, socket.bytesRead]))
   }
 
-  /** Served before and quiet since: no byte has come since `before`, and no answer is on the way. */
+  /** Served before and quiet since: no byte of a next request has come, and no answer is on the way. */
   function idleSince (before: ReadonlyMap<Socket, number>): Socket[] {
     const busy = busySockets()
-    return [...before.keys()].filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed && !http2Sockets.has(socket))
+    return Array.from(servers, betweenRequests).flat().filter(socket => before.has(socket) && !busy.has(socket) && !socket.destroyed)
   }
 
   function endIdle (idle: readonly Socket[], before: ReadonlyMap<Socket, number>): void {
@@ -129,7 +140,9 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     for (const socket of idle) {
       if (socket.destroyed || busy.has(socket) || socket.bytesRead !== before.get(socket)) continue
       count.idle++
-      socket.destroySoon()
+      // At once: `end()` leaves a turn of the event loop in which a request may still come. TLS has a goodbye of its own to send.
+      if ('encrypted' in socket) socket.destroySoon()
+      else socket.destroy()
     }
   }
 }
@@ -151,4 +164,14 @@ function lingerOn (req: IncomingMessage, socket: Socket): Promise<void> {
       resolve()
     }
   })
+}
+
+/**
+ * Only Node's parsers know half a head from none. Their list is what `closeIdleConnections()` reads, and is kept under a
+ * symbol of its own; where it is missing (HTTP/2 alone), nobody is ended before the others.
+ */
+function betweenRequests (server: Server): Socket[] {
+  const symbol = Object.getOwnPropertySymbols(server).find(each => each.description === 'http.server.connections')
+  const connections = symbol === undefined ? undefined : (server as unknown as Record<symbol, { idle?(): { readonly socket: Socket | null }[] } | undefined>)[symbol]
+  return (connections?.idle?.() ?? []).flatMap(({ socket }) => socket ?? [])
 }

@@ -4,7 +4,7 @@
  */
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
-import { every, within } from '../deadline'
+import { every, now, within } from '../deadline'
 import type { Drain } from '../drain'
 import { later } from '../later'
 
@@ -16,13 +16,29 @@ export interface Http2Drain extends Drain {
 /** How often idle sessions are asked to leave while they are spread, in milliseconds. */
 const spreadStep = 50
 
-export function http2Drain (timeout: number, busySessions: () => ReadonlySet<unknown>, onDestroy: () => void): Http2Drain {
+/** How long a session without a stream may take to say goodbye, in milliseconds. One that never sent its preface never does. */
+const goodbye = 100
+
+export interface Http2Options {
+  /** Longest time for the streams that are in flight, in milliseconds. */
+  readonly timeout: number
+  /** Sessions with a stream in flight. */
+  readonly busy: () => ReadonlySet<unknown>
+  /** Resolves when none is. */
+  readonly served: () => Promise<void>
+  readonly onDestroy: () => void
+}
+
+export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options): Http2Drain {
   const sessions = new Set<ServerHttp2Session>()
+  /** Those that have had a stream, and may have an answer to flush: `close` of a stream says that it was handed over, no more. */
+  const spoken = new Set<ServerHttp2Session>()
   const count = { closed: 0, destroyed: 0 }
   let discouraging = false
   let told = false
   let stopSpreading = (): void => {}
   let empty = later<void>()
+  let flushed = later<void>()
 
   return {
     name: 'http2',
@@ -32,10 +48,10 @@ export function http2Drain (timeout: number, busySessions: () => ReadonlySet<unk
     },
     discourage (ms) {
       discouraging = true
-      const busy = busySessions()
+      const busySessions = busy()
       const idle: ServerHttp2Session[] = []
       for (const session of sessions) {
-        if (busy.has(session)) session.close()
+        if (busySessions.has(session)) session.close()
         else idle.push(session)
       }
       const share = Math.ceil(idle.length / Math.max(1, Math.floor(ms / spreadStep)))
@@ -52,15 +68,19 @@ export function http2Drain (timeout: number, busySessions: () => ReadonlySet<unk
     },
     async drain (ms) {
       if (sessions.size === 0) return 'clean'
-      const settled = await within(ms, () => empty.promise)
-      if (settled.status !== 'late') return 'clean'
+      const began = now()
+      await within(ms, served)
+      if (sessions.size > 0) await within(Math.min(goodbye, ms), () => empty.promise)
+      if (spoken.size > 0) await within(Math.max(0, began + ms - now()), () => flushed.promise)
+      const outcome = spoken.size === 0 ? 'clean' : 'forced'
+      const busySessions = busy()
       for (const session of [...sessions]) {
         sessions.delete(session)
         count.destroyed++
         session.destroy()
-        onDestroy()
+        if (spoken.delete(session) || busySessions.has(session)) onDestroy()
       }
-      return 'forced'
+      return outcome
     },
     inside: () => sessions.size === 0 ? [] : [`${sessions.size} HTTP/2 session${sessions.size === 1 ? '' : 's'}`],
     counts: () => ({ ...count })
@@ -69,9 +89,14 @@ export function http2Drain (timeout: number, busySessions: () => ReadonlySet<unk
   function follow (session: ServerHttp2Session): void {
     sessions.add(session)
     session.once('close', forget)
+    session.once('stream', remember)
     // A session that comes late gets one answer, and the word to go with it.
     if (discouraging) session.once('stream', leaveWithStream)
     else session.on('stream', leaveWhenDiscouraged)
+  }
+
+  function remember (this: ServerHttp2Session): void {
+    spoken.add(this)
   }
 
   function leaveWithStream (this: ServerHttp2Session): void {
@@ -85,6 +110,10 @@ export function http2Drain (timeout: number, busySessions: () => ReadonlySet<unk
   function forget (this: ServerHttp2Session): void {
     if (!sessions.delete(this)) return
     if (told) count.closed++
+    if (spoken.delete(this) && spoken.size === 0) {
+      flushed.resolve()
+      flushed = later()
+    }
     if (sessions.size > 0) return
     empty.resolve()
     empty = later()

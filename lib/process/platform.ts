@@ -1,7 +1,7 @@
 /**
  * Where this process runs, read from its environment, and what is usual there. Pure: the environment is given.
  */
-import createError from '@fastify/error'
+import { ShutdownEnvironmentError } from '../errors'
 
 export type PlatformName = 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'plain'
 
@@ -14,9 +14,6 @@ export interface Platform {
   /** Whether the environment told the grace period; otherwise it is only what is usual there. */
   readonly gracePeriodKnown: boolean
 }
-
-/** A variable that tells the grace period does not hold a time. */
-export const ShutdownEnvironmentError = createError<[string]>('FST_ERR_SHUTDOWN_ENVIRONMENT', '%s', 500, RangeError)
 
 /**
  * What is usual on each platform, in milliseconds: Kubernetes' terminationGracePeriodSeconds is 30, PM2 7's KILL_TIMEOUT is

@@ -1,0 +1,171 @@
+/**
+ * A million clients and a hundred replicas through a whole rolling update.
+ *
+ * The model:
+ * - Each client has one connection to one replica, and sends a request every 10 s on average (a Poisson process). At the start the
+ *   clients are spread evenly at random.
+ * - `atOnce` replicas are replaced at a time, the successors first: they are ready when the old ones are told to stop. The next
+ *   ones follow when these are gone and 5 s (minReadySeconds) are over.
+ * - The balancer notices after 2 s that a replica is stopping, and sends new connections to it until then. It chooses
+ *   among those it takes for ready evenly at random. It does not move connections.
+ * - With lame-duck, a connection ends with the client's next answer; where idle connections are spread, at its turn in steps of 50 ms, the
+ *   order being random; otherwise at the end of lame-duck. Without lame-duck all end when the replica is told to stop.
+ * - A client whose connection ended connects again at once: eager pools, gRPC, EventSource and WebSocket clients do; one that waits for
+ *   its next request only makes the wave lower. The network takes an exponentially distributed time, 50 ms on average.
+ * - Who lands on a replica in lame-duck is served there once, and connects again. Who lands on one that drains gets 503 and
+ *   connects again after Retry-After, to the second.
+ * - Time goes in steps of 10 ms; peaks are of fixed windows of 100 ms. A replica accepts any number: what it could not is the reader's to see.
+ */
+
+const stepsPerSecond = 100
+const window = stepsPerSecond / 10
+const latency = 0.05
+const thinking = 10
+const notice = 2
+const minReady = 5
+const spreadStep = 0.05
+
+/**
+ * @param {{ seed: number, clients: number, replicas: number, atOnce: number, delay: number, spread: boolean, retryAfter: [number, number] }} model times in seconds
+ */
+export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retryAfter }) {
+  const random = mulberry32(seed)
+  const exponential = mean => -mean * Math.log(1 - random())
+
+  // Replica numbers grow: a successor is a new one. `home` is where a client's connection is, -1 while it has none.
+  const home = new Int32Array(clients)
+  const load = new Map()
+  /** Of those that stop: when. */
+  const stopped = new Map()
+  let known = Array.from({ length: replicas }, (_, n) => n)
+  for (const replica of known) load.set(replica, 0)
+  for (let client = 0; client < clients; client++) arrive(client, known[Math.floor(random() * replicas)])
+
+  /** What happens in which step: connection ends (and its replica then), or a client connects. */
+  const ends = new Map()
+  const connects = new Map()
+  const result = { seconds: 0, connects: 0, peakFleet: 0, peakReplica: 0, refused: 0, peakRetries: 0, fullest: 0 }
+  const retrying = new Uint8Array(clients)
+  let fleet = 0
+  let retries = 0
+  let perReplica = new Map()
+
+  const old = [...known]
+  let next = replicas
+  let batch = []
+  let batchBegan = -Infinity
+  let gone = -Infinity
+  let lastActivity = 0
+  const batchLasts = Math.max(delay, notice)
+
+  for (let step = 0; old.length > 0 || batch.length > 0 || ends.size > 0 || connects.size > 0; step++) {
+    const time = step / stepsPerSecond
+    if (batch.length > 0 && time >= batchBegan + notice) known = known.filter(replica => !stopped.has(replica))
+    if (batch.length > 0 && time >= batchBegan + batchLasts) {
+      batch = []
+      gone = time
+    }
+    if (batch.length === 0 && old.length > 0 && time >= gone + minReady) {
+      batch = old.splice(0, atOnce)
+      batchBegan = time
+      for (let n = 0; n < batch.length; n++) {
+        load.set(next, 0)
+        known.push(next++)
+      }
+      for (const replica of batch) {
+        stopped.set(replica, time)
+        stop(replica, step)
+      }
+    }
+    for (const client of take(ends, step)) {
+      if (home[client] < 0 || !stopped.has(home[client])) continue
+      leave(client)
+      at(connects, step + 1 + Math.round(exponential(latency) * stepsPerSecond), client)
+    }
+    for (const client of take(connects, step)) connect(client, step, time)
+    if (step % window === window - 1) {
+      result.peakFleet = Math.max(result.peakFleet, fleet)
+      result.peakRetries = Math.max(result.peakRetries, retries)
+      for (const count of perReplica.values()) result.peakReplica = Math.max(result.peakReplica, count)
+      fleet = retries = 0
+      perReplica = new Map()
+    }
+  }
+  result.seconds = lastActivity
+  result.fullest = Math.max(...known.map(replica => load.get(replica))) / (clients / replicas)
+  return result
+
+  /** This replica is told to stop: when does each of its connections end? */
+  function stop (replica, step) {
+    const mine = []
+    for (let client = 0; client < clients; client++) if (home[client] === replica) mine.push(client)
+    shuffle(mine)
+    const share = Math.ceil(mine.length / Math.max(1, delay / spreadStep))
+    mine.forEach((client, n) => {
+      const turn = spread ? (1 + Math.floor(n / share)) * spreadStep : delay
+      at(ends, step + Math.round(Math.min(turn, exponential(thinking)) * stepsPerSecond * (delay > 0 ? 1 : 0)), client)
+    })
+  }
+
+  function connect (client, step, time) {
+    const replica = known[Math.floor(random() * known.length)]
+    lastActivity = time
+    result.connects++
+    fleet++
+    if (retrying[client] === 1) {
+      retries++
+      retrying[client] = 0
+    }
+    perReplica.set(replica, (perReplica.get(replica) ?? 0) + 1)
+    const since = stopped.get(replica)
+    if (since === undefined) return arrive(client, replica)
+    if (time < since + delay) {
+      at(connects, step + 1 + Math.round(exponential(latency) * stepsPerSecond), client)
+      return
+    }
+    result.refused++
+    retrying[client] = 1
+    const [min, max] = retryAfter
+    at(connects, step + (min + Math.floor(random() * (max - min + 1))) * stepsPerSecond, client)
+  }
+
+  function arrive (client, replica) {
+    home[client] = replica
+    load.set(replica, load.get(replica) + 1)
+  }
+
+  function leave (client) {
+    load.set(home[client], load.get(home[client]) - 1)
+    home[client] = -1
+  }
+
+  function shuffle (list) {
+    for (let n = list.length - 1; n > 0; n--) {
+      const other = Math.floor(random() * (n + 1));
+      [list[n], list[other]] = [list[other], list[n]]
+    }
+  }
+}
+
+function at (queue, step, client) {
+  const list = queue.get(step)
+  if (list === undefined) queue.set(step, [client])
+  else list.push(client)
+}
+
+function take (queue, step) {
+  const list = queue.get(step)
+  if (list === undefined) return []
+  queue.delete(step)
+  return list
+}
+
+/** A small generator with a seed, so that a run can be had again. */
+function mulberry32 (seed) {
+  return () => {
+    seed = (seed + 0x6D2B79F5) | 0
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}

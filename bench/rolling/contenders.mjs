@@ -1,0 +1,20 @@
+/** Who is measured: one service file each, and what is set for it. */
+
+/** Lame-duck of those that have one, in milliseconds: longer than a balancer needs to notice (deploy/haproxy.cfg: 2 probes). */
+const delay = '1000'
+
+/** @typedef {{ key: string, name: string, service: string, package: string, env?: Record<string, string>, expectsNone?: boolean, extra?: boolean }} Contender */
+
+/** `extra`: only when it is named, or with `--all`. @type {readonly Contender[]} */
+export const contenders = [
+  { key: 'ours', name: 'fastify-shutdown, lame-duck 1 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: delay }, expectsNone: true },
+  { key: 'defaults', name: 'fastify-shutdown, defaults', service: 'fastify-shutdown', package: 'fastify-shutdown' },
+  { key: 'close-with-grace', name: 'close-with-grace', service: 'close-with-grace', package: 'close-with-grace' },
+  { key: 'fastify-graceful-shutdown', name: 'fastify-graceful-shutdown', service: 'fastify-graceful-shutdown', package: 'fastify-graceful-shutdown' },
+  { key: 'terminus', name: '@godaddy/terminus', service: 'terminus', package: '@godaddy/terminus' },
+  { key: 'http-graceful-shutdown', name: 'http-graceful-shutdown', service: 'http-graceful-shutdown', package: 'http-graceful-shutdown' },
+  { key: 'close-with-grace-delay', name: 'close-with-grace, own delay 1 s', service: 'close-with-grace', package: 'close-with-grace', env: { DELAY_MS: delay }, extra: true },
+  { key: 'fastify-graceful-shutdown-delay', name: 'fastify-graceful-shutdown, own delay 1 s', service: 'fastify-graceful-shutdown', package: 'fastify-graceful-shutdown', env: { DELAY_MS: delay }, extra: true },
+  { key: 'terminus-delay', name: '@godaddy/terminus, own delay 1 s', service: 'terminus', package: '@godaddy/terminus', env: { DELAY_MS: delay }, extra: true },
+  { key: 'http-graceful-shutdown-delay', name: 'http-graceful-shutdown, own delay 1 s', service: 'http-graceful-shutdown', package: 'http-graceful-shutdown', env: { DELAY_MS: delay }, extra: true }
+]

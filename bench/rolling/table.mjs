@@ -1,0 +1,83 @@
+/** The results: kept as data beside this file, so that each run may be made alone, and as a table in docs/rolling-restarts.md. */
+import { readFile, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { contenders } from './contenders.mjs'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const data = join(here, 'results.json')
+const page = join(here, '../../docs/rolling-restarts.md')
+const begin = '<!-- results: written by `npm run prove:rolling` -->'
+const end = '<!-- /results -->'
+const order = ['nginx', 'HAProxy', 'PM2 reload', 'node:cluster']
+
+export function versionOf (name, from) {
+  if (name === 'fastify-shutdown') return JSON.parse(readFileSync(join(here, '../../package.json'), 'utf8')).version
+  const paths = createRequire(join(from, 'index.mjs')).resolve.paths(name)
+  for (const path of paths) {
+    try {
+      return JSON.parse(readFileSync(join(path, name, 'package.json'), 'utf8')).version
+    } catch {}
+  }
+  return 'unknown'
+}
+
+export function describe (result) {
+  const { topology, contender, restarts, requests, failed, lostOrders, orders, webSocketsClosed, medianMs } = result
+  return `${topology} | ${contender}: ${failed} of ${requests} failed in ${restarts} restarts (${kindsOf(result)}), ` +
+    `${lostOrders} of ${orders} orders lost, ${webSocketsClosed} WebSockets moved, ${medianMs} ms each, exits ${exitsOf(result)}`
+}
+
+/** One more result, or a newer one in the place of an old one. */
+export async function record (result, { postgres }) {
+  const results = await read()
+  results[`${result.topology} | ${result.contender}`] = {
+    ...result, node: process.versions.node, fastify: versionOf('fastify', here), postgres, measured: new Date().toISOString().slice(0, 10)
+  }
+  await writeFile(data, `${JSON.stringify(results, null, 2)}\n`)
+  const text = await readFile(page, 'utf8')
+  const [before, rest] = text.split(begin)
+  const after = rest?.split(end)[1]
+  if (after === undefined) throw new Error(`${page} has no place for the results: ${begin} … ${end}`)
+  await writeFile(page, `${before}${begin}\n${table(Object.values(results))}${end}${after}`)
+}
+
+async function read () {
+  try {
+    return JSON.parse(await readFile(data, 'utf8'))
+  } catch {
+    return {}
+  }
+}
+
+function table (results) {
+  const names = contenders.map(({ name }) => name)
+  const sorted = results.filter(({ contender }) => names.includes(contender)).sort((a, b) =>
+    order.indexOf(a.topology) - order.indexOf(b.topology) || names.indexOf(a.contender) - names.indexOf(b.contender))
+  const versions = list => [...new Set(list)].join(', ')
+  return [
+    '',
+    `Node.js ${versions(sorted.map(({ node }) => node))}, Fastify ${versions(sorted.map(({ fastify }) => fastify))}, PostgreSQL ${versions(sorted.map(({ postgres }) => postgres))}, ` +
+      `measured on ${versions(sorted.map(({ measured }) => measured).sort())}.`,
+    '',
+    '| behind | contender | version | restarts | requests | failed | per restart | what the clients saw | orders acknowledged | orders lost | WebSockets moved | stop to gone, median ms | exit codes |',
+    '| --- | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |',
+    ...sorted.map(result => '| ' + [
+      `${result.topology} ${result.topologyVersion}`, result.contender, result.version, result.restarts, result.requests,
+      result.failed === 0 ? '**0**' : result.failed, (result.failed / result.restarts).toFixed(2), kindsOf(result),
+      result.orders, result.lostOrders === 0 ? '**0**' : result.lostOrders, result.webSocketsClosed,
+      result.topology === 'PM2 reload' ? '-' : result.medianMs, result.topology === 'PM2 reload' ? '-' : exitsOf(result)
+    ].join(' | ') + ' |'),
+    ''
+  ].join('\n') + '\n'
+}
+
+function kindsOf ({ failures }) {
+  return Object.entries(failures).map(([kind, count]) => `${kind} ×${count}`).join(', ') || '-'
+}
+
+function exitsOf ({ exits }) {
+  return Object.entries(exits).map(([how, count]) => `${how} ×${count}`).join(', ')
+}

@@ -1,0 +1,51 @@
+/** Three instances behind a proxy, restarted one after another; each comes back on its own port. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../orders.mjs'
+import { listens, message, start, stop } from './processes.mjs'
+
+const instances = 3
+
+/** What a roll-out calls minReadySeconds: an instance counts as back when it has been ready for this long, in milliseconds. */
+const minReady = 700
+
+/**
+ * @param {{ command: string, config: (place: { port: number, upstreams: number[], directory: string }) => string, args: (file: string, directory: string) => string[], reach: string }} proxy
+ */
+export async function startProxied (proxy, { script, env, directory, log }) {
+  const upstreams = []
+  for (let n = 0; n < instances; n++) upstreams.push(await freePort())
+  const running = await Promise.all(upstreams.map(launch))
+  const port = await freePort()
+  const file = join(directory, 'proxy.conf')
+  await writeFile(file, proxy.config({ port, upstreams, directory }))
+  const front = start(proxy.command, proxy.args(file, directory), { log })
+  await listens(port)
+  await sleep(minReady)
+
+  return {
+    url: `http://127.0.0.1:${port}`,
+    /** @returns what became of each process that was told to stop */
+    async restart (times) {
+      const ends = []
+      for (let n = 0; n < times; n++) {
+        const which = n % instances
+        ends.push(await stop(running[which]))
+        running[which] = await launch(upstreams[which])
+        await sleep(minReady)
+      }
+      return ends
+    },
+    async stop () {
+      await Promise.all(running.map(child => stop(child)))
+      await stop(front, proxy.stopSignal)
+    }
+  }
+
+  async function launch (upstream) {
+    const child = start(process.execPath, [script], { env: { ...env, PORT: String(upstream) }, ipc: true, log })
+    await message(child, 'ready')
+    return child
+  }
+}

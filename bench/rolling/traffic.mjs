@@ -1,0 +1,193 @@
+/**
+ * What clients do while the service restarts: requests of every kind at a fixed rate over keep-alive connections, whether the
+ * answers come or not, and WebSockets that stay open.
+ *
+ * Nothing is retried here, also where a browser or a client library would do it quietly: every request that did not get its
+ * whole and right answer is a failure. Only a WebSocket that is closed with a close frame (1001, "going away") is none when
+ * its client can open a new one: no protocol moves it to another server. One that breaks without a close frame (1006) is.
+ */
+import http from 'node:http'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Pool } from 'undici'
+import { WebSocket } from 'ws'
+
+const tick = 10
+const patience = 10_000
+const upload = randomBytes(1024 * 1024)
+
+/** Requests of each kind per second, where all together are `rate` of them. */
+const shares = { get: 0.38, agent: 0.2, slow: 0.12, post: 0.15, order: 0.1, upload: 0.02, stream: 0.03 }
+const webSockets = { count: 12, messageEvery: 200 }
+
+/**
+ * @param {{ url: string, rate: number, without: readonly string[], onFailure?: (what: string) => void }} options
+ */
+export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
+  const pool = new Pool(url, { connections: 24, headersTimeout: patience, bodyTimeout: patience })
+  const streams = new Pool(url, { connections: 32, headersTimeout: patience, bodyTimeout: patience })
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 16 })
+  const counts = { requests: 0, failures: new Map(), webSocketsClosed: 0, orders: new Set() }
+  const inFlight = new Set()
+  let stopping = false
+  let stopped = null
+
+  const kinds = {
+    async get () {
+      expect(await ask('GET', '/'), 200, body => body.hello === 'world')
+    },
+    async agent () {
+      expect(await askWithAgent('/'), 200, body => body.hello === 'world')
+    },
+    async slow () {
+      const ms = 50 + Math.floor(Math.random() * 250)
+      expect(await ask('GET', `/slow?ms=${ms}`), 200, body => Number(body.waited) === ms)
+    },
+    async post () {
+      const text = 'x'.repeat(1 + Math.floor(Math.random() * 4_000))
+      expect(await ask('POST', '/echo', JSON.stringify({ text })), 200, body => body.length === text.length)
+    },
+    async order () {
+      const id = randomUUID()
+      expect(await ask('POST', '/orders', JSON.stringify({ id })), 201, body => body.id === id)
+      counts.orders.add(id)
+    },
+    async upload () {
+      expect(await ask('POST', '/uploads', upload, 'application/octet-stream'), 200, body => body.bytes === upload.length)
+    },
+    async stream () {
+      const { statusCode, body } = await streams.request({ method: 'GET', path: '/stream' })
+      const text = await body.text()
+      if (statusCode !== 200) throw new Failure(`status ${statusCode}`)
+      if (!text.endsWith('end\n')) throw new Failure('truncated')
+    }
+  }
+  const running = Object.keys(kinds).filter(kind => !without.includes(kind))
+  const due = new Map(running.map(kind => [kind, Math.random()]))
+  const began = performance.now()
+  let ticks = 0
+  const timer = setInterval(() => {
+    // By the clock, so that a busy machine makes bursts and no smaller rate.
+    for (const until = (performance.now() - began) / tick; ticks < until; ticks++) {
+      for (const kind of running) {
+        due.set(kind, due.get(kind) + rate * shares[kind] * tick / 1_000)
+        for (; due.get(kind) >= 1; due.set(kind, due.get(kind) - 1)) begin(kind)
+      }
+    }
+  }, tick)
+  const sockets = without.includes('websocket') ? [] : Array.from({ length: webSockets.count }, () => keepWebSocket())
+
+  return {
+    counts,
+    stop: () => (stopped ??= stop())
+  }
+
+  async function stop () {
+    clearInterval(timer)
+    stopping = true
+    await Promise.all([...inFlight])
+    await Promise.all(sockets.map(socket => socket.stop()))
+    await Promise.all([pool.close(), streams.close()])
+    agent.destroy()
+  }
+
+  function begin (kind) {
+    counts.requests++
+    const request = kinds[kind]().catch(error => fail(kind, error)).finally(() => inFlight.delete(request))
+    inFlight.add(request)
+  }
+
+  function fail (kind, error) {
+    const what = `${kind}: ${wordFor(error)}`
+    counts.failures.set(what, (counts.failures.get(what) ?? 0) + 1)
+    onFailure(`${what} (${error.message})${error.socket ? ' ' + JSON.stringify(error.socket) : ''}`)
+  }
+
+  async function ask (method, path, body = null, type = 'application/json') {
+    const answer = await pool.request({ method, path, body, headers: body === null ? {} : { 'content-type': type } })
+    return { status: answer.statusCode, text: await answer.body.text() }
+  }
+
+  function askWithAgent (path) {
+    return new Promise((resolve, reject) => {
+      const request = http.get(url + path, { agent, timeout: patience }, answer => {
+        let text = ''
+        answer.setEncoding('utf8').on('data', part => { text += part }).on('end', () => resolve({ status: answer.statusCode, text })).on('error', reject)
+      })
+      request.on('error', error => reject(Object.assign(error, { reusedSocket: request.reusedSocket })))
+      request.on('timeout', () => request.destroy(new Failure('no answer')))
+    })
+  }
+
+  /** One client with a WebSocket that is always open: it sends, gets its echo, and comes back when it is closed. */
+  function keepWebSocket () {
+    let socket
+    const over = live()
+    return {
+      async stop () {
+        socket?.close(1000)
+        await over
+      }
+    }
+
+    async function live () {
+      await sleep(Math.random() * webSockets.messageEvery)
+      for (;;) {
+        if (stopping) return
+        await connectOnce()
+        if (!stopping) await sleep(Math.random() * 50)
+      }
+    }
+
+    function connectOnce () {
+      return new Promise(resolve => {
+        const unanswered = new Map()
+        let sent = 0
+        let broken = null
+        let talking
+        socket = new WebSocket(url.replace('http', 'ws') + '/ws', { handshakeTimeout: patience })
+        socket.on('open', () => {
+          if (stopping) return socket.close(1000)
+          talking = setInterval(() => {
+            for (const since of unanswered.values()) {
+              if (performance.now() - since < patience) continue
+              broken = new Failure('no echo')
+              socket.terminate()
+              return
+            }
+            unanswered.set(`message ${++sent}`, performance.now())
+            socket.send(`message ${sent}`)
+          }, webSockets.messageEvery)
+        })
+        socket.on('message', message => unanswered.delete(message.toString()))
+        socket.on('unexpected-response', (_request, answer) => {
+          broken = new Failure(`upgrade answered ${answer.statusCode}`)
+          answer.resume()
+          socket.terminate()
+        })
+        socket.on('error', error => { broken ??= error })
+        socket.on('close', code => {
+          clearInterval(talking)
+          if (broken !== null || code === 1006) fail('websocket', broken ?? new Failure('closed 1006'))
+          else if (!stopping) counts.webSocketsClosed++
+          resolve()
+        })
+      })
+    }
+  }
+}
+
+class Failure extends Error {}
+
+/** In which words the table names it. On a reused connection it is the race that HTTP/1.1 has: the server ends what is idle, the client writes. */
+function wordFor (error) {
+  if (error instanceof Failure) return error.message
+  if (error.message.includes('Invalid EOF state')) return 'truncated'
+  const reused = error.reusedSocket === true || error.socket?.bytesRead > 0
+  return (error.code === 'UND_ERR_SOCKET' ? error.message : error.code ?? error.message) + (reused ? ' on a reused connection' : '')
+}
+
+function expect ({ status, text }, expected, isRight) {
+  if (status !== expected) throw new Failure(`status ${status}`)
+  if (!isRight(JSON.parse(text))) throw new Failure('wrong answer')
+}

@@ -1,0 +1,149 @@
+/** What stands in deploy/ is what the platforms understand, and says what the plugin needs. */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { parse, parseAllDocuments } from 'yaml'
+import { checkBudget } from '../lib/budget'
+import { readManifest } from '../lib/manifest'
+
+const deploy = join(__dirname, '../deploy')
+const kubernetes = join(deploy, 'kubernetes')
+const read = (...path: string[]): string => readFileSync(join(deploy, ...path), 'utf8')
+
+interface Manifest {
+  readonly kind: string
+  readonly metadata: { readonly name: string }
+  readonly spec: any // any: of each kind's own shape, which kubernetes-models has checked
+}
+
+/** Every manifest is read strictly: a key given twice is an error, not the last one. */
+function manifests (text: string): Manifest[] {
+  return parseAllDocuments(text).map(document => {
+    if (document.errors[0] !== undefined) throw document.errors[0]
+    return document.toJS()
+  })
+}
+
+/** @throws where Kubernetes' own schema refuses it */
+async function validate (manifest: Manifest): Promise<void> {
+  // Imported here: the package is an ES module.
+  const [{ Deployment }, { Service }, { PodDisruptionBudget }] = await Promise.all([
+    import('kubernetes-models/apps/v1/Deployment'), import('kubernetes-models/v1/Service'), import('kubernetes-models/policy/v1/PodDisruptionBudget')
+  ])
+  const models: Record<string, new (data: any) => { validate(): void }> = { Deployment, Service, PodDisruptionBudget } // any: the model itself checks it
+  const Model = models[manifest.kind]
+  if (Model === undefined) throw new Error(`No model for ${manifest.kind}`)
+  new Model(manifest).validate()
+}
+
+/** Skips with what to install; with REQUIRE_SERVICES=1 that is a failure. */
+function has (t: Test, program: string, args: readonly string[]): boolean {
+  if (spawnSync(program, args).error === undefined) return true
+  const line = `install ${program} to run this`
+  if (process.env.REQUIRE_SERVICES === '1') t.fail(line)
+  else t.pass(line, { skip: line })
+  return false
+}
+
+t.test("Kubernetes' schema accepts every manifest, and would not accept a wrong one", async t => {
+  const files = readdirSync(kubernetes, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.yaml') && !file.endsWith('kustomization.yaml'))
+  t.ok(files.length >= 4)
+  for (const file of files) {
+    for (const manifest of manifests(readFileSync(join(kubernetes, file), 'utf8'))) await t.resolves(validate(manifest), file)
+  }
+  const [wrong] = manifests(read('kubernetes/base/deployment.yaml').replace('seconds: 5', 'seconds: five'))
+  await t.rejects(validate(wrong!), { message: /seconds/ })
+})
+
+t.test('the rolling update never takes a pod away before its successor is ready', async t => {
+  const [deployment] = manifests(read('kubernetes/base/deployment.yaml'))
+  const { strategy, template } = deployment!.spec
+  t.strictSame(strategy, { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } })
+  const [container] = template.spec.containers
+  t.match(container, {
+    lifecycle: { preStop: { sleep: { seconds: Number } } },
+    livenessProbe: { httpGet: { path: '/health/live' } },
+    readinessProbe: { httpGet: { path: '/health/ready' } },
+    startupProbe: { httpGet: { path: '/health/startup' } }
+  })
+  const told = container.env.find(({ name }: { name: string }) => name === 'TERMINATION_GRACE_PERIOD_SECONDS').value
+  t.equal(Number(told) + container.lifecycle.preStop.sleep.seconds, template.spec.terminationGracePeriodSeconds, 'what is told and what preStop takes are all there is')
+})
+
+t.test('kustomize renders every variant, and its numbers fit', async t => {
+  if (!has(t, 'kubectl', ['version', '--client'])) return
+  const render = (variant: string): Manifest[] => manifests(execFileSync('kubectl', ['kustomize', join(kubernetes, variant)], { encoding: 'utf8' }))
+  const names = (rendered: Manifest[]): string[] => rendered.map(({ kind, metadata }) => `${kind} ${metadata.name}`).sort()
+  const get = (rendered: Manifest[], kind: string, name: string): Manifest => rendered.find(manifest => manifest.kind === kind && manifest.metadata.name === name)!
+  /** Whether a selector picks these labels. */
+  const picks = (selector: Record<string, string>, labels: Record<string, string>): boolean => Object.entries(selector).every(([name, value]) => labels[name] === value)
+  const labels = (deployment: Manifest): Record<string, string> => deployment.spec.template.metadata.labels
+
+  const variants = { base: render('base'), 'blue-green': render('blue-green'), canary: render('canary') }
+  for (const [variant, rendered] of Object.entries(variants)) {
+    for (const manifest of rendered) {
+      await t.resolves(validate(manifest), `${variant}: ${manifest.kind} ${manifest.metadata.name}`)
+    }
+    const { deployments, skipped } = readManifest(variant, rendered)
+    t.strictSame(skipped, [])
+    for (const deployment of deployments) t.strictSame(checkBudget(deployment).findings, [], deployment.source)
+    const workloads = rendered.filter(({ kind }) => kind === 'Deployment')
+    t.equal(deployments.length, workloads.length)
+    for (const one of workloads) {
+      t.strictSame(workloads.filter(other => picks(one.spec.selector.matchLabels, labels(other))), [one], 'no Deployment picks the pods of another')
+    }
+  }
+
+  t.strictSame(names(variants['blue-green']), [
+    'Deployment service-blue', 'Deployment service-green', 'PodDisruptionBudget service-blue', 'PodDisruptionBudget service-green',
+    'Service service', 'Service service-blue', 'Service service-green'
+  ])
+  const live = get(variants['blue-green'], 'Service', 'service').spec.selector
+  t.ok(picks(live, labels(get(variants['blue-green'], 'Deployment', 'service-blue'))))
+  t.notOk(picks(live, labels(get(variants['blue-green'], 'Deployment', 'service-green'))), 'green gets no live traffic before the switch')
+
+  t.strictSame(names(variants.canary), ['Deployment service', 'Deployment service-canary', 'PodDisruptionBudget service', 'Service service'])
+  const shared = get(variants.canary, 'Service', 'service').spec.selector
+  const [stable, canary] = ['service', 'service-canary'].map(name => get(variants.canary, 'Deployment', name))
+  t.ok(picks(shared, labels(stable!)) && picks(shared, labels(canary!)), 'both tracks share the traffic')
+  t.equal(canary!.spec.replicas, 1)
+  t.not(canary!.spec.template.spec.containers[0].image, stable!.spec.template.spec.containers[0].image)
+})
+
+t.test('the image runs node itself as PID 1, not as root, and stops by SIGTERM', async t => {
+  const lines = read('docker/Dockerfile').split('\n').filter(line => /^[A-Z]+ /.test(line))
+  const last = lines.slice(lines.findLastIndex(line => line.startsWith('FROM ')))
+  t.strictSame(last.filter(line => /^(CMD|ENTRYPOINT|STOPSIGNAL|USER) /.test(line)), ['USER 1000:1000', 'STOPSIGNAL SIGTERM', 'CMD ["node", "dist-examples/service/main.js"]'])
+  t.notOk(last.some(line => line.startsWith('RUN ')), 'what builds is not in it')
+  const services: Record<string, { stop_grace_period?: string }> = parse(read('docker/compose.yaml')).services
+  t.equal(services.service?.stop_grace_period, '1m5s')
+})
+
+t.test('the unit waits for READY=1, hears the child that says it, and stops node alone', async t => {
+  const unit = read('systemd/fastify-service.service').split('\n')
+  for (const line of ['Type=notify', 'NotifyAccess=all', 'KillMode=mixed', 'TimeoutStopSec=75']) t.ok(unit.includes(line), line)
+  if (!has(t, 'systemd-analyze', ['--version'])) return
+  const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', '--recursive-errors=no', join(deploy, 'systemd/fastify-service.service')], { encoding: 'utf8' })
+  // Only what it says of this unit: the machine's other ones are not ours, nor is whether it has node where servers have it.
+  const ours = stderr.split('\n').filter(line => line.includes('fastify-service.service') && !line.includes('is not executable'))
+  t.strictSame(ours, [], `status ${status}`)
+})
+
+t.test('the PM2 ecosystem waits for ready and grants more than a shutdown takes', async t => {
+  const { apps: [app] } = require('../deploy/pm2/ecosystem.config.cjs')
+  t.match(app, { exec_mode: 'cluster', wait_ready: true, listen_timeout: 20_000, kill_timeout: 65_000, shutdown_with_message: false })
+})
+
+t.test('nginx accepts its configuration', async t => {
+  if (!has(t, 'nginx', ['-v'])) return
+  const prefix = t.testdir({})
+  const { status, stderr } = spawnSync('nginx', ['-t', '-q', '-c', join(deploy, 'nginx/nginx.conf'), '-p', prefix, '-e', 'stderr', '-g', `pid ${prefix}/pid; error_log stderr;`], { encoding: 'utf8' })
+  t.equal(status, 0, stderr)
+})
+
+t.test('HAProxy accepts its configuration, without a warning', async t => {
+  if (!has(t, 'haproxy', ['-v'])) return
+  const { status, stderr } = spawnSync('haproxy', ['-c', '-q', '-dW', '-f', join(deploy, 'haproxy/haproxy.cfg')], { encoding: 'utf8' })
+  t.equal(status, 0, stderr)
+})

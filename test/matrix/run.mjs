@@ -1,0 +1,57 @@
+// `npm run test:matrix`: the tests over real sockets, against each version of Fastify 5 that closes differently, and under
+// each supported Node.js. Fastify 5.9.0, 5.10.0 and 5.11.0 reset requests in flight on a plain close; with the plugin none does.
+//
+//   npm run test:matrix                       all of it
+//   npm run test:matrix -- fastify-5.9.0      one column
+//   npm run test:matrix -- node-24 node-26
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const root = join(here, '..', '..')
+const modules = join(here, 'node_modules')
+const manifest = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
+const columns = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.optionalDependencies)]
+
+const chosen = process.argv.slice(2)
+const unknown = chosen.find(name => !columns.includes(name))
+if (unknown !== undefined) throw new Error(`'${unknown}' is not in the matrix: ${columns.join(', ')}`)
+
+const installed = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: here, stdio: ['ignore', 'ignore', 'inherit'] })
+if (installed.status !== 0) process.exit(1)
+
+const rows = []
+for (const name of chosen.length > 0 ? chosen : columns) {
+  const row = run(name)
+  rows.push(row)
+  console.log(`${row.ok ? 'ok    ' : 'not ok'} ${name.padEnd(16)} ${row.what}`)
+  if (!row.ok) console.log(row.failures)
+}
+const failed = rows.filter(row => !row.ok).length
+console.log(`${rows.length - failed} passed, ${failed} failed`)
+process.exit(failed === 0 && rows.length > 0 ? 0 : 1)
+
+function run (name) {
+  const own = join(modules, name)
+  const isNode = name.startsWith('node-')
+  const node = isNode ? join(own, 'bin', 'node') : process.execPath
+  if (!existsSync(isNode ? node : own)) return { ok: false, what: 'is not installed: its binary is for 64-bit Linux', failures: '' }
+  const version = JSON.parse(readFileSync(join(own, 'package.json'), 'utf8')).version
+  const tap = join(root, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs')
+  const { status, stdout } = spawnSync(node, [tap, 'run', '--disable-coverage', '--reporter=tap', 'test/plugin/*.test.ts'], {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+    env: {
+      ...process.env,
+      // Children of tap find this one first.
+      ...(isNode && { PATH: `${dirname(node)}:${process.env.PATH}` }),
+      ...(!isNode && { FASTIFY_MODULE: own })
+    }
+  })
+  const [, summary = ''] = /^# \{ (total: .*) \}$/m.exec(stdout) ?? []
+  const failures = stdout.split('\n').filter(line => /^\s*not ok/.test(line)).slice(0, 20).join('\n')
+  return { ok: status === 0 && /total: [1-9]/.test(summary), what: `${version}: ${summary || `no test ran (exit code ${status})`}`, failures }
+}

@@ -1,0 +1,243 @@
+/** pg's Pool and Client as resources, against PostgreSQL: healthy, busy, frozen, dead; queues, transactions and leaks. */
+import { once } from 'node:events'
+import pg from 'pg'
+import t from 'tap'
+import { adoptPgPool, pgPool } from '../../lib/adapters/index'
+import { close, inTime, resourceContract, state } from '../contracts/resource'
+import type { Faulty } from '../contracts/resource'
+import { findServer, hasPostgres, startPostgres, unless } from './servers'
+import type { Server } from './servers'
+
+const user = 'postgres'
+const slow = "select 'done' as word from pg_sleep(0.3)"
+
+// Overwritten by those of a server of our own.
+const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }
+
+function config ({ host, port }: Server): pg.PoolConfig {
+  return { host, port, user, database: 'postgres', application_name: `shutdown-test-${process.pid}` }
+}
+
+t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60_000 }, async t => {
+  const own = await startPostgres()
+  t.teardown(() => own.stop())
+  const server = await findServer('postgres') ?? own
+
+  const openPool = async (at: Server): Promise<Faulty> => {
+    const pool = new pg.Pool(config(at))
+    await pool.query('select 1')
+    return {
+      client: pool,
+      work: async () => {
+        // One that runs, and one more connection that only idles.
+        const result = pool.query(slow).then(({ rows }) => rows[0]?.word)
+        await pool.query('select 1')
+        return { result }
+      },
+      end: () => pool.end(),
+      ...unharmed
+    }
+  }
+  const openClient = async (at: Server): Promise<Faulty> => {
+    const client = new pg.Client(config(at))
+    await client.connect()
+    return {
+      client,
+      work: async () => {
+        const first = client.query('select 1')
+        const result = client.query(slow).then(({ rows }) => rows[0]?.word)
+        await first
+        return { result }
+      },
+      end: () => client.end(),
+      ...unharmed
+    }
+  }
+  for (const [name, open] of [['pg Pool', openPool], ['pg Client', openClient]] as const) {
+    await resourceContract(t, {
+      name,
+      open: () => open(server),
+      openFaulty: async () => {
+        const own = await startPostgres()
+        return { ...await open(own), ...own }
+      }
+    })
+  }
+
+  t.test('queries that wait in the queue are served before the pool ends', async t => {
+    const pool = new pg.Pool({ ...config(server), max: 1 })
+    const resource = pgPool(pool)
+    const words = Array.from({ length: 5 }, (_, i) => pool.query('select $1::int as n from pg_sleep(0.02)', [i]).then(({ rows }) => rows[0].n))
+    t.equal(pool.waitingCount, 4)
+    await close(resource)
+    t.same(await inTime(Promise.all(words)), [0, 1, 2, 3, 4])
+    t.equal(pool.ended, true)
+    t.same(resource.detail?.(), { leakedClients: 0 })
+  })
+
+  t.test('without the adapter the same queries would hang for ever (what pg-pool does by itself)', async t => {
+    const pool = new pg.Pool({ ...config(server), max: 1 })
+    pool.query('select pg_sleep(0.02)').catch(() => {})
+    const waiting = pool.query('select 1')
+    const removed = once(pool, 'remove')
+    pool.end().catch(() => {})
+    await removed
+    t.equal(await state(waiting, 100), 'pending')
+  })
+
+  t.test('a transaction in flight may still take a second client, and commits', async t => {
+    const pool = new pg.Pool(config(server))
+    const resource = pgPool(pool)
+    await pool.query('create table if not exists shutdown_commits (n int)')
+    const client = await pool.connect()
+    await client.query('begin')
+    await client.query('insert into shutdown_commits values (1)')
+    const closing = close(resource)
+    t.equal(await state(closing, 50), 'pending')
+    await pool.query('select 1')
+    await client.query('commit')
+    client.release()
+    await inTime(closing)
+    const after = new pg.Client(config(server))
+    await after.connect()
+    t.same((await after.query('select count(*)::int as n from shutdown_commits')).rows, [{ n: 1 }])
+    await after.query('drop table shutdown_commits')
+    await after.end()
+  })
+
+  t.test('a transaction in flight is rolled back by force', async t => {
+    const pool = new pg.Pool(config(server))
+    const resource = pgPool(pool)
+    await pool.query('create table if not exists shutdown_rollbacks (n int)')
+    const client = await pool.connect()
+    await client.query('begin')
+    await client.query('insert into shutdown_rollbacks values (1)')
+    const closing = close(resource)
+    await inTime(resource.force?.())
+    await inTime(closing)
+    await t.rejects(client.query('commit'))
+    client.release()
+    const after = new pg.Client(config(server))
+    await after.connect()
+    t.same((await after.query('select count(*)::int as n from shutdown_rollbacks')).rows, [{ n: 0 }])
+    await after.query('drop table shutdown_rollbacks')
+    await after.end()
+  })
+
+  t.test('clients that nobody gives back are ended by force, counted, and named by the stack that took them', async t => {
+    const pool = new pg.Pool(config(server))
+    const resource = pgPool(pool, { detail: true })
+    const forgetful = async (): Promise<pg.PoolClient> => await pool.connect()
+    await forgetful()
+    const first = await forgetful()
+    const borrowed = await pool.connect()
+    borrowed.release()
+    await new Promise<void>((resolve, reject) => {
+      pool.connect((error, _client, release) => { if (error) reject(error); else { release(); resolve() } })
+    })
+    const closing = close(resource)
+    t.equal(await state(closing, 100), 'pending', 'the pool waits for them')
+    await inTime(resource.force?.())
+    await inTime(closing)
+    const detail = resource.detail?.() as { leakedClients: number, takenBy: string[] }
+    t.equal(detail.leakedClients, 2)
+    t.equal(detail.takenBy.length, 2)
+    for (const stack of detail.takenBy) t.match(stack, /forgetful/)
+    t.doesNotThrow(() => first.release(), 'giving it back late is no error')
+    await t.rejects(pool.query('select 1'), 'the pool takes nothing more')
+  })
+
+  t.test('by force queued queries are rejected, not forgotten', async t => {
+    const pool = new pg.Pool({ ...config(server), max: 1 })
+    const resource = pgPool(pool)
+    await pool.connect()
+    const queued = [pool.query('select 1'), pool.query('select 2'), pool.connect()].map(promise => promise.then(() => 'served', () => 'rejected'))
+    const closing = close(resource)
+    await inTime(resource.force?.())
+    await inTime(closing)
+    t.same(await inTime(Promise.all(queued)), ['rejected', 'rejected', 'rejected'])
+  })
+
+  t.test('force ends a connection that a black hole never accepts', async t => {
+    const hole = await startPostgres()
+    t.teardown(() => hole.stop())
+    const pool = new pg.Pool(config(hole))
+    const resource = pgPool(pool)
+    hole.freeze()
+    const query = pool.query('select 1').then(() => 'served', () => 'rejected')
+    const closing = close(resource)
+    t.equal(await state(closing, 100), 'pending')
+    await inTime(resource.force?.())
+    await inTime(closing)
+    t.equal(await inTime(query), 'rejected')
+    hole.thaw()
+  })
+
+  t.test('a frozen server does not hold up a pool that is idle', async t => {
+    const frozen = await startPostgres()
+    t.teardown(async () => { frozen.thaw(); await frozen.stop() })
+    const pool = new pg.Pool(config(frozen))
+    const clients: Array<pg.PoolClient & { readonly connection?: { readonly stream: { readonly destroyed: boolean } } }> = []
+    pool.on('connect', client => clients.push(client))
+    const resource = pgPool(pool)
+    await pool.query('select 1')
+    frozen.freeze()
+    await inTime(close(resource))
+    t.equal(pool.ended, true)
+    t.same(clients.map(client => client.connection?.stream.destroyed), [true], 'nor is its socket left')
+  })
+
+  t.test('a server that dies while clients are checked out does not crash the process', async t => {
+    const mortal = await startPostgres()
+    t.teardown(() => mortal.stop())
+    const pool = new pg.Pool(config(mortal))
+    const resource = pgPool(pool)
+    const seen: unknown[] = []
+    const crash = (error: unknown): void => { seen.push(error) }
+    process.on('uncaughtException', crash)
+    t.teardown(() => process.removeListener('uncaughtException', crash))
+    const idleInHand = await pool.connect()
+    const atWork = await pool.connect()
+    const query = atWork.query('select pg_sleep(10)').then(() => 'served', () => 'rejected')
+    const closing = close(resource)
+    // Not events.once(), which listens to 'error' as well.
+    const lost = Promise.all([idleInHand, atWork].map(client => new Promise<void>(resolve => { client.once('end', resolve) })))
+    await mortal.kill()
+    await lost
+    t.equal(await query, 'rejected')
+    idleInHand.release()
+    atWork.release()
+    await inTime(closing)
+    t.same(seen, [])
+  })
+
+  t.test('an adopted pool may be ended by its owner too, before, while and after it closes', async t => {
+    for (const first of ['owner', 'resource'] as const) {
+      const pool = new pg.Pool(config(server))
+      const { resource, release } = adoptPgPool(pool)
+      await pool.query('select 1')
+      const query = pool.query(slow)
+      const ending = first === 'owner' ? pool.end() : close(resource)
+      await pool.end()
+      await ending
+      await close(resource)
+      await new Promise<void>((resolve, reject) => { (pool as { end (callback: (error?: Error) => void): void }).end(error => { if (error) reject(error); else resolve() }) })
+      t.equal((await query).rows[0].word, 'done')
+      t.equal(pool.ended, true)
+      release()
+      await t.rejects(pool.end(), 'released, it is its own master again')
+    }
+  })
+
+  t.test('once a pool is closed, the server has no session of it any more', async t => {
+    const pool = new pg.Pool({ ...config(server), application_name: `shutdown-test-gone-${process.pid}` })
+    const resource = pgPool(pool)
+    await Promise.all([pool.query('select pg_sleep(0.01)'), pool.query('select pg_sleep(0.01)')])
+    await close(resource)
+    const after = new pg.Client(config(server))
+    await after.connect()
+    const { rows } = await after.query('select count(*)::int as n from pg_stat_activity where application_name = $1', [`shutdown-test-gone-${process.pid}`])
+    t.same(rows, [{ n: 0 }])
+    await after.end()
+  })
+})

@@ -1,0 +1,177 @@
+/** BullMQ's worker, queue and queue events as resources, on Redis and on PostgreSQL: healthy, busy, frozen, dead. */
+import { Queue, QueueEvents, Worker, createPostgresBackend } from 'bullmq'
+import type { Job, Processor } from 'bullmq'
+import t from 'tap'
+import { adapterFor, bullmqWorker } from '../../lib/adapters/index'
+import { close, inTime, resourceContract, state } from '../contracts/resource'
+import type { Faulty } from '../contracts/resource'
+import { findServer, hasPostgres, hasRedis, startPostgres, startRedis, unless } from './servers'
+import type { OwnServer, Server } from './servers'
+
+// Overwritten by those of a server of our own.
+const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }
+let made = 0
+
+/** What BullMQ is told of the server; its own types for the two kinds do not meet. */
+interface Kind {
+  readonly name: string
+  readonly start: () => Promise<OwnServer>
+  options (server: Server): { connection: any } // any: ConnectionOptions of Redis or of PostgreSQL
+  readonly backend: any // any: the factory of a backend, or none for Redis
+}
+
+const redis: Kind = {
+  name: 'Redis',
+  start: startRedis,
+  options: ({ host, port }) => ({ connection: { host, port, retryStrategy: () => 100 } }),
+  backend: undefined
+}
+const postgres: Kind = {
+  name: 'PostgreSQL',
+  start: startPostgres,
+  options: ({ host, port }) => ({ connection: { connectionString: `postgres://postgres@${host}:${port}/postgres`, migrate: true } }),
+  backend: createPostgresBackend
+}
+
+for (const [kind, there, service] of [[redis, hasRedis(), 'redis'], [postgres, hasPostgres(), 'postgres']] as const) {
+  t.test(`BullMQ on ${kind.name}`, { ...unless(service, there), timeout: 90_000 }, async t => {
+    const own = await kind.start()
+    t.teardown(() => own.stop())
+    const server = (kind === redis ? await findServer('redis') : undefined) ?? own
+
+    const openQueue = async (at: Server): Promise<Faulty> => {
+      const queue = new Queue(newName(), kind.options(at), kind.backend)
+      queue.on('error', () => {})
+      await queue.waitUntilReady()
+      return {
+        client: queue,
+        work: async () => ({ result: queue.add('job', {}).then(() => 'done') }),
+        end: () => queue.close(),
+        tidy: async () => { await inTime(queue.close()).catch(() => {}) },
+        ...unharmed
+      }
+    }
+    const openEvents = async (at: Server): Promise<Faulty> => {
+      const events = new QueueEvents(newName(), kind.options(at) as any, kind.backend) // any: see Kind
+      events.on('error', () => {})
+      await events.waitUntilReady()
+      return { client: events, work: async () => ({ result: Promise.resolve('done') }), end: () => events.close(), ...unharmed }
+    }
+    const openWorker = async (at: Server): Promise<Faulty> => {
+      const name = newName()
+      const queue = new Queue(name, kind.options(at), kind.backend)
+      queue.on('error', () => {})
+      await queue.waitUntilReady()
+      let begun = (): void => {}
+      let ended = (_word: string): void => {}
+      const active = new Promise<void>(resolve => { begun = resolve })
+      const result = new Promise<string>(resolve => { ended = resolve })
+      const worker = startWorker(name, at, async (_job, _token, signal) => {
+        begun()
+        await new Promise<void>(resolve => {
+          const timer = setTimeout(resolve, 300)
+          signal?.addEventListener('abort', () => { clearTimeout(timer); resolve() })
+        })
+        ended('done')
+      })
+      await worker.waitUntilReady()
+      return {
+        client: worker,
+        work: async () => { await queue.add('job', {}); await active; return { result } },
+        end: () => worker.close(),
+        tidy: () => adapterFor(queue).force?.(),
+        ...unharmed
+      }
+    }
+    const faulty = (open: (at: Server) => Promise<Faulty>) => async (): Promise<Faulty> => {
+      const own = await kind.start()
+      return { ...await open(own), ...own }
+    }
+    await resourceContract(t, { name: `${kind.name} worker`, open: () => openWorker(server), openFaulty: faulty(openWorker), rejects: false })
+    await resourceContract(t, { name: `${kind.name} queue`, open: () => openQueue(server), openFaulty: faulty(openQueue), works: false })
+    await resourceContract(t, { name: `${kind.name} queue events`, open: () => openEvents(server), openFaulty: faulty(openEvents), works: false })
+
+    t.test('a job that does not finish in time goes back to the queue, and another worker takes it at once', async t => {
+      const name = newName()
+      const queue = new Queue(name, kind.options(server), kind.backend)
+      const runs: string[] = []
+      const taken = gate()
+      const stuck = startWorker(name, server, async job => { runs.push(`first ${job.name}`); taken.open(); await new Promise(() => {}) })
+      await queue.add('stuck', {})
+      await taken.opened
+      const resource = bullmqWorker(stuck)
+      await resource.pause?.()
+      const closing = close(resource)
+      t.equal(await state(closing, 100), 'pending', 'close waits for the job')
+      await inTime(resource.force?.())
+      await inTime(closing)
+      t.same(resource.detail?.(), { jobsReturned: 1, jobsLeft: 0 })
+
+      const done = gate()
+      const other = startWorker(name, server, async job => { runs.push(`second ${job.name}`); done.open() })
+      await inTime(done.opened, 5_000)
+      await close(bullmqWorker(other))
+      t.same(runs, ['first stuck', 'second stuck'])
+      t.same(await queue.getJobCounts('completed', 'active', 'failed', 'waiting'), { completed: 1, active: 0, failed: 0, waiting: 0 })
+      await close(adapterFor(queue))
+    })
+
+    t.test('a job that is cancelled by force is not counted as failed', async t => {
+      const name = newName()
+      const queue = new Queue(name, kind.options(server), kind.backend)
+      const taken = gate()
+      const cancelled = gate()
+      const worker = startWorker(name, server, async (_job, _token, signal) => {
+        taken.open()
+        await new Promise<void>((_resolve, reject) => {
+          signal?.addEventListener('abort', () => { cancelled.open(); reject(new Error('cancelled')) })
+        })
+      })
+      await queue.add('job', {})
+      await taken.opened
+      const resource = bullmqWorker(worker)
+      const closing = close(resource)
+      await inTime(resource.force?.())
+      await inTime(closing)
+      await inTime(cancelled.opened)
+      t.same(await queue.getJobCounts('failed', 'waiting', 'active'), { failed: 0, waiting: 1, active: 0 })
+      await close(adapterFor(queue))
+    })
+
+    t.test('a paused worker takes no more jobs, and those that wait stay for others', async t => {
+      const name = newName()
+      const queue = new Queue(name, kind.options(server), kind.backend)
+      const taken = gate()
+      const finish = gate()
+      let begun = 0
+      const worker = startWorker(name, server, async () => { begun++; taken.open(); await finish.opened })
+      await queue.addBulk(Array.from({ length: 5 }, (_, i) => ({ name: `job ${i}`, data: {} })))
+      await taken.opened
+      const resource = bullmqWorker(worker)
+      await resource.pause?.()
+      const completed = new Promise<void>(resolve => { worker.once('completed', () => resolve()) })
+      finish.open()
+      await inTime(completed)
+      await inTime(close(resource))
+      t.equal(begun, 1)
+      t.same(await queue.getJobCounts('completed', 'waiting', 'active'), { completed: 1, waiting: 4, active: 0 })
+      await close(adapterFor(queue))
+    })
+
+    function startWorker (name: string, at: Server, processor: Processor): Worker {
+      const worker = new Worker(name, processor as (job: Job) => Promise<unknown>, { ...kind.options(at), runRetryDelay: 50 }, kind.backend)
+      worker.on('error', () => {})
+      return worker
+    }
+  })
+}
+
+function newName (): string {
+  return `shutdown-test-${process.pid}-${made++}`
+}
+
+function gate (): { open: () => void, opened: Promise<void> } {
+  let open = (): void => {}
+  const opened = new Promise<void>(resolve => { open = resolve })
+  return { open, opened }
+}

@@ -1,0 +1,125 @@
+/** ioredis and node-redis as resources, against Redis: healthy, busy, frozen, dead; blocking commands and adoption. */
+import { Redis } from 'ioredis'
+import { createClient } from 'redis'
+import t from 'tap'
+import { adoptIORedis, ioredis } from '../../lib/adapters/index'
+import { close, inTime, resourceContract, state } from '../contracts/resource'
+import type { Faulty } from '../contracts/resource'
+import { findServer, hasRedis, startRedis, unless } from './servers'
+import type { Server } from './servers'
+
+// Overwritten by those of a server of our own.
+const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }
+
+t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, async t => {
+  const own = await startRedis()
+  t.teardown(() => own.stop())
+  const server = await findServer('redis') ?? own
+
+  const openIORedis = async ({ host, port }: Server): Promise<Faulty> => {
+    const client = new Redis({ host, port })
+    client.on('error', () => {})
+    await client.ping()
+    return {
+      client,
+      // Nothing comes to this list: the server answers after its 0.2 s.
+      work: async () => ({ result: client.blpop(`shutdown-test-${process.pid}`, 0.2).then(() => 'done') }),
+      end: () => client.quit(),
+      tidy: () => client.disconnect(),
+      ...unharmed
+    }
+  }
+  const openNodeRedis = async ({ host, port }: Server): Promise<Faulty> => {
+    const client = createClient({ socket: { host, port } })
+    client.on('error', () => {})
+    await client.connect()
+    return {
+      client,
+      work: async () => ({ result: client.blPop(`shutdown-test-${process.pid}`, 0.2).then(() => 'done') }),
+      end: () => client.close(),
+      tidy: () => client.destroy(),
+      ...unharmed
+    }
+  }
+  for (const [name, open] of [['ioredis', openIORedis], ['node-redis', openNodeRedis]] as const) {
+    await resourceContract(t, {
+      name,
+      open: () => open(server),
+      openFaulty: async () => {
+        const own = await startRedis()
+        return { ...await open(own), ...own }
+      }
+    })
+  }
+
+  t.test('a client that never connected is not connected to be closed', async t => {
+    const client = new Redis({ host: server.host, port: server.port, lazyConnect: true })
+    await inTime(close(ioredis(client)))
+    t.equal(client.status, 'end')
+  })
+
+  t.test('a blocking command that never ends is cut by force', async t => {
+    const client = new Redis({ host: server.host, port: server.port })
+    const resource = ioredis(client)
+    const blocked = client.blpop(`shutdown-test-${process.pid}`, 0).then(() => 'answered', () => 'rejected')
+    const closing = close(resource)
+    t.equal(await state(closing, 100), 'pending')
+    await inTime(resource.force?.())
+    await inTime(closing)
+    t.equal(await inTime(blocked), 'rejected')
+  })
+
+  t.test('by force, a socket to a frozen server is not left for the 2 s that ioredis gives it', async t => {
+    const frozen = await startRedis()
+    t.teardown(async () => { frozen.thaw(); await frozen.stop() })
+    const client = new Redis({ host: frozen.host, port: frozen.port })
+    await client.ping()
+    frozen.freeze()
+    await inTime(ioredis(client).force?.())
+    t.equal((client as unknown as { stream: { destroyed: boolean } }).stream.destroyed, true)
+    t.equal(client.status, 'end')
+  })
+
+  t.test('commands that wait for a server to come back are rejected by force', async t => {
+    const mortal = await startRedis()
+    t.teardown(() => mortal.stop())
+    const client = new Redis({ host: mortal.host, port: mortal.port, maxRetriesPerRequest: null })
+    client.on('error', () => {})
+    await client.ping()
+    const lost = new Promise<void>(resolve => { client.once('reconnecting', () => resolve()) })
+    await mortal.kill()
+    await lost
+    const resource = ioredis(client)
+    const waiting = client.get('nothing').then(() => 'answered', () => 'rejected')
+    const closing = close(resource)
+    await inTime(resource.force?.())
+    await inTime(closing)
+    t.equal(await inTime(waiting), 'rejected')
+  })
+
+  t.test('an adopted client may be quit by its owner too, before, while and after it closes', async t => {
+    for (const first of ['owner', 'resource'] as const) {
+      const client = new Redis({ host: server.host, port: server.port })
+      const { resource, release } = adoptIORedis(client)
+      const pending = client.blpop(`shutdown-test-${process.pid}`, 0.1).then(() => 'answered')
+      const ending = first === 'owner' ? client.quit() : close(resource)
+      t.equal(await client.quit(), 'OK')
+      await ending
+      await close(resource)
+      t.equal(await client.quit(), 'OK')
+      t.equal(await pending, 'answered')
+      t.equal(client.status, 'end')
+      release()
+      await t.rejects(client.quit(), 'released, it is its own master again')
+    }
+  })
+
+  t.test('once a client is closed, the server does not list it any more', async t => {
+    const client = new Redis({ host: server.host, port: server.port, connectionName: `shutdown-test-gone-${process.pid}` })
+    await client.ping()
+    await close(ioredis(client))
+    const after = new Redis({ host: server.host, port: server.port })
+    t.notMatch(await after.client('LIST'), /shutdown-test-gone/)
+    await after.quit()
+  })
+})
