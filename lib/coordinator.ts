@@ -103,7 +103,6 @@ export function createCoordinator (parts: Parts): Coordinator {
     deadline = startDeadline(lameDuck ? parts.delay + timeouts.total : timeouts.total)
     if (lameDuck) {
       enter('lame-duck')
-      inside = () => parts.drains.flatMap(drain => drain.inside())
       for (const drain of parts.drains) drain.discourage?.(parts.delay)
       pause()
       await sleep(parts.delay)

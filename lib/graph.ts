@@ -13,66 +13,87 @@ export interface Graph {
   readonly dependencies: ReadonlyMap<string, readonly string[]>
 }
 
+/** A resource's place in the graph. Neighbours are held and not named: looking up 10 000 names again and again is what planning costs. */
+export interface Place<P> {
+  readonly name: string
+  readonly resource: Resource
+  /** Those that depend on it directly. They close first. */
+  readonly above: P[]
+  /** Those that it uses. They close after it. */
+  readonly below: P[]
+  /** How many of `above` are still to close. */
+  waiting: number
+}
+
 /**
  * @throws FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY with "did you mean"
  * @throws FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY with the path
  */
 export function planGraph (resources: ReadonlyMap<string, Resource>): Graph {
-  const dependencies = new Map<string, string[]>()
-  const dependants = new Map<string, string[]>()
-  for (const name of resources.keys()) dependants.set(name, [])
-  const lasts = [...resources].filter(([, resource]) => resource.last === true).map(([name]) => name)
+  interface Plain extends Place<Plain> {}
+  const places = new Map<string, Plain>()
+  for (const [name, resource] of resources) places.set(name, { name, resource, above: [], below: [], waiting: 0 })
+  link(places)
+  const names = (side: 'above' | 'below'): Map<string, string[]> => new Map(Array.from(places.values(), place => [place.name, place[side].map(({ name }) => name)]))
+  return { dependencies: names('below'), dependants: names('above') }
+}
 
-  for (const [name, resource] of resources) {
-    const uses = new Set(resource.dependsOn)
-    for (const other of uses) {
-      if (!resources.has(other)) throw new ShutdownDependencyError(name, other, suggest(other, resources.keys()))
+/**
+ * Fill in `above`, `below` and `waiting` of places that have none yet.
+ *
+ * @throws as `planGraph`
+ */
+export function link<P extends Place<P>> (places: ReadonlyMap<string, P>): void {
+  const lasts: P[] = []
+  for (const place of places.values()) {
+    const { dependsOn = [], last } = place.resource
+    if (last === true) lasts.push(place)
+    for (const other of dependsOn) {
+      const below = places.get(other)
+      if (below === undefined) throw new ShutdownDependencyError(place.name, other, suggest(other, places.keys()))
+      // Named twice is named once: this place is the last that was added there, or has not been.
+      if (below.above.at(-1) !== place) connect(place, below)
     }
-    dependencies.set(name, [...uses])
   }
   // Whatever may still write depends on what takes the writing, said or not.
   if (lasts.length > 0) {
-    const below = reachable(lasts, dependencies)
-    for (const [name, uses] of dependencies) {
-      if (below.has(name)) continue
-      for (const last of lasts) if (!uses.includes(last)) uses.push(last)
+    const below = new Set(lasts)
+    for (const place of below) for (const other of place.below) below.add(other)
+    for (const place of places.values()) {
+      if (below.has(place)) continue
+      for (const last of lasts) if (!place.below.includes(last)) connect(place, last)
     }
   }
-  for (const [name, uses] of dependencies) for (const other of uses) dependants.get(other)!.push(name)
-  refuseCircles(dependencies, dependants)
-  return { dependencies, dependants }
+  refuseCircles(places)
 }
 
-/** @returns the names themselves and all that can be reached from them */
-export function reachable (from: readonly string[], edges: ReadonlyMap<string, readonly string[]>): Set<string> {
-  const found = new Set(from)
-  for (const name of found) for (const other of edges.get(name)!) found.add(other)
-  return found
+function connect<P extends Place<P>> (place: P, below: P): void {
+  place.below.push(below)
+  below.above.push(place)
 }
 
 /** Take away who has no dependants, again and again (Kahn). What stays is in a circle, or below one. */
-function refuseCircles (dependencies: Graph['dependencies'], dependants: Graph['dependants']): void {
-  const waitingFor = new Map([...dependants].map(([name, above]) => [name, above.length]))
-  const free = [...waitingFor].filter(([, count]) => count === 0).map(([name]) => name)
-  for (const name of free) {
-    waitingFor.delete(name)
-    for (const other of dependencies.get(name)!) {
-      const count = waitingFor.get(other)! - 1
-      waitingFor.set(other, count)
-      if (count === 0) free.push(other)
-    }
+function refuseCircles<P extends Place<P>> (places: ReadonlyMap<string, P>): void {
+  const free: P[] = []
+  for (const place of places.values()) {
+    place.waiting = place.above.length
+    if (place.waiting === 0) free.push(place)
   }
-  if (waitingFor.size === 0) return
-  throw new ShutdownCircleError(circle(waitingFor.keys().next().value!, waitingFor, dependants).join(' -> '))
+  for (const { below } of free) for (const place of below) if (--place.waiting === 0) free.push(place)
+  if (free.length < places.size) {
+    const stuck = new Set([...places.values()].filter(({ waiting }) => waiting > 0))
+    throw new ShutdownCircleError(circle(stuck).join(' -> '))
+  }
+  for (const place of free) place.waiting = place.above.length
 }
 
 /** Walk up from one that is stuck: each is waited for by another stuck one, so a name must come twice. */
-function circle (start: string, stuck: ReadonlyMap<string, number>, dependants: Graph['dependants']): string[] {
-  const path = [start]
+function circle<P extends Place<P>> (stuck: ReadonlySet<P>): string[] {
+  const path: P[] = [stuck.values().next().value!]
   for (;;) {
-    const next = dependants.get(path[0]!)!.find(name => stuck.has(name))!
+    const next = path[0]!.above.find(place => stuck.has(place))!
     const seen = path.indexOf(next)
     path.unshift(next)
-    if (seen !== -1) return path.slice(0, seen + 2)
+    if (seen !== -1) return path.slice(0, seen + 2).map(({ name }) => name)
   }
 }

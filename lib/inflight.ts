@@ -11,7 +11,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { InFlight, Track } from '../types/index'
-import { now, turn } from './deadline'
+import { every, now, turn } from './deadline'
 
 /** Which kind of request this is. */
 export interface Categories {
@@ -38,7 +38,7 @@ export interface InFlightTable {
   reject(res: ServerResponse): void
   /** From now on every HTTP/1 answer says `Connection: close`, and its connection is ended after it. */
   sayClose(): void
-  /** Resolves when nothing is in flight but our own 503s, of which there may always be one more. */
+  /** Resolves when nothing is in flight but our own 503s, of which there may always be one more, and what has been cut. */
   served(): Promise<void>
   /** Resolves when nothing at all is in flight. */
   empty(): Promise<void>
@@ -59,8 +59,19 @@ interface Detail {
   category: string | null
 }
 
-/** Where Fastify's request keeps the promise of its handler. Decorated, so that every request is born with the place. */
+/**
+ * Where Fastify's request keeps the promise of its handler, or one of the words below. Decorated, so that every request is
+ * born with the place.
+ */
 export const running = Symbol('fastify-shutdown.running')
+
+/** The handler took the answer away from Fastify: that is over when its connection says so, there is no other sign. */
+const hijacked = 'hijacked'
+/** Nothing of this request is left. */
+const over = 'over'
+
+/** How often handlers that outlive their client are looked through for those that never answer, in milliseconds. */
+const sweepStep = 1_000
 
 /** NGHTTP2_CANCEL, without loading node:http2 for those who have no use for it. */
 const http2Cancel = 8
@@ -70,29 +81,39 @@ interface Http2Answer {
   readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly session: unknown, close(code: number): void }
 }
 
-type Running = FastifyRequest & { [running]?: PromiseLike<unknown> | null }
+type Running = FastifyRequest & { [running]?: PromiseLike<unknown> | typeof hijacked | typeof over | null }
+
+/** The part of a Readable that matters for its end. */
+interface Source {
+  readonly closed: boolean
+  once(event: 'close', listener: () => void): unknown
+}
 
 export interface InFlightOptions {
   readonly track: Track
   readonly categories: Categories
   /** Write the 503. */
   readonly refuse: (res: ServerResponse) => void
+  /** This answer ends its connection, maybe while the request is still being sent: let its sender read it. */
+  readonly linger: (req: IncomingMessage) => void
   /** Why a request's signal is aborted when it is cut. */
   readonly cutReason: () => Error
   /** How long a handler without a promise is believed to run on after its client left, in milliseconds. */
   readonly longest: number
 }
 
-export function createInFlightTable ({ track, categories, refuse, cutReason, longest }: InFlightOptions): InFlightTable {
+export function createInFlightTable ({ track, categories, refuse, linger, cutReason, longest }: InFlightOptions): InFlightTable {
   /** Fastify's request, once it is known. A Map keeps the order of arrival, which pipelining needs. */
   const entries = new Map<ServerResponse, FastifyRequest | null>()
   /** Their client is gone, their handler is not. */
   const gone = new Set<ServerResponse>()
-  /** Those of them without a promise, and since when. */
+  /** Those of them that may never say that they are over, and since when. */
   const orphans = new Map<ServerResponse, number>()
+  /** What they were reading from. */
+  const sources = new Map<ServerResponse, Source>()
   /** Only for `track` above 'count'. */
   const details = new Map<ServerResponse, Detail>()
-  const signals = new Map<FastifyRequest, AbortController>()
+  const signals = new WeakMap<FastifyRequest, AbortController>()
   /** Connections on which an answer has waited behind another. */
   const pipelines = new WeakSet<Socket>()
   const rejecting = new Set<ServerResponse>()
@@ -100,10 +121,12 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
   /** The last answer promised on each connection, and whether it would have kept it alive. Only while closing. */
   const lastAnswers = new Map<Socket, { readonly res: ServerResponse, readonly keepAlive: boolean }>()
   const remembers = track !== 'count'
+  let hasSignals = false
   let closing = false
+  let stopSweeping = (): void => {}
   let waiters: { readonly done: () => boolean, readonly resolve: () => void }[] = []
   const isEmpty = (): boolean => entries.size === 0
-  const isServed = (): boolean => entries.size === rejecting.size
+  const isServed = (): boolean => entries.size === rejecting.size + cutting.size
   const count = { received: 0, completed: 0, rejected: 0, aborted: 0, cut: 0 }
 
   const table: InFlightTable = {
@@ -122,6 +145,9 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
     handler: handler => function (this: FastifyInstance, request, reply) {
       const result = handler.call(this, request, reply) as unknown
       if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') (request as Running)[running] = result as PromiseLike<unknown>
+      else if (reply.sent && !reply.raw.writableEnded) (request as Running)[running] = hijacked
+      // A hook before it went on when its client had left already.
+      if (gone.size > 0 && gone.has(reply.raw)) outlive(request, reply.raw)
       return result
     } as RouteHandlerMethod,
     track: add,
@@ -135,7 +161,7 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
       return known
     },
     reject (res) {
-      if (!entries.has(res)) return
+      if (!entries.has(res) || cutting.has(res)) return
       rejecting.add(res)
       release()
     },
@@ -151,28 +177,28 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
     async cut (which) {
       const chosen = [...entries.keys()].filter(res => !cutting.has(res) && !rejecting.has(res) && which(describe(res)))
       const seen = chosen.map(describe)
+      const stuck = new Set(chosen.filter(res => res.writableEnded))
       for (const res of chosen) {
         cutting.add(res)
         const request = entries.get(res)
-        if (request != null) signals.get(request)?.abort(cutReason())
+        if (request != null) endSignal(request, cutReason())
       }
-      // A handler that heeds its signal may answer by itself: it gets one turn to say so.
+      // A handler that heeds its signal may answer by itself: it gets one turn to say so, and what it says is flushed.
       await turn()
-      for (const res of chosen) if (entries.has(res)) end(res)
+      for (const res of chosen) if (entries.has(res) && (stuck.has(res) || gone.has(res) || !res.writableEnded)) end(res)
+      release()
       return seen
     },
     list: () => Array.from(entries.keys(), describe),
-    signalOf (request) {
+    signalOf (request: Running) {
       let abort = signals.get(request)
-      if (abort === undefined) {
-        abort = new AbortController()
-        for (const known of entries.values()) {
-          if (known !== request) continue
-          signals.set(request, abort)
-          return abort.signal
-        }
-        abort.abort(cutReason())
-      }
+      if (abort !== undefined) return abort.signal
+      abort = new AbortController()
+      signals.set(request, abort)
+      hasSignals = true
+      if (request[running] === over) abort.abort(cutReason())
+      // An upgrade is not in the table; its connection is its client.
+      else if ((request.raw as { upgrade?: boolean }).upgrade === true) request.raw.socket.once('close', () => endSignal(request, clientGone()))
       return abort.signal
     },
     onEnd: null
@@ -190,34 +216,62 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
   }
 
   function closed (this: ServerResponse): void {
+    if (gone.has(this)) return
     const request = entries.get(this)
     if (request == null || isFinished(this) || cutting.has(this)) return leave(this)
-    endSignal(request, 'aborted')
+    gone.add(this)
+    endSignal(request, clientGone())
     outlive(request, this)
   }
 
   /** The client is gone, but its handler may go on: no resource may close under it. */
   function outlive (request: Running, res: ServerResponse): void {
-    gone.add(res)
-    const promise = request[running]
-    if (promise != null) {
-      const over = (): void => leave(res)
-      promise.then(over, over)
-      return
+    const handler = request[running]
+    if (handler === hijacked || handler === over) return leave(res)
+    // A stream that is piped into the answer comes off in this very turn. Not so with HTTP/2, where it has come off before.
+    res.once('unpipe', rememberSource)
+    // `await reply`: the promise waits for the answer, as Fastify's does with a listener that nobody else has a use for, and
+    // says nothing of the work.
+    const awaitsAnswer = res.listenerCount('end') > 0
+    if (handler == null) queueMicrotask(() => settle(res))
+    else handler.then(value => settle(res, isSource(value) ? value : undefined, value !== undefined || !awaitsAnswer), () => leave(res))
+  }
+
+  function rememberSource (this: ServerResponse, source: Source): void {
+    sources.set(this, source)
+  }
+
+  /** Its promise is over, or it has none. @param returned whether it had one, and so has no more to say */
+  function settle (res: ServerResponse, source = sources.get(res), returned = false): void {
+    if (!entries.has(res)) return
+    if (source !== undefined && !source.closed) {
+      // It may have a cursor to give back, or a file to close.
+      source.once('close', () => leave(res))
+      return adopt(res)
     }
-    if (res.writableEnded) return leave(res)
-    // No promise: it is over when it answers, to nobody. One that never does is forgotten in time.
-    const since = now()
-    for (const [older, when] of orphans) {
-      if (since - when < longest) break
-      leave(older)
-    }
-    orphans.set(res, since)
+    // Whoever writes by hand looks at the connection, and that is gone.
+    if (returned || res.headersSent || res.writableEnded) return leave(res)
+    // No promise: it is over when it answers, to nobody.
     const end = res.end
     res.end = function (this: ServerResponse, ...args: unknown[]) {
       leave(res)
       return (end as (...args: unknown[]) => ServerResponse).apply(this, args)
     } as typeof res.end
+    adopt(res)
+  }
+
+  /** One that never says that it is over is forgotten in time. */
+  function adopt (res: ServerResponse): void {
+    if (orphans.size === 0) stopSweeping = every(Math.min(sweepStep, Math.max(1, longest)), sweep)
+    orphans.set(res, now())
+  }
+
+  function sweep (): void {
+    const time = now()
+    for (const [res, since] of orphans) {
+      if (time - since < longest) break
+      leave(res)
+    }
   }
 
   /**
@@ -231,7 +285,7 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
   }
 
   function abandoned (this: Socket): void {
-    for (const res of [...entries.keys()]) if (res.socket === null && res.req.socket === this) leave(res)
+    for (const res of [...entries.keys()]) if (res.socket === null && res.req.socket === this) closed.call(res)
   }
 
   function leave (res: ServerResponse): void {
@@ -242,11 +296,19 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
     if (table.onEnd !== null) table.onEnd(describe(res), how)
     entries.delete(res)
     if (remembers) details.delete(res)
-    if (gone.delete(res)) orphans.delete(res)
+    if (gone.delete(res)) disown(res)
     if (rejecting.size > 0) rejecting.delete(res)
-    if (signals.size > 0 && request !== null) endSignal(request, how)
+    if (request !== null) {
+      (request as Running)[running] = over
+      if (hasSignals) signals.delete(request)
+    }
     if (closing) endConnection(res)
     if (waiters.length > 0) release()
+  }
+
+  function disown (res: ServerResponse): void {
+    sources.delete(res)
+    if (orphans.delete(res) && orphans.size === 0) stopSweeping()
   }
 
   function until (done: () => boolean): Promise<void> {
@@ -261,11 +323,9 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
     waiters = waiters.filter(({ done }) => !done())
   }
 
-  function endSignal (request: FastifyRequest, how: string): void {
-    const abort = signals.get(request)
-    if (abort === undefined) return
-    signals.delete(request)
-    if (how === 'aborted') abort.abort(new DOMException('The client is gone', 'AbortError'))
+  function endSignal (request: FastifyRequest, reason: Error): void {
+    if (!hasSignals) return
+    signals.get(request)?.abort(reason)
   }
 
   /**
@@ -275,6 +335,7 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
   function promiseClose (res: ServerResponse): void {
     if (res.req.httpVersionMajor > 1) return
     const { socket } = res.req
+    linger(res.req)
     const before = lastAnswers.get(socket)
     if (before !== undefined && !before.res.headersSent) before.res.shouldKeepAlive = before.keepAlive
     lastAnswers.set(socket, { res, keepAlive: res.shouldKeepAlive })
@@ -312,6 +373,15 @@ export function createInFlightTable ({ track, categories, refuse, cutReason, lon
       kind: isStream(res) ? 'stream' : 'request'
     }
   }
+}
+
+function clientGone (): DOMException {
+  return new DOMException('The client is gone', 'AbortError')
+}
+
+function isSource (value: unknown): value is Source {
+  const source = value as Partial<Source> | null | undefined
+  return typeof source?.closed === 'boolean' && typeof source.once === 'function'
 }
 
 /** Headers out and body not over. An answer that was handed over whole and is still being flushed is a request. */

@@ -3,6 +3,7 @@
  * `coordinator.ts`.
  */
 import cluster from 'node:cluster'
+import { setMaxListeners } from 'node:events'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import type { Shutdown, ShutdownOptions, ShutdownReason, ShutdownReport } from '../types/index'
 import { adaptClient } from './adapt'
@@ -29,7 +30,7 @@ import { addProbes } from './probes'
 import { detectPlatform } from './process/platform'
 import { tieCluster } from './process/cluster'
 import { tiePm2 } from './process/pm2'
-import { joinProcess } from './process/signals'
+import { backstop, joinProcess } from './process/signals'
 import { tieSystemd } from './process/systemd'
 import { createRefusal } from './refusal'
 import { createRegistry } from './registry'
@@ -48,7 +49,20 @@ const hearing = 100
 /** What `start()` waits for beyond the report: hooks that were there before ours and run after it, in milliseconds. */
 const afterReport = 1_000
 
-export function plugin (app: FastifyInstance, options: ShutdownOptions, done: () => void): void {
+/** What `onReport` has even when all the time is used up, in milliseconds. */
+const lastMoment = 500
+
+export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
+  try {
+    install(app, options)
+  } catch (error) {
+    // avvio does not catch what a plugin throws (its lib/plugin.js): an uncaught exception, and `register` would not settle.
+    return done(error as Error)
+  }
+  done()
+}
+
+function install (app: FastifyInstance, options: ShutdownOptions): void {
   refuseWrongPlace(app)
   const settings = resolveOptions(options, detectPlatform(process.env, cluster))
   const { timeouts } = settings
@@ -58,6 +72,8 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   const onProblem = (message: string, error: unknown): void => events.emit({ type: 'problem', message, error })
   const phase = createPhaseLine(error => onProblem('A phase listener threw', error))
   const abort = new AbortController()
+  // Each open stream listens to it: a thousand listeners are no leak.
+  setMaxListeners(0, abort.signal)
 
   // What must come in.
   const tasks = createTasks(abort.signal, (result, error) => events.emit({ type: 'task', result, error }))
@@ -66,13 +82,14 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     track: settings.track,
     categories: createCategories(settings, onProblem),
     refuse: refusal.answer,
+    linger: req => connections.linger(req),
     cutReason: () => new ShutdownDrainingError(),
     longest: timeouts.requests
   })
   const tally = createTally(table, events)
-  const requests = requestsDrain(table, timeouts.requests, settings.categories, tally.cut)
+  const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
   const streams = streamsDrain(table, timeouts.streams, tally.cut)
-  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, name => tally.cutOther('websocket', name))
+  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, refusal.upgradeAnswer, name => tally.cutOther('websocket', name))
   const http2 = http2Drain({
     timeout: Math.max(requests.timeout, streams.timeout),
     busy: table.busySessions,
@@ -84,12 +101,9 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   const servers = createServers(app, server => {
     server.prependListener('request', (req, res) => {
       table.track(req, res)
-      if (phase.reached('draining')) connections.linger(req)
       // From here on Fastify answers with a 503 of its own, past every hook.
       if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
     })
-    // A `listen()` that was on its way while the app closed would leave a listening server behind.
-    server.on('listening', () => { if (phase.reached('cleaning')) void servers.stopListening(0) })
     for (const drain of [webSockets, http2, connections]) drain.attach(server)
   })
   servers.refresh()
@@ -112,7 +126,10 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     stopListening: () => servers.stopListening(),
     hearLast: () => connections.heard(hearing),
     endConnections,
-    resources: () => registry.all,
+    resources () {
+      if (!booted) registry.relax()
+      return registry.all
+    },
     placed: () => registry.placed
   })
   let booted = false
@@ -123,23 +140,25 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
   phase.on('draining', () => {
     servers.protect()
     servers.askFirst()
+    servers.refuseListen(over.promise)
   })
 
   // Who may ask for it.
   let asked: ShutdownReason = { kind: 'close', detail: 'app.close()' }
   let started: Promise<ShutdownReport> | null = null
   let crashed = false
+  const budget = settings.delay + timeouts.total
   const membership = joinProcess({
     signals: settings.signals === false ? [] : settings.signals,
     errors: settings.errors,
     exit: settings.exit,
-    budget: settings.delay + timeouts.total,
+    budget,
     stop: start,
     crash (error) {
       crashed = true
       onProblem('an error that nobody caught', error)
     },
-    lastWord: message => app.log.error({ shutdown: { phase: phase.current, inside: drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
+    lastWord
   })
 
   const steerable = { start, state, on: phase.on }
@@ -150,6 +169,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
 
   // First of all, so that it runs last: whatever was registered later has had its turn.
   const reported = later<ShutdownReport>()
+  const over = later<Error>()
   app.addHook('onClose', finish)
   const hooks = takeOverHooks(app, {
     drained,
@@ -208,7 +228,6 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     servers.refresh()
     for (const tie of ties) tie.ready()
   })
-  done()
 
   function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     // An upgrade is no request: it has no answer that ends.
@@ -224,8 +243,16 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     const retryAfter = refusal.retryAfter()
     reply.header('retry-after', retryAfter)
     // For error handlers to read; not enumerable, or each logged 503 would print it all.
-    if (settings.rejection === undefined) return next(Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } }))
-    reply.code(503).send(settings.rejection(request, state))
+    const error = Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } })
+    if (settings.rejection === undefined) return next(error)
+    let payload: unknown
+    try {
+      payload = settings.rejection(request, state)
+    } catch (thrown) {
+      onProblem("'rejection' threw, the default is sent instead", thrown)
+      return next(error)
+    }
+    reply.code(503).send(payload)
   }
 
   async function drained (): Promise<Teardown> {
@@ -241,11 +268,29 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     asked = reason
     // Before it is ready, `close()` finishes the boot first, and only then the story may begin.
     if (booted) await drained()
-    const closed = app.close()
+    else servers.refuseListen(over.promise)
+    // How it went is in the report; nobody else waits for this promise.
+    const closed = Promise.allSettled([app.close()])
+    const told = await within(Math.min(2 ** 31 - 1, budget + backstop), () => reported.promise)
+    if (told.status === 'late') {
+      // Everything of ours has its time; a boot that never ends has not, and `close()` waits for it.
+      lastWord('not over in time, nobody waits for it any more')
+      leave(settings.exit ? 1 : null)
+    }
     const report = await reported.promise
     await within(afterReport, () => closed)
-    membership.leave(settings.exit ? report.exitCode : null)
+    leave(settings.exit ? report.exitCode : null)
     return report
+  }
+
+  function leave (exitCode: 0 | 1 | null): void {
+    membership.leave(exitCode)
+    // Who waits for a `listen()` may end the process when it is refused: not where we are about to.
+    if (exitCode === null) over.resolve(new ShutdownLateError('listen()', phase.current))
+  }
+
+  function lastWord (message: string): void {
+    app.log.error({ shutdown: { phase: phase.current, inside: drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
   }
 
   async function endConnections (ms: number): Promise<'clean' | 'forced'> {
@@ -266,13 +311,13 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     const story = await coordinator.shutDown(asked)
     const report = createReport(story, { ...tally.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: connections.counts(), tasks: tasks.results(), crashed })
     events.emit({ type: 'report', report })
-    const listened = await within(timeouts.resources, () => settings.onReport?.(report))
+    const listened = await within(Math.max(lastMoment, Math.min(timeouts.resources, coordinator.remaining())), () => settings.onReport?.(report))
     if (listened.status === 'rejected') onProblem("'onReport' threw", listened.reason)
     for (const tie of ties) tie.undo()
     await endExporters()
     await flushLog(app.log)
     reported.resolve(report)
-    if (started === null) membership.leave(null)
+    if (started === null) leave(null)
     const failures = failuresOf(report)
     if (failures.length > 0) throw new ShutdownTeardownError(failures)
   }

@@ -37,8 +37,7 @@ export function createRefusal (
     const headers: Record<string, string | number> = {
       'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(body), 'retry-after': retryAfter()
     }
-    // HTTP/2 has no such header (RFC 9113, section 8.2.2) and Node warns about it.
-    if (res.req.httpVersionMajor < 2) headers['connection'] = 'close'
+    // `Connection: close` is said by the table, on the last answer of a connection only: behind it Node throws away the rest.
     res.writeHead(503, headers)
     res.end(body)
   }

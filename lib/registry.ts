@@ -18,6 +18,11 @@ export interface Registry {
   adopt(name: string, resource: Resource): void
   /** The app is ready: all names are known. @throws what cannot be, with the names */
   seal(): void
+  /**
+   * It closes without ever having been ready: names may be missing, or the graph was refused. What is there must close all
+   * the same, in the order that can still be kept.
+   */
+  relax(): void
 }
 
 /** @throws FST_ERR_SHUTDOWN_RESOURCE */
@@ -60,15 +65,24 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
     seal () {
       check()
       sealed = true
+    },
+    relax () {
+      if (sealed) return
+      limit(other => known.has(other))
+      try {
+        planGraph(standing())
+      } catch {
+        limit(() => false)
+      }
     }
   }
 
   function standing (): ReadonlyMap<string, Resource> {
-    if (gone.size === 0) return known
-    return new Map(Array.from(known, ([name, resource]) => {
-      const { dependsOn } = resource
-      return [name, dependsOn === undefined ? resource : { ...resource, dependsOn: dependsOn.filter(other => !gone.has(other)) }]
-    }))
+    return gone.size === 0 ? known : new Map(Array.from(known, ([name, resource]) => [name, relying(resource, other => !gone.has(other))]))
+  }
+
+  function limit (keep: (other: string) => boolean): void {
+    for (const [name, resource] of known) known.set(name, relying(resource, keep))
   }
 
   function check (): void {
@@ -81,4 +95,9 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
     }
     planGraph(all)
   }
+}
+
+function relying (resource: Resource, keep: (other: string) => boolean): Resource {
+  const { dependsOn } = resource
+  return dependsOn === undefined || dependsOn.every(keep) ? resource : { ...resource, dependsOn: dependsOn.filter(keep) }
 }

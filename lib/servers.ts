@@ -9,7 +9,7 @@ import type { Server as HttpServer } from 'node:http'
 import { turn } from './deadline'
 
 export interface Servers {
-  /** Look again: Fastify starts its secondary servers after the main one. */
+  /** Look again: `listen()` is over, and Fastify has started its secondary servers. */
   refresh(): void
   /** One that came to light with a request. */
   add(server: unknown): void
@@ -17,11 +17,17 @@ export interface Servers {
   /**
    * Stop listening and nothing else. `http.Server.close()` would also end idle connections, cut answers that are handed
    * over but not flushed, and stop checking for slow headers. Waits for a turn of the event loop without an accept, so
-   * that fewer connections in the accept queue are reset: at most `turns` of them.
+   * that fewer connections in the accept queue are reset: at most `turns` of them. A `listen()` that is still on its way
+   * is undone.
    */
   stopListening(turns?: number): Promise<void>
   /** While draining a client that asks first (`Expect: 100-continue`) gets the 503, and not `100 Continue` and then the 503. */
   askFirst(): void
+  /**
+   * Nothing begins to listen any more. A `listen()` that comes now, as one does at the end of a boot, is refused with what
+   * `over` resolves to, and not before: who starts a server often ends the process where it does not start.
+   */
+  refuseListen(over: Promise<Error>): void
   /** Nobody may end unflushed answers while we drain: Node's closeIdleConnections does, and `http.Server.close()` calls it. */
   protect(): void
   unprotect(): void
@@ -32,7 +38,10 @@ const bindings = 'fastify.serverBindings'
 
 export function createServers (app: FastifyInstance, attach: (server: HttpServer) => void): Servers {
   const servers = new Set<HttpServer>()
+  /** Those that listen, while Fastify's `listen()` is not over. */
+  const starting = new Set<NetServer>()
   let accepts = 0
+  let stopped = false
   const onConnection = (_socket: Socket): void => { accepts++ }
 
   const self: Servers = {
@@ -41,11 +50,17 @@ export function createServers (app: FastifyInstance, attach: (server: HttpServer
       const symbol = Object.getOwnPropertySymbols(app).find(each => each.description === bindings)
       const secondary = symbol === undefined ? undefined : (app as unknown as Record<symbol, unknown>)[symbol]
       if (Array.isArray(secondary)) for (const server of secondary) self.add(server)
+      starting.clear()
+      if (stopped) close()
     },
     add (server) {
       if (!(server instanceof NetServer) || servers.has(server as HttpServer)) return
       servers.add(server as HttpServer)
       server.on('connection', onConnection)
+      server.on('listening', () => {
+        starting.add(server)
+        if (stopped) close()
+      })
       attach(server as HttpServer)
     },
     get listening () {
@@ -57,11 +72,20 @@ export function createServers (app: FastifyInstance, attach: (server: HttpServer
         seen = accepts
         await turn()
       }
-      for (const server of servers) if (server.listening) NetServer.prototype.close.call(server)
+      stopped = true
+      close()
     },
     askFirst () {
       for (const server of servers) {
         if (server.listenerCount('checkContinue') === 0) server.on('checkContinue', (req, res) => server.emit('request', req, res))
+      }
+    },
+    refuseListen (over) {
+      for (const server of servers) {
+        server.listen = () => {
+          void over.then(error => server.emit('error', error))
+          return server
+        }
       }
     },
     protect () {
@@ -73,4 +97,13 @@ export function createServers (app: FastifyInstance, attach: (server: HttpServer
     }
   }
   return self
+
+  function close (): void {
+    for (const server of servers) {
+      if (!server.listening) continue
+      // Until its `listen()` is over, Fastify reads the address again for its secondary servers, and throws where there is none.
+      if (starting.has(server)) server.address = (address => () => address)(server.address())
+      NetServer.prototype.close.call(server)
+    }
+  }
 }

@@ -63,14 +63,33 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
     over = true
     signal.removeEventListener('abort', finish)
     // The source may be in the middle of its next(): it is told, and not waited for.
-    void new Promise(resolve => { resolve(chunks.return?.()) }).catch(() => {})
+    void new Promise(resolve => { resolve(chunks.leave()) }).catch(() => {})
   }
 }
 
-function iterate (source: StreamSource): AsyncIterator<string | Uint8Array> | Iterator<string | Uint8Array> {
-  const asyncSource = source as Partial<AsyncIterable<string | Uint8Array>> | null
+interface Chunks {
+  next(): Promise<IteratorResult<unknown>> | IteratorResult<unknown>
+  leave(): unknown
+}
+
+/** Streams are left by their own means: the `return()` of their iterators waits for a chunk that may never come. */
+function iterate (source: StreamSource): Chunks {
+  if (source instanceof Readable) {
+    const chunks: AsyncIterator<unknown> = source[Symbol.asyncIterator]()
+    return { next: () => chunks.next(), leave: () => { source.destroy() } }
+  }
+  if (source instanceof ReadableStream) {
+    const reader: ReadableStreamDefaultReader<unknown> = source.getReader()
+    return { next: async () => await reader.read() as IteratorResult<unknown>, leave: () => reader.cancel() }
+  }
+  const chunks = iteratorOf(source)
+  return { next: () => chunks.next(), leave: () => chunks.return?.() }
+}
+
+function iteratorOf (source: StreamSource): AsyncIterator<unknown> | Iterator<unknown> {
+  const asyncSource = source as Partial<AsyncIterable<unknown>> | null
   if (typeof asyncSource?.[Symbol.asyncIterator] === 'function') return asyncSource[Symbol.asyncIterator]!()
-  const syncSource = source as Partial<Iterable<string | Uint8Array>> | null
+  const syncSource = source as Partial<Iterable<unknown>> | null
   // A string and a Buffer are iterable too, but not by what one would send.
   if (typeof source === 'object' && !ArrayBuffer.isView(source) && typeof syncSource?.[Symbol.iterator] === 'function') return syncSource[Symbol.iterator]!()
   throw new ShutdownOptionError(`Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`)

@@ -9,7 +9,7 @@ import { setMaxListeners } from 'node:events'
 import type { Outcome, Resource, ResourceInput, ResourceResult, TeardownResult } from '../types/index'
 import { after, now, within } from './deadline'
 import { ShutdownResourceError, ShutdownTimeoutError, toError } from './errors'
-import { planGraph } from './graph'
+import { link, type Place } from './graph'
 import { defaultTimeouts, milliseconds } from './options'
 import { toResources, type Adapt } from './resource'
 
@@ -44,17 +44,12 @@ export interface Teardown {
   criticalPath(): string[]
 }
 
-interface Entry {
-  readonly name: string
-  readonly resource: Resource
-  /** Dependants, which close first. */
-  readonly above: readonly string[]
-  /** What it uses, which closes after it. */
-  readonly below: readonly string[]
-  /** Dependants not closed yet. */
-  waiting: number
+interface Entry extends Place<Entry> {
   gate: 'shut' | 'open'
+  /** By the clock of `deadline.ts`, -1 before. */
   startedAt: number
+  /** The clock that runs for it while it closes. */
+  clock: Clock | null
   result: ResourceResult | null
 }
 
@@ -62,51 +57,56 @@ interface Entry {
 interface Clock {
   readonly millisecond: number
   readonly signal: AbortSignal
-  readonly members: Set<Entry>
+  /** How many it runs for. */
+  members: number
   cancel(): void
 }
 
 /** `force` may take a tenth of its resource's time, at most this. */
 const longestForce = 1_000
 
+const none: readonly string[] = Object.freeze([])
+
 /**
  * @throws FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
  */
 export function createTeardown (resources: ReadonlyMap<string, Resource>, options: TeardownOptions): Teardown {
   const { timeout, remaining = () => Infinity, placed = new Set<string>(), onResult = () => {} } = options
-  const graph = planGraph(resources)
   const began = now()
   /** In the order in which they came; two that came at different times may share a name. */
   const entries: Entry[] = []
   const planned = new Map<string, Entry>()
-  const closing = new Set<Entry>()
   const clocks = new Map<number, Clock>()
+  /** Those whose turn comes when the one that starts now has started. */
   const starting: Entry[] = []
+  let isStarting = false
   let waiters: { readonly done: () => boolean, readonly resolve: () => void }[] = []
   let left = 0
-  for (const [name, resource] of resources) planned.set(name, enlist(name, resource, graph.dependants.get(name)!, graph.dependencies.get(name)!))
+  let closing = 0
+  for (const [name, resource] of resources) planned.set(name, enlist(name, resource))
+  link(planned)
 
   return {
     open (name) {
-      const opening = new Set([name])
-      for (const each of opening) {
-        const entry = planned.get(each)
-        if (entry === undefined) return // taken away again since its place was marked
+      const first = planned.get(name)
+      if (first === undefined) return // taken away again since its place was marked
+      const opening = new Set([first])
+      for (const entry of opening) {
         openGate(entry)
-        for (const above of entry.above) if (!placed.has(above) && uses(above, each)) opening.add(above)
+        for (const above of entry.above) if (!placed.has(above.name) && uses(above, entry)) opening.add(above)
       }
     },
     openAll () { entries.forEach(openGate) },
-    add (name, resource) { openGate(enlist(name, resource, [], [])) },
-    quiet: () => until(() => closing.size === 0),
+    add (name, resource) { openGate(enlist(name, resource)) },
+    quiet: () => until(() => closing === 0),
     finished,
-    inside: () => Array.from(closing, entry => entry.name),
+    inside: () => entries.filter(isClosing).map(({ name }) => name),
     startedAt: began,
     criticalPath
   }
 
-  function enlist (name: string, resource: Resource, above: readonly string[], below: readonly string[]): Entry {
-    const entry: Entry = { name, resource, above, below, waiting: above.length, gate: 'shut', startedAt: 0, result: null }
+  function enlist (name: string, resource: Resource): Entry {
+    const entry: Entry = { name, resource, above: [], below: [], waiting: 0, gate: 'shut', startedAt: -1, clock: null, result: null }
     entries.push(entry)
     left++
     return entry
@@ -118,11 +118,6 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
     return left > 0 ? finished() : entries.map(entry => entry.result!)
   }
 
-  /** Whether it says so itself; all depend on what is `last`. */
-  function uses (name: string, other: string): boolean {
-    return planned.get(name)!.resource.dependsOn?.includes(other) === true
-  }
-
   function openGate (entry: Entry): void {
     if (entry.gate === 'open') return
     entry.gate = 'open'
@@ -131,33 +126,42 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
 
   /** One by one and not nested: a chain of 10 000 that close synchronously must not run out of stack. */
   function startInTurn (entry: Entry): void {
-    if (starting.push(entry) > 1) return
+    if (isStarting) {
+      starting.push(entry)
+      return
+    }
+    isStarting = true
+    start(entry)
     for (const next of starting) start(next)
-    starting.length = 0
+    if (starting.length > 0) starting.length = 0
+    isStarting = false
   }
 
   function start (entry: Entry): void {
     const { resource } = entry
     entry.startedAt = now()
+    closing++
     if (resource.close === undefined) return settle(entry, 'closed', null)
-    closing.add(entry)
-    const clock = clockOf(entry)
+    const clock = entry.clock = clockOf(entry)
+    clock.members++
     let closed: PromiseLike<void> | null
     try {
       const answer = resource.close(clock.signal)
       closed = typeof answer?.then === 'function' ? answer : null
     } catch (thrown) {
-      return settle(entry, 'failed', thrown)
+      return settleInTime(entry, clock, 'failed', thrown)
     }
-    if (closed === null) return settle(entry, 'closed', null)
-    clock.members.add(entry)
-    const settleInTime = (outcome: 'closed' | 'failed', thrown: unknown): void => {
-      // Too late: it has been forced or abandoned meanwhile.
-      if (clock.members.delete(entry)) settle(entry, outcome, thrown)
-      if (clock.members.size === 0 && clocks.get(timeOf(entry)) !== clock) clock.cancel()
-    }
+    if (closed === null) return settleInTime(entry, clock, 'closed', null)
     // A promise is taken as it is; what only looks like one may throw, or answer in the middle of this.
-    Promise.resolve(closed).then(() => settleInTime('closed', null), thrown => settleInTime('failed', thrown))
+    Promise.resolve(closed).then(() => settleInTime(entry, clock, 'closed', null), thrown => settleInTime(entry, clock, 'failed', thrown))
+  }
+
+  function settleInTime (entry: Entry, clock: Clock, outcome: 'closed' | 'failed', thrown: unknown): void {
+    if (entry.clock === null) return // Too late: it has been forced or abandoned meanwhile.
+    entry.clock = null
+    clock.members--
+    settle(entry, outcome, thrown)
+    if (clock.members === 0 && clocks.get(timeOf(entry)) !== clock) clock.cancel()
   }
 
   function timeOf (entry: Entry): number {
@@ -169,20 +173,19 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
     const millisecond = Math.floor(entry.startedAt)
     const current = clocks.get(time)
     if (current?.millisecond === millisecond) return current
-    if (current?.members.size === 0) current.cancel()
+    if (current?.members === 0) current.cancel()
     const abort = new AbortController()
     setMaxListeners(0, abort.signal) // Each of its members may listen, and there may be thousands.
-    const members = new Set<Entry>()
     // What is left of the budget has to suffice for `force` too.
     const granted = Math.max(0, Math.min(time, remaining() - forceTime(time)))
     const cancel = after(granted, () => {
       if (clocks.get(time) === clock) clocks.delete(time)
-      const late = [...members]
-      members.clear()
+      const late = entries.filter(each => each.clock === clock)
+      for (const each of late) each.clock = null
       abort.abort(new ShutdownTimeoutError(late.map(each => `Resource '${each.name}'`).join(', '), Math.round(granted)))
       for (const each of late) void force(each, granted)
     })
-    const clock: Clock = { millisecond, signal: abort.signal, members, cancel }
+    const clock: Clock = { millisecond, signal: abort.signal, members: 0, cancel }
     clocks.set(time, clock)
     return clock
   }
@@ -197,21 +200,20 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
   }
 
   function settle (entry: Entry, outcome: ResourceResult['outcome'], thrown: unknown): void {
-    closing.delete(entry)
+    closing--
     left--
     const detail = detailOf(entry.resource)
-    entry.result = Object.freeze({
+    const result: ResourceResult = {
       name: entry.name,
       outcome,
       startedMs: entry.startedAt - began,
       durationMs: now() - entry.startedAt,
-      waitedFor: Object.freeze(entry.above),
-      error: outcome === 'closed' ? null : toError(thrown),
-      ...(detail !== undefined && { detail })
-    })
+      waitedFor: namesOf(entry.above),
+      error: outcome === 'closed' ? null : toError(thrown)
+    }
+    entry.result = Object.freeze(detail === undefined ? result : { ...result, detail })
     onResult(entry.result)
-    for (const name of entry.below) {
-      const below = planned.get(name)!
+    for (const below of entry.below) {
       below.waiting--
       if (below.waiting === 0 && below.gate === 'open') startInTurn(below)
     }
@@ -239,7 +241,7 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
   /** From the one that ended last, back through the dependant that each had to wait for longest. */
   function criticalPath (): string[] {
     const path: string[] = []
-    for (let entry = lastOf(entries); entry !== undefined; entry = lastOf(entry.above.map(name => planned.get(name)!))) path.push(entry.name)
+    for (let entry = lastOf(entries); entry !== undefined; entry = lastOf(entry.above)) path.push(entry.name)
     return path.reverse()
   }
 }
@@ -272,6 +274,19 @@ export async function teardown (resources: Readonly<Record<string, ResourceInput
 export function outcomeOf (results: readonly { readonly outcome: string }[]): Outcome {
   if (results.some(({ outcome }) => outcome === 'failed' || outcome === 'abandoned')) return 'failed'
   return results.some(({ outcome }) => outcome === 'forced') ? 'forced' : 'clean'
+}
+
+/** Whether it says so itself; all depend on what is `last`. */
+function uses (entry: Entry, other: Entry): boolean {
+  return entry.resource.dependsOn?.includes(other.name) === true
+}
+
+function isClosing ({ startedAt, result }: Entry): boolean {
+  return startedAt >= 0 && result === null
+}
+
+function namesOf (entries: readonly Entry[]): readonly string[] {
+  return entries.length === 0 ? none : Object.freeze(entries.map(({ name }) => name))
 }
 
 function forceTime (time: number): number {

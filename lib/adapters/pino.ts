@@ -1,6 +1,6 @@
 /**
  * pino: a logger, or the destination it writes to (sonic-boom, a transport). A logger is flushed and not ended, since the
- * report of the shutdown itself is still to be logged; a destination is flushed and ended, and a write after that throws.
+ * report of the shutdown itself is still to be logged; a destination is ended, which writes what is left, and a write after that throws.
  * Closes last.
  */
 import type { Resource } from '../../types/index'
@@ -32,7 +32,12 @@ export const pinoDestinationAdapter: Adapter<PinoDestination> = {
 
 /** A pino logger as a resource: what it has buffered is written. */
 export function pinoLogger (logger: PinoLogger): Resource {
-  return once({ last: true, close: () => flushed(logger) })
+  return once({
+    last: true,
+    close: () => new Promise<void>((resolve, reject) => {
+      logger.flush(error => { if (error == null) resolve(); else reject(error) })
+    })
+  })
 }
 
 /** A pino destination as a resource: what it has buffered is written, then it is closed; forced, what is left is dropped. */
@@ -40,14 +45,14 @@ export function pinoDestination (destination: PinoDestination): Resource {
   return once({
     last: true,
     close: async () => {
-      if (field(destination, 'destroyed') === true) return
+      // sonic-boom says destroyed, a transport closed.
+      if (field(destination, 'destroyed') === true || field(destination, 'closed') === true) return
       const closed = new Promise<void>((resolve, reject) => {
         destination.once('close', () => resolve())
         destination.once('error', reject)
       })
       closed.catch(ignore)
-      await flushed(destination)
-      destination.end()
+      destination.end() // Writes what is left.
       await closed
     },
     force: () => {
@@ -55,11 +60,5 @@ export function pinoDestination (destination: PinoDestination): Resource {
       const destroy = field(destination, 'destroy')
       if (typeof destroy === 'function') destroy.call(destination)
     }
-  })
-}
-
-function flushed (target: PinoLogger): Promise<void> {
-  return new Promise((resolve, reject) => {
-    target.flush(error => { if (error == null) resolve(); else reject(error) })
   })
 }

@@ -77,7 +77,8 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
       // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
       // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5).
       const queue = idleSince(before).sort((one, other) => one.bytesRead - other.bytesRead)
-      const steps = Math.max(1, Math.floor(ms / spreadStep))
+      // One step less than there is time for, so that the last of them is gone before draining begins.
+      const steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
       const share = Math.ceil(queue.length / steps)
       if (queue.length === 0) return
       stopSpreading = every(spreadStep, () => {

@@ -9,9 +9,10 @@ import type { InFlightTable } from '../inflight'
 
 /**
  * @param timeout of a request without a category, in milliseconds
+ * @param streams of an answer that streams and has no category, in milliseconds; it is cut here where it began after that
  * @param categories name -> time, in milliseconds
  */
-export function requestsDrain (table: InFlightTable, timeout: number, categories: ReadonlyMap<string, number>, onCut: (entry: InFlight) => void): Drain {
+export function requestsDrain (table: InFlightTable, timeout: number, streams: number, categories: ReadonlyMap<string, number>, onCut: (entry: InFlight) => void): Drain {
   const timeOf = ({ category }: InFlight): number => (category === null ? undefined : categories.get(category)) ?? timeout
   const steps = [...new Set([timeout, ...categories.values()])].sort((a, b) => a - b)
 
@@ -27,7 +28,7 @@ export function requestsDrain (table: InFlightTable, timeout: number, categories
         const time = Math.min(step, ms)
         const settled = await within(Math.max(0, began + time - now()), () => table.served())
         if (settled.status !== 'late') return outcome
-        const cut = await table.cut(entry => entry.kind === 'request' && Math.min(timeOf(entry), ms) <= time)
+        const cut = await table.cut(entry => Math.min(timeOf(entry), ms) <= time && (entry.kind === 'request' || entry.category !== null || streams <= time))
         cut.forEach(onCut)
         if (cut.length > 0) outcome = 'forced'
       }

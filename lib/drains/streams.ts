@@ -1,6 +1,7 @@
 /**
  * Answers that stream: headers out, body not over. Streams made with `shutdown.stream()` end by themselves when draining
- * begins; the others have this stage's time, then their connection ends.
+ * begins; the others have this stage's time, then their connection ends. Those of a category have its time, and are cut
+ * with its requests.
  */
 import type { Drain } from '../drain'
 import { within } from '../deadline'
@@ -15,7 +16,7 @@ export function streamsDrain (table: InFlightTable, timeout: number, onCut: (ent
     async drain (ms) {
       const settled = await within(ms, () => table.served())
       if (settled.status !== 'late') return 'clean'
-      const cut = await table.cut(entry => entry.kind === 'stream')
+      const cut = await table.cut(entry => entry.kind === 'stream' && entry.category === null)
       cut.forEach(onCut)
       return cut.length === 0 ? 'clean' : 'forced'
     },

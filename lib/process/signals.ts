@@ -5,14 +5,16 @@
  * installations the first to finish calls `process.exit()` and kills the other. So there is one host per process.
  *
  * It ends the process at once on any error during the shutdown, which would drop the answers in flight because of some
- * handler's bug. So errors are not among its events: our own two listeners begin the shutdown, or, when one is on its way,
- * only make the exit code 1.
+ * handler's bug. So errors are not among its events: our own listener begins the shutdown, or, when one is on its way,
+ * only makes the exit code 1.
  *
- * It leaves its second-signal listeners behind. So we remember which ones it added, and take them away.
+ * It ends the process at once on any second signal, even on the echo of the first, and leaves the listeners for that
+ * behind. So ours takes their place.
  */
 import closeWithGrace from 'close-with-grace'
 import type { ShutdownReason, ShutdownSignal } from '../../types/index'
-import { exit } from './exit'
+import { after, turn } from '../deadline'
+import { exit, exitNow, markFailed } from './exit'
 
 /** One Fastify instance, as far as the process is concerned. */
 export interface Member {
@@ -21,9 +23,9 @@ export interface Member {
   readonly exit: boolean
   /** Longest time its shutdown may take, in milliseconds: after that the process is ended anyhow. */
   readonly budget: number
-  /** Begin to shut down, for this reason. Never rejects. */
+  /** Begin to shut down, for this reason. Asked twice, done once. Never rejects. */
   stop(reason: ShutdownReason): Promise<unknown>
-  /** An error came while it was shutting down already. */
+  /** Nobody caught this error. Called before `stop`, and for each one that follows. */
   crash(error: unknown): void
   /** A last word before the process is ended by force. */
   lastWord(message: string): void
@@ -38,12 +40,13 @@ interface Host {
   join(member: Member): Membership
 }
 
-/** What the process is given beyond the longest budget before close-with-grace ends it: a backstop, not a plan. */
-const backstop = 2_000
+/** What the process is given beyond the longest budget before close-with-grace ends it: a backstop, not a plan. In ms. */
+export const backstop = 2_000
 
-/** npm and a terminal may each deliver the same Ctrl-C: a repetition this soon is an echo and no second thought, in ms. */
+/** npm and a terminal each deliver the same Ctrl-C: a signal this soon after the last one is its echo and no second thought, in ms. */
 const echo = 100
 
+/** The number is the version of `Member` and `Membership`: copies of this package that differ in it do not share a host. */
 const hostKey = Symbol.for('fastify-shutdown.host.1')
 
 export function joinProcess (member: Member): Membership {
@@ -51,100 +54,155 @@ export function joinProcess (member: Member): Membership {
   return (place[hostKey] ??= createHost()).join(member)
 }
 
-type Installation = { readonly close: () => void, readonly uninstall: () => void }
-
+/** All that close-with-grace knows: what we do not name here it would listen to. */
 const allSignals = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2', 'SIGTERM'] as const
 
 function createHost (): Host {
   const members = new Set<Member>()
-  let installed: Installation | null = null
-  let stopping = false
-  let crashed: unknown = null
+  /** Those who were told to stop and have not left. Not empty: a signal or a crash came, the next signal is the second one. */
+  const stopping = new Set<Member>()
+  let reason: ShutdownReason | null = null
+  let crash: unknown = null
   let exitCode: 0 | 1 | null = null
-  let added: [ShutdownSignal, (...args: unknown[]) => void][] = []
+  let signals: ReadonlySet<ShutdownSignal> = new Set()
+  let ends = false
+  let close = (): void => {}
+  let uninstall = (): void => {}
+  const patience = createPatience()
 
   return {
     join (member) {
       members.add(member)
-      if (!stopping) reinstall()
-      return {
-        leave (code) {
-          if (!members.delete(member)) return
-          if (code !== null) exitCode = code === 1 || exitCode === 1 ? 1 : 0
-          if (members.size > 0) {
-            if (!stopping) reinstall()
-            return
-          }
-          uninstall()
-          const final = exitCode
-          exitCode = null
-          if (final !== null) exit(final)
-        }
-      }
+      if (stopping.size === 0) install()
+      // Too late: the process is on its way out. Not in this turn, in which its owner is still building it.
+      else if (ends) void turn().then(() => { if (members.has(member)) stop([member]) })
+      return { leave: code => leave(member, code) }
     }
   }
 
-  function reinstall (): void {
-    uninstall()
-    const signals = new Set([...members].flatMap(member => member.signals))
-    const errors = [...members].some(member => member.errors)
-    if (signals.size === 0 && !errors) return
-    const exits = [...members].some(member => member.exit)
-    installed = closeWithGrace({
-      // Without an exit there is nothing to enforce, and its timer would keep the process alive.
-      delay: exits && Math.max(...Array.from(members, member => member.budget)) + backstop,
+  function leave (member: Member, code: 0 | 1 | null): void {
+    if (!members.delete(member)) return
+    stopping.delete(member)
+    if (code !== null) exitCode = code === 1 || exitCode === 1 ? 1 : 0
+    if (members.size > 0) {
+      if (stopping.size === 0) install()
+    } else if (exitCode === null) {
+      remove()
+    } else {
+      // The listeners stay for the last moment: without them another signal would kill a process that is done.
+      patience.lose()
+      exit(exitCode)
+    }
+  }
+
+  /** Anew whenever the members change, until somebody stops. */
+  function install (): void {
+    remove()
+    const listening = [...members].filter(member => member.signals.length > 0 || member.errors)
+    if (listening.length === 0) return
+    signals = new Set(listening.flatMap(member => member.signals))
+    ends = listening.some(member => member.exit)
+    const installation = closeWithGrace({
+      // Where nobody ends the process there is nothing to enforce, and its timer would keep it alive.
+      delay: ends && Math.min(2 ** 31 - 1, Math.max(...Array.from(members, member => member.budget)) + backstop),
       logger: null,
       skip: [...allSignals.filter(signal => !signals.has(signal as ShutdownSignal)), 'uncaughtException', 'unhandledRejection', 'beforeExit'],
-      onSecondSignal: signal => { lastWord(`second ${signal}, the process ends now`) },
-      onTimeout: delay => { lastWord(`not over after ${delay} ms, the process ends now`) }
+      onTimeout: delay => lastWord(`not over after ${delay} ms, the process ends now`)
     }, async ({ signal }) => {
-      takeOverSecondSignals(signals)
-      const reason: ShutdownReason = signal === undefined
-        ? { kind: 'error', detail: String((crashed as Error | null)?.message ?? crashed) }
-        : { kind: 'signal', detail: signal }
-      for (const member of members) if (signal === undefined || member.signals.includes(signal as ShutdownSignal)) void member.stop(reason)
+      takeOverSecondSignals()
+      reason = signal === undefined ? { kind: 'error', detail: messageOf(crash) } : { kind: 'signal', detail: signal }
+      // Who does not listen goes along where the process ends: nobody else would let it finish.
+      stop([...members].filter(member => ends || (signal === undefined ? member.errors : member.signals.length > 0)))
+      // A crash is no signal: the first one that comes after it is no second thought.
+      if (signal !== undefined) patience.begin()
       // close-with-grace exits when this settles; we do when the last member has left.
       await new Promise(() => {})
     })
-    if (errors) {
+    close = installation.close
+    uninstall = installation.uninstall
+    if (listening.some(member => member.errors)) {
       process.on('uncaughtException', onError)
       process.on('unhandledRejection', onError)
     }
   }
 
-  function uninstall (): void {
-    installed?.uninstall()
-    installed = null
-    for (const [signal, listener] of added) process.removeListener(signal, listener)
-    added = []
+  function remove (): void {
+    patience.lose()
+    uninstall()
+    for (const signal of signals) process.removeListener(signal, onSecondSignal)
     process.removeListener('uncaughtException', onError)
     process.removeListener('unhandledRejection', onError)
-    stopping = false
-    crashed = null
+  }
+
+  function stop (those: readonly Member[]): void {
+    for (const member of those) stopping.add(member)
+    for (const member of those) void member.stop(reason!)
   }
 
   function onError (error: unknown): void {
+    markFailed()
     for (const member of members) if (member.errors) member.crash(error)
-    if (stopping) return
-    crashed = error
-    installed?.close()
+    if (stopping.size > 0 || members.size === 0) return
+    crash = error
+    close()
   }
 
-  function takeOverSecondSignals (signals: ReadonlySet<ShutdownSignal>): void {
-    stopping = true
-    const first = performance.now()
+  function takeOverSecondSignals (): void {
     for (const signal of signals) {
       // It was added a moment ago, so it is the last one.
-      const second = process.listeners(signal).at(-1) as ((...args: unknown[]) => void) | undefined
-      if (second === undefined) continue
-      process.removeListener(signal, second as NodeJS.SignalsListener)
-      const listener = (...args: unknown[]): void => { if (performance.now() - first > echo) second(...args) }
-      process.on(signal, listener)
-      added.push([signal, listener])
+      const second = process.listeners(signal).at(-1)
+      if (second !== undefined) process.removeListener(signal, second)
+      process.on(signal, onSecondSignal)
+    }
+  }
+
+  function onSecondSignal (signal: NodeJS.Signals): void {
+    if (!patience.isOver()) return
+    try {
+      lastWord(`second ${signal}, the process ends now`)
+    } finally {
+      exitNow(1)
     }
   }
 
   function lastWord (message: string): void {
     for (const member of members) member.lastWord(message)
   }
+}
+
+/**
+ * Tells a second thought from an echo: the former comes after a pause. A pause is time in which the event loop turned: what
+ * waited while it was blocked is no later than what it followed.
+ */
+function createPatience (): { begin(): void, isOver(): boolean, lose(): void } {
+  let heard = 0
+  let over = false
+  let cancel = (): void => {}
+
+  return {
+    begin,
+    isOver () {
+      if (over) return true
+      begin()
+      return false
+    },
+    lose
+  }
+
+  function begin (): void {
+    lose()
+    const now = heard
+    // Signals are read after the timers of a turn of the loop, and before its end.
+    cancel = after(echo, () => { void turn().then(() => { over = heard === now }) })
+  }
+
+  function lose (): void {
+    heard++
+    over = false
+    cancel()
+  }
+}
+
+function messageOf (error: unknown): string {
+  return String((error as Error | null | undefined)?.message ?? error)
 }

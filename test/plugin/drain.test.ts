@@ -1,5 +1,4 @@
 /** What a client meets while the server drains, byte by byte: who is answered, who is refused, and when each connection ends. */
-import dns from 'node:dns'
 import http2 from 'node:http2'
 import net from 'node:net'
 import { once } from 'node:events'
@@ -9,7 +8,7 @@ import t from 'tap'
 import { connect, eventually, fetchOnce, get, portOf, post, type Answer } from './client'
 import { later } from '../../lib/later'
 import type { ShutdownOptions } from '../../types/index'
-import { build, entered, serve, serveHeld } from './serve'
+import { build, entered, giveLocalhostTwoAddresses, serve, serveHeld } from './serve'
 
 /** Milliseconds that `work` took. */
 async function timed (work: () => Promise<unknown>): Promise<number> {
@@ -262,15 +261,7 @@ t.test('a client that leaves while draining is counted as gone, and not waited f
 })
 
 t.test('a name with two addresses: both servers are drained, and nobody listens afterwards', async t => {
-  const { lookup } = dns
-  t.teardown(() => { dns.lookup = lookup })
-  // Fastify binds a second server where 'localhost' has a second address.
-  dns.lookup = ((host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {
-    if (host !== 'localhost') return lookup(host, ...rest as unknown as [() => void])
-    const callback = rest.at(-1) as (...answer: unknown[]) => void
-    const addresses = ['127.0.0.1', '127.0.0.2'].map(address => ({ address, family: 4 }))
-    process.nextTick(() => rest[0].all === true ? callback(null, addresses) : callback(null, addresses[0]!.address, 4))
-  }) as typeof dns.lookup
+  giveLocalhostTwoAddresses(t)
   const gate = later<void>()
   const { app, report } = await build(t, {
     routes: app => {

@@ -1,4 +1,5 @@
 /** An app with the plugin in it, closed when its test is over. */
+import dns from 'node:dns'
 import type { FastifyInstance, FastifyServerOptions } from 'fastify'
 import type { Test } from 'tap'
 import gracefulShutdown = require('../../lib/index')
@@ -66,6 +67,18 @@ export async function serveHeld (t: Test, setup: Setup = {}): Promise<Held> {
   holder.send(get('/hold'))
   await eventually(() => served.app.shutdownState.activeRequests === 1, () => served.app.shutdownState)
   return { ...served, holder, release: gate.resolve }
+}
+
+/** For one test, 'localhost' has two addresses, for which Fastify binds two servers. */
+export function giveLocalhostTwoAddresses (t: Test): void {
+  const { lookup } = dns
+  t.teardown(() => { dns.lookup = lookup })
+  dns.lookup = ((host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {
+    if (host !== 'localhost') return lookup(host, ...rest as unknown as [() => void])
+    const callback = rest.at(-1) as (...answer: unknown[]) => void
+    const addresses = ['127.0.0.1', '127.0.0.2'].map(address => ({ address, family: 4 }))
+    process.nextTick(() => rest[0].all === true ? callback(null, addresses) : callback(null, addresses[0]!.address, 4))
+  }) as typeof dns.lookup
 }
 
 /** Resolves when the phase has been entered. */

@@ -16,7 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pino from 'pino'
 import t from 'tap'
 import { Agent, Client, Pool } from 'undici'
-import { adapterFor, adapters, amqpChannel, amqpConnection, mongoClient, mqttClient, mysqlPool, openTelemetry, pinoDestination } from '../../lib/adapters/index'
+import { adapterFor, adapters, amqpConnection, mongoClient, mqttClient, mysqlPool, openTelemetry, pinoDestination } from '../../lib/adapters/index'
 import { close, inTime, resourceContract, state } from '../contracts/resource'
 import type { Faulty, Fixture } from '../contracts/resource'
 import { findServer, startProxy, unless } from './servers'
@@ -149,7 +149,7 @@ t.test('amqplib against RabbitMQ', async t => {
       await channel.assertQueue(queue, { exclusive: true })
       return {
         client: of === 'connection' ? connection : channel,
-        resource: resource ?? amqpChannel(channel),
+        ...(resource === undefined ? {} : { resource }),
         work: async () => {
           const delivered = new Promise<{ result: Promise<string> }>(resolve => {
             channel.consume(queue, message => {
@@ -331,6 +331,20 @@ t.test('pino', async t => {
     t.match(written(), 'the last word')
     t.equal(destination.destroyed, true)
     await close(adapterFor(destination))
+  })
+
+  t.test('a transport, which writes in a thread of its own, is flushed and closed', async t => {
+    const destination = join(directory, 'transport.log')
+    const transport = pino.transport({ target: 'pino/file', options: { destination } })
+    await once(transport, 'ready')
+    const logger = pino(transport)
+    for (let i = 0; i < 1_000; i++) logger.info(`line ${i}`)
+    const resource = adapterFor(transport)
+    t.equal(resource.last, true)
+    await inTime(close(resource), 10_000)
+    await close(resource)
+    t.equal(readFileSync(destination, 'utf8').trim().split('\n').length, 1_000)
+    await inTime(close(adapterFor(transport)))
   })
 
   t.test('a destination that is stuck is let go by force', async t => {

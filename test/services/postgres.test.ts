@@ -177,11 +177,14 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     const frozen = await startPostgres()
     t.teardown(async () => { frozen.thaw(); await frozen.stop() })
     const pool = new pg.Pool(config(frozen))
+    const clients: Array<pg.PoolClient & { readonly connection?: { readonly stream: { readonly destroyed: boolean } } }> = []
+    pool.on('connect', client => clients.push(client))
     const resource = pgPool(pool)
     await pool.query('select 1')
     frozen.freeze()
     await inTime(close(resource))
     t.equal(pool.ended, true)
+    t.same(clients.map(client => client.connection?.stream.destroyed), [true], 'nor is its socket left')
   })
 
   t.test('a server that dies while clients are checked out does not crash the process', async t => {

@@ -69,6 +69,17 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     t.equal(await inTime(blocked), 'rejected')
   })
 
+  t.test('by force, a socket to a frozen server is not left for the 2 s that ioredis gives it', async t => {
+    const frozen = await startRedis()
+    t.teardown(async () => { frozen.thaw(); await frozen.stop() })
+    const client = new Redis({ host: frozen.host, port: frozen.port })
+    await client.ping()
+    frozen.freeze()
+    await inTime(ioredis(client).force?.())
+    t.equal((client as unknown as { stream: { destroyed: boolean } }).stream.destroyed, true)
+    t.equal(client.status, 'end')
+  })
+
   t.test('commands that wait for a server to come back are rejected by force', async t => {
     const mortal = await startRedis()
     t.teardown(() => mortal.stop())

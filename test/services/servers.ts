@@ -128,13 +128,15 @@ async function own (child: ChildProcess, port: number, ready: RegExp, output: No
   })
   output.resume()
   // Whatever happens to the test, not even a frozen server outlives it.
-  const last = (): void => { signal('SIGKILL') }
+  const last = (): void => { signal('SIGKILL'); remove() }
   process.once('exit', last)
 
+  const remove = (): void => {
+    if (directory !== undefined) rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 })
+  }
   const kill = async (): Promise<void> => {
     signal('SIGKILL')
     await exited
-    process.removeListener('exit', last)
   }
   return {
     host: '127.0.0.1',
@@ -144,7 +146,8 @@ async function own (child: ChildProcess, port: number, ready: RegExp, output: No
     kill,
     stop: async () => {
       await kill()
-      if (directory !== undefined) rmSync(directory, { recursive: true, force: true, maxRetries: 5 })
+      process.removeListener('exit', last)
+      remove()
     }
   }
 

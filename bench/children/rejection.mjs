@@ -1,0 +1,35 @@
+/**
+ * How long answers take, each over a connection of its own: plain ones, and those of a server that drains.
+ * `how`: `200` as if nothing were, `503` while draining (ours), `fastify` for Fastify's own 503 once it closes.
+ */
+import { createApp } from '../support/app.mjs'
+import { close, held, MemorySocket, oneShotClients } from '../support/memory-socket.mjs'
+import { quantile } from '../support/statistics.mjs'
+
+const { name, how, plugin, warmUp, batches, perBatch } = JSON.parse(process.argv[2])
+// Fastify may stay between `closing` and closed as long as we like: preClose hooks are cut at pluginTimeout, 0 is none.
+const app = await createApp(name, { fastify: { pluginTimeout: 0 }, plugin: { signals: false, ...plugin } })
+if (how === 'fastify') app.addHook('preClose', () => new Promise(() => {}))
+await app.ready()
+
+if (how === 'fastify') app.close()
+if (how === '503') {
+  // One request that is never answered keeps the server draining.
+  const socket = new MemorySocket(() => {})
+  app.server.emit('connection', socket)
+  socket.push(held)
+  await new Promise(resolve => setImmediate(resolve))
+  app.shutdown.start()
+}
+if (how !== '200') await new Promise(resolve => setTimeout(resolve, 50))
+
+const first = await oneShotClients(app.server, warmUp)
+if (!first.startsWith(`HTTP/1.1 ${how === '200' ? 200 : 503}`)) throw new Error(`Expected ${how}, got ${first}`)
+const readings = []
+for (let i = 0; i < batches; i++) {
+  const before = process.hrtime.bigint()
+  await oneShotClients(app.server, perBatch, close)
+  readings.push(Number(process.hrtime.bigint() - before) / perBatch)
+}
+console.log(JSON.stringify({ perRequest: quantile(readings, 0.1), first }))
+process.exit()

@@ -1,0 +1,15 @@
+/** How long Fastify, and then a contender, take to be there. */
+import { createRequire } from 'node:module'
+import { createApp, loadFastify, monotonic } from '../support/app.mjs'
+
+const { cache } = createRequire(import.meta.url)
+const { name } = JSON.parse(process.argv[2])
+const began = monotonic()
+loadFastify()
+const fastifyAt = monotonic()
+const before = Object.keys(cache).length
+const app = await createApp(name)
+await app.ready()
+const readyAt = monotonic()
+console.log(JSON.stringify({ wholeMs: readyAt - began, importShare: (readyAt - fastifyAt) / (fastifyAt - began), modules: Object.keys(cache).length - before }))
+process.exit()

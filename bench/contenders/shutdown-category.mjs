@@ -1,0 +1,9 @@
+/** Ours with `track: 'category'`. */
+import { loadShutdown } from '../support/app.mjs'
+
+export const label = "fastify-shutdown, track 'category'"
+export const parts = ['running', 'memory', 'start']
+
+export async function install (app, { delay, plugin }) {
+  await app.register(loadShutdown(), { track: 'category', delay, ...plugin })
+}

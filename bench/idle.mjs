@@ -1,0 +1,84 @@
+/** (d) SIGTERM with nothing to wait for: idle connections by the thousand, and those that never say a whole word. */
+import { execFileSync } from 'node:child_process'
+import { start, terminate } from './support/child.mjs'
+import { labelOf, whoTakesPart } from './support/contenders.mjs'
+import { interleave, median, summary } from './support/statistics.mjs'
+import { verdict } from './support/verdict.mjs'
+
+export const title = 'Idle, silent and half-sent connections'
+
+const cap = 12_000
+
+export async function measure ({ quick, rounds = quick ? 1 : 5, only, log }) {
+  const names = await whoTakesPart('idle', only)
+  const files = openFiles()
+  const notes = []
+  const kinds = [
+    { kind: 'idle', count: 0 }, { kind: 'idle', count: 1_000 }, { kind: 'idle', count: 10_000, few: true }, { kind: 'silent', count: 200 }, { kind: 'half', count: 200 }
+  ].filter(({ count }) => {
+    if (count + 100 <= files) return true
+    notes.push(`${count} connections were left out: only ${files} open files are allowed here (ulimit -Hn).`)
+    return false
+  })
+  const rows = []
+  for (const { kind, count, few = false } of kinds) {
+    const what = count === 0 ? 'no connection' : `${count.toLocaleString('en')} ${kind === 'half' ? 'half-sent' : kind}`
+    log(`${what}: who hangs`)
+    const first = new Map(count > 200 ? [] : await Promise.all(names.map(async name => [name, await once(name, kind, count, quick ? 2_500 : cap)])))
+    const prompt = names.filter(name => count > 200 || (!first.get(name).hung && first.get(name).exitMs < 2_000))
+    const samples = await interleave(prompt, few ? Math.ceil(rounds / 2) : rounds, name => once(name, kind, count, cap), log)
+    const limit = median(samples.get('limit').map(sample => sample.goneMs))
+    for (const name of names) {
+      const all = samples.get(name) ?? [first.get(name)]
+      rows.push({
+        name,
+        what,
+        label: await labelOf(name),
+        hung: samples.has(name) ? null : verdict(first.get(name), cap),
+        gone: samples.has(name) ? summary(all.map(sample => sample.goneMs / limit)) : null,
+        stallMs: samples.has(name) ? median(all.map(sample => sample.stallMs)) : null,
+        codes: [...new Set(all.map(sample => sample.code ?? 'killed'))].join(', ')
+      })
+    }
+  }
+  const whats = [...new Set(rows.map(row => row.what))]
+  const ours = what => rows.find(row => row.name === 'shutdown-count' && row.what === what)
+  return {
+    rows,
+    tables: whats.map(what => ({
+      title: what[0].toUpperCase() + what.slice(1),
+      columns: ['contender', 'SIGTERM to process gone, limit = 1', 'longest event-loop stall, ms', 'exit code'],
+      rows: rows.filter(row => row.what === what).map(row => [row.label, row.hung ?? row.gone, row.stallMs === null ? '-' : String(Math.round(row.stallMs)), row.codes])
+    })),
+    charts: whats.slice(1).map(what => ({
+      file: `connections-${what.replace(/[^a-z0-9]+/g, '-')}`,
+      title: `SIGTERM to process gone, ${what}, limit = 1`,
+      bars: rows.filter(row => row.what === what).map(({ label, gone, hung }) => gone === null ? { label, text: hung } : { label, value: gone.median, low: gone.min, high: gone.max })
+    })),
+    targets: whats.slice(1).flatMap(what => [
+      { what: `SIGTERM to process gone, ${what}, against the limit`, limit: what.includes('idle') ? 1.1 : 1.25, value: ours(what)?.gone?.median ?? Infinity },
+      ...(what.startsWith('10,000') ? [{ what: `longest event-loop stall in ms, ${what}`, limit: 100, value: ours(what)?.stallMs ?? Infinity }] : [])
+    ]),
+    notes: [
+      'The limit destroys all sockets at once, closes the raw server and exits. 4 to 10 ms of each figure are the end of a process and noise; with few rounds the noise floor is about 1.2 times.',
+      `Idle connections have had one answer each, silent ones never sent a byte, half-sent ones half a head. Whoever did not end within ${cap / 1_000} s was killed.`,
+      ...notes
+    ]
+  }
+}
+
+async function once (name, kind, count, cap) {
+  const server = start('server', { name })
+  const { port } = await server.line()
+  const clients = count === 0 ? null : start('clients', { port, count, kind })
+  await clients?.line()
+  const { hung, code, exitMs, goneMs, stallMs } = await terminate(server, cap)
+  clients?.end()
+  await clients?.exited
+  return { hung, code, exitMs: exitMs ?? goneMs, goneMs, stallMs }
+}
+
+function openFiles () {
+  const limit = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim()
+  return limit === 'unlimited' ? Infinity : Number(limit)
+}

@@ -1,0 +1,83 @@
+/**
+ * (e) What clients without a proxy lose in a restart: keep-alive load against one port, whose server is told to stop and
+ * started again. Behind nginx, HAProxy, PM2 and node:cluster it is `npm run prove:rolling` that counts.
+ */
+import { Agent, get } from 'node:http'
+import { start, terminate } from './support/child.mjs'
+import { labelOf, load as loadContender, whoTakesPart } from './support/contenders.mjs'
+import { interleave, summary } from './support/statistics.mjs'
+
+export const title = 'Failures per restart, direct'
+
+const clients = 8
+
+export async function measure ({ quick, rounds = quick ? 1 : 8, only, log }) {
+  const contenders = {}
+  for (const name of await whoTakesPart('restarts', only)) {
+    if (name === 'bare') continue // it would not end before its clients do
+    const { delays } = await loadContender(name)
+    contenders[name] = { name, delay: 0, label: await labelOf(name) }
+    if (delays) contenders[`${name} delayed`] = { name, delay: 300, label: `${await labelOf(name)}, serves on for 300 ms` }
+  }
+  const keys = Object.keys(contenders)
+  const samples = await interleave(keys, rounds, key => restart(contenders[key]), log)
+  const rows = keys.map(key => {
+    const of = what => summary(samples.get(key).map(sample => sample[what]))
+    const total = what => samples.get(key).reduce((sum, sample) => sum + sample[what], 0)
+    return { key, label: contenders[key].label, lost: total('broken') / rounds, refusedAnswers: total('unavailable') / rounds, refused: total('refused') / rounds, requests: total('requests'), exit: of('exitMs'), hung: total('hung') }
+  })
+  const lost = key => rows.find(row => row.key === key)?.lost ?? NaN
+  return {
+    rows,
+    tables: [{
+      columns: ['contender', 'broken per restart', '503 per restart', 'refused connections per restart', 'restarts that were killed'],
+      rows: rows.map(row => [row.label, row.lost.toFixed(2), row.refusedAnswers.toFixed(2), row.refused.toFixed(0), `${row.hung} of ${rounds}`])
+    }],
+    charts: [{ file: 'restarts', title: 'Broken requests per restart', unit: '', bars: rows.map(({ label, lost }) => ({ label, value: lost })), from: 0 }],
+    targets: [{ what: 'broken requests per restart with a lame-duck of 300 ms', limit: 0.5, value: lost('shutdown-count delayed') }],
+    notes: [
+      `${clients} keep-alive clients without a proxy, ${rounds} restarts each. A broken request got no answer (reset, or ended in the middle); a 503 is an answer that says "again"; a refused connection tells the client that nothing was done. Less than a factor of two means nothing under 100 restarts: \`npm run bench -- restarts --rounds 100\`.`
+    ]
+  }
+}
+
+/** One server from start to end under load, then a second one on the same port, so that clients come back to somebody. */
+async function restart ({ name, delay }) {
+  const first = start('server', { name, delay })
+  const { port } = await first.line()
+  const count = { requests: 0, broken: 0, unavailable: 0, refused: 0 }
+  const agent = new Agent({ keepAlive: true, maxSockets: clients })
+  const load = { over: false }
+  const running = Array.from({ length: clients }, async () => { while (!load.over) await request(port, agent, count) })
+  await sleep(200)
+  const { hung, exitMs, goneMs } = await terminate(first, delay + 4_000)
+  // What breaks from here on is the second one's start, and it is killed only when nobody asks any more.
+  const second = start('server', { name: 'bare', port })
+  await second.line()
+  await sleep(50)
+  load.over = true
+  await Promise.all(running)
+  agent.destroy()
+  second.kill('SIGKILL')
+  await second.exited
+  return { ...count, hung: Number(hung), exitMs: exitMs ?? goneMs }
+}
+
+async function request (port, agent, count) {
+  count.requests++
+  try {
+    const status = await new Promise((resolve, reject) => {
+      get({ port, host: '127.0.0.1', agent }, response => {
+        response.on('error', reject).on('end', () => resolve(response.statusCode)).resume()
+      }).on('error', reject)
+    })
+    if (status === 503) count.unavailable++
+    await sleep(status === 503 ? 20 : 1)
+  } catch (error) {
+    if (error.code === 'ECONNREFUSED') count.refused++
+    else count.broken++
+    await sleep(5)
+  }
+}
+
+const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))

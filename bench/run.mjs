@@ -1,0 +1,63 @@
+/**
+ * `npm run bench [-- part …] [--rounds n] [--only contender,…] [--out folder] [--quick]`
+ *
+ * Runs all parts, or those that are named, and writes `docs/benchmarks.md`, its charts and the raw samples. What was not
+ * measured this time stays as it was. `--quick` only shows that everything runs: its figures mean nothing.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { draw } from './support/chart.mjs'
+import { describeMachine } from './support/machine.mjs'
+import { page, verdictOf } from './support/markdown.mjs'
+
+const parts = ['running', 'rejection', 'tail', 'idle', 'restarts', 'teardown', 'memory', 'start']
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { rounds: { type: 'string' }, only: { type: 'string' }, out: { type: 'string' }, quick: { type: 'boolean', default: false } }
+})
+const unknown = positionals.filter(part => !parts.includes(part))
+if (unknown.length > 0) throw new Error(`Unknown part ${unknown.join(', ')}. There are ${parts.join(', ')}.`)
+
+const here = fileURLToPath(new URL('.', import.meta.url))
+if (!existsSync(join(here, 'node_modules'))) execFileSync('npm', ['ci', '--prefix', here], { stdio: 'inherit' })
+
+const docs = options.out ?? join(here, '..', 'docs')
+const folder = join(docs, 'benchmarks')
+mkdirSync(folder, { recursive: true })
+const file = join(folder, 'results.json')
+const results = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {}
+const began = performance.now()
+
+for (const part of parts) {
+  if (positionals.length > 0 && !positionals.includes(part)) continue
+  const partBegan = performance.now()
+  const { title, measure } = await import(`./${part}.mjs`)
+  console.log(`${title} …`)
+  const machine = describeMachine()
+  const rounds = options.rounds === undefined ? undefined : Number(options.rounds)
+  const result = await measure({
+    quick: options.quick,
+    ...(rounds !== undefined && { rounds }),
+    only: options.only?.split(',') ?? [],
+    log: word => { if (process.stdout.isTTY) console.log(`  ${word}`) }
+  })
+  results[part] = { title, machine, quick: options.quick, rounds, ...result }
+  for (const target of result.targets) console.log(`  ${verdictOf(target)}: ${target.what}: ${target.value?.toFixed(3)}`)
+  console.log(`  ${Math.round((performance.now() - partBegan) / 1_000)} s`)
+  // After each part, so that a later one that breaks costs nothing but itself.
+  write()
+}
+console.log(`${Math.round((performance.now() - began) / 1_000)} s; see ${join(docs, 'benchmarks.md')}`)
+
+function write () {
+  // The order of the page is that of the parts, whichever was measured last.
+  const ordered = Object.fromEntries(parts.filter(part => part in results).map(part => [part, results[part]]))
+  writeFileSync(file, `${JSON.stringify(ordered, (key, value) => typeof value === 'number' ? Number(value.toPrecision(4)) : value, 1)}\n`)
+  const read = JSON.parse(readFileSync(file, 'utf8'))
+  for (const { charts } of Object.values(read)) for (const chart of charts) writeFileSync(join(folder, `${chart.file}.svg`), draw(chart))
+  writeFileSync(join(docs, 'benchmarks.md'), page(read))
+}

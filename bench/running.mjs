@@ -1,0 +1,91 @@
+/**
+ * (a) What a running server pays for each request: in this process, where noise is least, over real HTTP, and in bytes.
+ * Ratios to bare Fastify of the same round. See "Noise" in the notes below for what may be read out of them.
+ */
+import { connect } from 'node:net'
+import { run, start } from './support/child.mjs'
+import { labelOf, whoTakesPart } from './support/contenders.mjs'
+import { interleave, median, quantile, ratios, summary } from './support/statistics.mjs'
+
+export const title = 'Running cost per request'
+
+export async function measure ({ quick, rounds = quick ? 2 : 14, only, log }) {
+  const names = await whoTakesPart('running', only)
+  const time = { what: 'time', warmUp: quick ? 5_000 : 20_000, batches: quick ? 10 : 50, perBatch: 1_000 }
+  log('in-process')
+  const inProcess = await interleave(names, rounds, name => run('in-process', { name, ...time }), log)
+  log('bytes')
+  // A young generation this large is not collected in the middle of a batch, and what is allocated is what heapUsed grows by.
+  const flags = ['--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64']
+  const bytes = await interleave(names, quick ? 1 : 3, name => run('in-process', { name, what: 'bytes', warmUp: time.warmUp, batches: 7, perBatch: 2_000 }, flags), log)
+  log('over HTTP')
+  const http = await interleave(names, quick ? 1 : 5, name => overHttp(name, quick ? 4_000 : 15_000), log)
+
+  const rows = []
+  for (const name of names) {
+    const perRequest = of(inProcess, name, 'perRequest')
+    rows.push({
+      name,
+      label: await labelOf(name),
+      // The pooled figure is the ratio of the lower quartiles; the spread is that of the rounds' own ratios.
+      inProcess: { ...summary(ratios(perRequest, of(inProcess, 'bare', 'perRequest'))), pooled: quantile(perRequest, 0.25) / quantile(of(inProcess, 'bare', 'perRequest'), 0.25) },
+      cpu: summary(ratios(of(inProcess, name, 'cpuPerRequest'), of(inProcess, 'bare', 'cpuPerRequest'))),
+      http: summary(ratios(http.get(name), http.get('bare'))),
+      bytes: summary(ratios(of(bytes, name, 'perRequest'), of(bytes, 'bare', 'perRequest'))),
+      extraBytes: median(of(bytes, name, 'perRequest')) - median(of(bytes, 'bare', 'perRequest'))
+    })
+  }
+  const pooled = name => rows.find(row => row.name === name)?.inProcess.pooled ?? NaN
+  return {
+    rows,
+    tables: [{
+      columns: ['contender', 'time, in-process, pooled', 'of the rounds (middle half)', 'CPU time with garbage collection', 'CPU time over HTTP', 'bytes allocated'],
+      rows: rows.map(row => [row.label, row.inProcess.pooled, row.inProcess, row.cpu, row.http, row.bytes])
+    }],
+    charts: [
+      { file: 'running', title: 'Time per request, in-process, bare Fastify = 1', bars: rows.map(({ label, inProcess }) => ({ label, value: inProcess.pooled, low: inProcess.low, high: inProcess.high })), from: 0.9 },
+      { file: 'allocation', title: 'Bytes allocated per request, bare Fastify = 1', bars: rows.map(({ label, bytes }) => ({ label, value: bytes.median, low: bytes.min, high: bytes.max })), from: 0.9 }
+    ],
+    targets: [
+      { what: "time per request with `track: 'count'`, pooled in-process", limit: 1.03, goal: 1.01, value: pooled('shutdown-count') },
+      { what: "`track: 'count'`'s extra over the hook pair's extra", limit: 0.25, value: (pooled('shutdown-count') - 1) / (pooled('hook-pair') - 1) }
+    ],
+    notes: [
+      'Requests go through the real HTTP parser over in-memory sockets, 20 keep-alive connections, nothing pipelined; a fresh process for each contender and round, in an order shuffled for each round; p10 of the batches, then the lower quartile over the processes (pooled).',
+      'Noise: differences under 3 to 5 % in one session are nothing. p10 sees no garbage collection; the column "CPU time with garbage collection" is over all threads and all batches, sees it, and is noisier.',
+      'Over HTTP a request costs several times as much, so the same extra is a smaller share there.'
+    ]
+  }
+}
+
+const of = (samples, name, key) => samples.get(name).map(sample => sample[key])
+
+/** CPU time of the server process for each request of ten keep-alive connections, microseconds. */
+async function overHttp (name, requests) {
+  const server = start('server', { name })
+  const { port } = await server.line()
+  await load(port, requests / 3)
+  const before = await cpu(server)
+  await load(port, requests)
+  const used = await cpu(server) - before
+  server.kill('SIGKILL')
+  await server.exited
+  return used / requests
+}
+
+async function cpu (server) {
+  server.say('cpu')
+  const { cpu: { user, system } } = await server.line()
+  return user + system
+}
+
+function load (port, requests, connections = 10) {
+  return Promise.all(Array.from({ length: connections }, () => new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1')
+    let left = Math.ceil(requests / connections)
+    socket.on('connect', send).on('error', reject).on('close', () => left === 0 ? resolve() : reject(new Error('The server ended the connection')))
+    // An answer of this size comes in one piece.
+    socket.on('data', () => { --left === 0 ? socket.destroy() : send() })
+    function send () { socket.write('GET / HTTP/1.1\r\nHost: bench\r\n\r\n') }
+  })))
+}

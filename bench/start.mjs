@@ -1,0 +1,26 @@
+/** (h) What a contender adds to the start of a service: its import, and its registration until the app is ready. */
+import { run } from './support/child.mjs'
+import { labelOf, whoTakesPart } from './support/contenders.mjs'
+import { interleave, ratios, summary } from './support/statistics.mjs'
+
+export const title = 'Import and registration'
+
+export async function measure ({ quick, rounds = quick ? 2 : 9, only, log }) {
+  const names = await whoTakesPart('start', only)
+  const samples = await interleave(names, rounds, name => run('start', { name }), log)
+  const of = (name, what) => samples.get(name).map(sample => sample[what])
+  const rows = []
+  for (const name of names) {
+    rows.push({ name, label: await labelOf(name), import: summary(of(name, 'importShare')), whole: summary(ratios(of(name, 'wholeMs'), of('bare', 'wholeMs'))), modules: samples.get(name)[0].modules })
+  }
+  return {
+    rows,
+    tables: [{
+      columns: ['contender', "its import and registration, Fastify's import = 1", 'import of Fastify until ready, bare = 1', 'CommonJS modules loaded'],
+      rows: rows.map(row => [row.label, row.import, row.whole, String(row.modules)])
+    }],
+    charts: [{ file: 'start', title: 'Import of Fastify until the app is ready, bare Fastify = 1', bars: rows.map(({ label, whole }) => ({ label, value: whole.median, low: whole.low, high: whole.high })), from: 0.5 }],
+    targets: [],
+    notes: ['A fresh process for each sample; the file system is warm.']
+  }
+}

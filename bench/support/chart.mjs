@@ -1,0 +1,49 @@
+/** Horizontal bars with whiskers, as SVG. Made by hand: a picture of fifteen numbers needs no library. */
+const width = 860
+const labelWidth = 270
+const valueWidth = 150
+const rowHeight = 26
+const top = 44
+
+/**
+ * @param chart.bars `{ label, value, low, high }`, or `{ label, text }` for one that has no number
+ * @param chart.from where the axis begins, default 0 (with `log`: a tenth below the least)
+ * @param chart.log logarithmic axis
+ */
+export function draw ({ title, bars, from = 0, log = false, unit = '×' }) {
+  const numbers = bars.filter(bar => Number.isFinite(bar.value)).flatMap(bar => [bar.value, bar.low ?? bar.value, bar.high ?? bar.value])
+  const start = log ? Math.min(...numbers) / 1.1 : Math.min(from, ...numbers)
+  const end = Math.max(...numbers, start + 0.01) * (log ? 1.1 : 1.02)
+  const room = width - labelWidth - valueWidth
+  const place = value => labelWidth + room * (log ? Math.log(value / start) / Math.log(end / start) : (value - start) / (end - start))
+  const height = top + bars.length * rowHeight + 16
+  const lines = [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="13" role="img" aria-label="${escape(title)}">`,
+    // A background of its own: readers with a dark page would see dark on dark.
+    `<rect width="${width}" height="${height}" fill="#fff"/>`,
+    `<text x="12" y="24" font-size="15" font-weight="600" fill="#222">${escape(title)}${log ? ' (logarithmic)' : start > 0 ? ` (axis from ${start.toFixed(1)})` : ''}</text>`
+  ]
+  if (start < 1 && end > 1 && unit !== '') lines.push(`<line x1="${at(1)}" x2="${at(1)}" y1="${top - 6}" y2="${height - 12}" stroke="#999" stroke-dasharray="3 3"/>`)
+  bars.forEach((bar, i) => {
+    const y = top + i * rowHeight
+    const middle = y + rowHeight / 2
+    lines.push(`<text x="${labelWidth - 8}" y="${middle + 4}" text-anchor="end" fill="#222">${escape(bar.label)}</text>`)
+    if (!Number.isFinite(bar.value)) {
+      lines.push(`<text x="${labelWidth + 4}" y="${middle + 4}" fill="#a33">${escape(bar.text ?? 'no reading')}</text>`)
+      return
+    }
+    const colour = bar.label.startsWith('fastify-shutdown') ? '#2b7a4b' : '#7d8ea3'
+    lines.push(`<rect x="${labelWidth}" y="${y + 5}" width="${Math.max(1, at(bar.value) - labelWidth).toFixed(1)}" height="${rowHeight - 10}" fill="${colour}"/>`)
+    if (bar.low !== undefined) lines.push(`<path d="M${at(bar.low)} ${middle}H${at(bar.high)}M${at(bar.low)} ${middle - 4}v8M${at(bar.high)} ${middle - 4}v8" stroke="#222" fill="none"/>`)
+    lines.push(`<text x="${width - valueWidth + 12}" y="${middle + 4}" fill="#222">${bar.value.toFixed(2)}${unit}${bar.low === undefined ? '' : ` (${bar.low.toFixed(2)} – ${bar.high.toFixed(2)})`}</text>`)
+  })
+  return `${[...lines, '</svg>'].join('\n')}\n`
+
+  function at (value) {
+    return Number(place(value).toFixed(1))
+  }
+}
+
+function escape (text) {
+  return String(text).replace(/[&<>"]/g, sign => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign])
+}

@@ -1,0 +1,31 @@
+/** Who is measured, in the order of the tables. Each is a file of its own in `contenders/`. */
+export const everybody = [
+  'bare', 'limit', 'hook-pair',
+  'shutdown-count', 'shutdown-category', 'shutdown-detail',
+  'close-with-grace', 'fastify-graceful-shutdown', 'fastify-graceful-exit', 'terminus', 'http-terminator',
+  'stoppable', 'http-graceful-shutdown', 'lightship', 'under-pressure'
+]
+
+/**
+ * A contender exports `label`, `install(app, { delay })`, called before the routes and `ready()`, `parts` where it does
+ * not take part in all measurements, and `delays: true` where it can serve on for a while before it drains.
+ */
+export async function load (name) {
+  return await import(`../contenders/${name}.mjs`)
+}
+
+/** @param only names from the command line, none for all */
+export async function whoTakesPart (part, only = []) {
+  const names = []
+  for (const name of everybody) {
+    // Nothing of a contender is loaded here but its file: `install` imports its package.
+    const { parts } = await load(name)
+    if (parts !== undefined && !parts.includes(part)) continue
+    if (only.length === 0 || name === 'bare' || only.includes(name)) names.push(name)
+  }
+  return names
+}
+
+export async function labelOf (name) {
+  return (await load(name)).label
+}

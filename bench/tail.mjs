@@ -1,0 +1,94 @@
+/** (c) From the last byte of the last answer to the end: what a shutdown takes beyond its work. */
+import { connect } from 'node:net'
+import { start, terminate } from './support/child.mjs'
+import { labelOf, whoTakesPart } from './support/contenders.mjs'
+import { interleave, median, summary } from './support/statistics.mjs'
+import { verdict } from './support/verdict.mjs'
+
+export const title = 'After the last byte'
+
+/** Who has not ended by then has waited for a timeout of its own or for ever, in milliseconds. */
+const cap = 12_000
+
+export async function measure ({ quick, rounds = quick ? 2 : 8, only, log }) {
+  const names = await whoTakesPart('tail', only)
+  const rows = []
+  for (const [client, connection] of [['keep-alive', 'keep-alive'], ['Connection: close', 'close']]) {
+    log(`${client}: who hangs`)
+    // Whoever waits for a timeout costs no CPU meanwhile: all side by side, once.
+    const first = new Map(await Promise.all(names.map(async name => [name, await once(name, connection, quick ? 2_500 : cap)])))
+    const prompt = names.filter(name => !first.get(name).hung && first.get(name).exitMs < 2_000)
+    const samples = await interleave(prompt, rounds, name => once(name, connection, cap), log)
+    const limit = median(samples.get('limit').map(sample => sample.tailMs))
+    const bare = prompt.includes('bare') ? median(samples.get('bare').map(sample => sample.tailMs)) : null
+    for (const name of names) {
+      const all = samples.get(name) ?? [first.get(name)]
+      const tails = all.map(sample => sample.tailMs)
+      rows.push({
+        name,
+        client,
+        label: await labelOf(name),
+        hung: samples.has(name) ? null : verdict(first.get(name), cap),
+        exit: samples.has(name) ? summary(tails.map(tail => tail / limit)) : null,
+        closed: samples.has(name) && all.every(sample => sample.closedMs !== null) ? summary(all.map(sample => sample.closedMs / limit)) : null,
+        beyondBareMs: bare === null ? null : median(tails) - bare,
+        codes: [...new Set(all.map(sample => sample.code ?? 'killed'))].join(', '),
+        answers: [...new Set(all.map(sample => sample.answer))].join(', ')
+      })
+    }
+  }
+  const value = (name, client) => rows.find(row => row.name === name && row.client === client)?.exit?.median ?? Infinity
+  const peers = client => Math.min(...names.filter(name => !['bare', 'limit', 'shutdown-count'].includes(name)).map(name => value(name, client)))
+  return {
+    rows,
+    tables: ['keep-alive', 'Connection: close'].map(client => ({
+      title: `Client: ${client}`,
+      columns: ['contender', 'last byte to exit handler, limit = 1', 'last byte to close() resolved, limit = 1', 'exit code', 'answer'],
+      rows: rows.filter(row => row.client === client).map(row => [row.label, row.hung ?? row.exit, row.hung === null ? row.closed ?? 'never called or never resolved' : '-', row.codes, row.answers])
+    })),
+    charts: [{
+      file: 'tail',
+      title: 'Last byte to exit handler, keep-alive client, limit = 1',
+      log: true,
+      bars: rows.filter(row => row.client === 'keep-alive').map(({ label, exit, hung }) => exit === null ? { label, text: hung } : { label, value: exit.median, low: exit.low, high: exit.high })
+    }],
+    targets: [
+      { what: 'last byte to exit handler against the best peer, keep-alive client', limit: 0.5, value: value('shutdown-count', 'keep-alive') / peers('keep-alive') },
+      { what: 'milliseconds beyond a bare close, client with Connection: close (bare Fastify hangs on a keep-alive one)', limit: 1, value: rows.find(row => row.name === 'shutdown-count' && row.client !== 'keep-alive').beyondBareMs }
+    ],
+    notes: [
+      `One request is in flight when SIGTERM comes, and ends 100 to 350 ms later, drawn anew each time, so that whoever polls is met at any phase. "Last byte" is Node's 'finish' of that answer. Whoever did not end within ${cap / 1_000} s was killed.`,
+      'The limit closes the raw server and exits when the last answer is out: no onClose hook runs.'
+    ]
+  }
+}
+
+async function once (name, connection, cap) {
+  const server = start('server', { name })
+  const { port } = await server.line()
+  const ms = 100 + Math.floor(Math.random() * 250)
+  const answered = slowRequest(port, ms, connection)
+  await new Promise(resolve => setTimeout(resolve, 40))
+  const ended = await terminate(server, cap)
+  const answer = await answered
+  const at = ended.answeredAt
+  return {
+    hung: ended.hung,
+    code: ended.code,
+    exitMs: ended.exitMs ?? ended.goneMs,
+    tailMs: ended.exitAt === undefined ? Infinity : ended.exitAt - at,
+    closedMs: ended.closedAt == null ? null : ended.closedAt - at,
+    answer
+  }
+}
+
+/** @returns status and what the answer says of its connection */
+function slowRequest (port, ms, connection) {
+  return new Promise(resolve => {
+    let text = ''
+    const socket = connect(port, '127.0.0.1', () => socket.write(`GET /slow/${ms} HTTP/1.1\r\nHost: bench\r\nConnection: ${connection}\r\n\r\n`))
+    socket.on('data', chunk => { text += chunk })
+    socket.on('error', error => { text ||= error.code })
+    socket.on('close', () => resolve(text === '' ? 'none' : `${text.split(' ', 2)[1] ?? text} ${/^connection: (.*)$/im.exec(text)?.[1] ?? ''}`.trim()))
+  })
+}

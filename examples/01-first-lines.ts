@@ -1,0 +1,26 @@
+/**
+ * Lesson 1: the first lines. One plugin, registered first of all; a request that is under way when the server is asked to
+ * stop gets its answer, and says that the connection ends.
+ */
+import Fastify from 'fastify'
+import gracefulShutdown from 'fastify-shutdown'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+async function main (): Promise<void> {
+  const app = Fastify({ return503OnClosing: false })
+  await app.register(gracefulShutdown)
+  app.get('/slow', async () => {
+    await sleep(300)
+    return { finished: true }
+  })
+  app.get('/status', async () => app.shutdownState)
+  const address = await app.listen({ port: 0, host: '127.0.0.1' })
+
+  const answer = fetch(`${address}/slow`)
+  await sleep(100)
+  process.kill(process.pid, 'SIGTERM') // as an orchestrator would
+  const response = await answer
+  console.log(response.status, response.headers.get('connection'), await response.text())
+}
+
+void main()

@@ -1,0 +1,190 @@
+/**
+ * `npm run demo`: a real service with a real PostgreSQL is stopped in the middle of its work, and every request that was
+ * sent to it is accounted for. Ends with 0 where nothing was lost, 1 where something was, 2 where no PostgreSQL is to be had.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import { Client } from 'pg'
+import { createScreen, type Colour } from './screen'
+import { NoPostgresError, openPostgres, openRedis, type Server } from './servers'
+import { startService } from './service'
+import { startTraffic, type Traffic } from './traffic'
+import { judge, type Seen, type Verdict } from './verdict'
+
+/** Of traffic before the signal, and of lame-duck, in milliseconds. */
+const before = 4_000
+const delay = 2_000
+
+const screen = createScreen(process.stdout, process.env)
+const { line, paint } = screen
+
+const tellings: Readonly<Record<string, string>> = {
+  'lame-duck': 'still serves; answers say Connection: close, the balancer looks away',
+  draining: 'nobody new; everyone inside is told, and has time to finish',
+  cleaning: 'all are in; Redis and PostgreSQL close',
+  shutdown: 'the report is out'
+}
+
+class InterruptedError extends Error {}
+
+/** Ctrl-C: whatever was started is stopped first. */
+const interrupted = new Promise<never>((_resolve, reject) => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => reject(new InterruptedError(`stopped by ${signal}`)))
+})
+interrupted.catch(() => {})
+
+async function main (): Promise<number> {
+  line(paint('bold', 'fastify-shutdown: a service is stopped under load'))
+  const postgres = await openPostgres(process.env.DATABASE_URL)
+  try {
+    const redis = await openRedis(process.env.REDIS_URL)
+    try {
+      line(`  PostgreSQL  ${postgres.origin}`)
+      line(`  Redis       ${redis?.origin ?? paint('yellow', 'left out: neither REDIS_URL nor a redis-server is to be found')}`)
+      const verdict = judge(await Promise.race([stopUnderLoad(postgres, redis), interrupted]))
+      print(verdict)
+      return verdict.good ? 0 : 1
+    } finally {
+      await redis?.stop()
+    }
+  } finally {
+    await postgres.stop()
+  }
+}
+
+async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<Seen> {
+  const timeline = createTimeline()
+  const { at } = timeline
+  let traffic: Traffic | null = null
+  let phase = 'running'
+  let outcome: string | null = null
+  const service = await startService({
+    ...process.env, DATABASE_URL: postgres.url, REDIS_URL: redis?.url, HOST: '127.0.0.1', PORT: '0', SHUTDOWN_DELAY: String(delay)
+  }, {
+    phase (name, ms) {
+      phase = name
+      at('cyan', `${name}: ${tellings[name] ?? ''}`, ms)
+      if (name === 'draining') traffic?.lateComers()
+    },
+    waiting: message => at('dim', message),
+    report (report) { outcome = report.outcome },
+    trouble: text => { if (redis !== null || !text.startsWith('REDIS_URL')) at('yellow', `service: ${text}`) }
+  })
+
+  line()
+  timeline.zero = performance.now() + before
+  at('dim', `the service listens, pid ${service.pid}; the clients begin`)
+  const clients = traffic = startTraffic({
+    port: service.port,
+    onSlowEnd: (number, body) => at('dim', `slow ${number}: ended early with ${body}`),
+    onStreamEnd: (number, { events, end }) => at('dim', `stream ${number}: ${events} events, then ${end === 'marker' ? 'the end marker' : end === 'all' ? 'its end' : 'CUT'}`)
+  })
+  const progress = setInterval(() => {
+    timeline.print()
+    const count = (fate: string): number => clients.sent.filter(each => each.fate === fate).length
+    screen.live(`  ${phase} | lost ${count('lost')} | in flight ${clients.inFlight} | answered ${count('answered')} | 503 ${count('refused')} | not accepted ${count('not-accepted')}`)
+  }, 100)
+
+  try {
+    // A service that dies before it is told to has an end, too.
+    await Promise.race([sleep(before), service.exited])
+    timeline.zero = performance.now()
+    clients.shutdownBegins()
+    at('bold', `SIGTERM: ${clients.inFlight} requests in flight, ${clients.sent.length} answered before; the clients go on`, 0)
+    service.terminate()
+    const { code, signal } = await service.exited
+    const afterMs = performance.now() - timeline.zero
+    at('bold', code === null ? `ended by ${signal}` : `exit code ${code}`)
+    // Some more knocking at a closed door.
+    await sleep(500)
+    clients.end()
+    await clients.over
+    const { acknowledged, accepted } = clients
+    return {
+      sent: clients.sent,
+      streams: clients.streams,
+      orders: { acknowledged, rows: await ids(postgres, 'select id from orders'), cached: redis === null ? null : await cached(redis, acknowledged) },
+      jobs: { accepted, rows: await rows(postgres, 'select id, steps, state from jobs') },
+      exit: { code, signal, afterMs, outcome }
+    }
+  } finally {
+    clearInterval(progress)
+    timeline.print(0)
+    screen.live('')
+  }
+}
+
+interface Timeline {
+  /** When the signal is sent, in `performance.now()`'s milliseconds. */
+  zero: number
+  /** Happened now, or `ms` milliseconds after the signal. */
+  at(colour: Colour, text: string, ms?: number): void
+  /** Print what is older than `age` milliseconds. */
+  print(age?: number): void
+}
+
+/** The service's log arrives later than its answers: what happened waits a little, so that a cause stands before its effect. */
+function createTimeline (): Timeline {
+  let waiting: { readonly time: number, readonly text: string }[] = []
+  const timeline: Timeline = {
+    zero: 0,
+    at (colour, text, ms) {
+      waiting.push({ time: ms === undefined ? performance.now() : timeline.zero + ms, text: paint(colour, text) })
+    },
+    print (age = 150) {
+      const until = performance.now() - age
+      const due = waiting.filter(({ time }) => time <= until).sort((a, b) => a.time - b.time)
+      waiting = waiting.filter(({ time }) => time > until)
+      for (const { time, text } of due) {
+        const seconds = (time - timeline.zero) / 1_000
+        line(`${paint('dim', `${seconds < 0 ? '-' : '+'}${Math.abs(seconds).toFixed(2)} s`.padStart(8))}  ${text}`)
+      }
+    }
+  }
+  return timeline
+}
+
+function print ({ good, findings }: Verdict): void {
+  line()
+  const width = Math.max(...findings.map(({ label }) => label.length))
+  for (const finding of findings) {
+    line(`  ${finding.good ? paint('green', 'ok ') : paint('red', 'BAD')}  ${finding.label.padEnd(width)}  ${finding.value}`)
+  }
+  line()
+  line(good ? paint('green', 'Verdict: good. Nothing was lost.') : paint('red', 'Verdict: bad. Look at the lines marked BAD.'))
+}
+
+async function rows<Row> (postgres: Server, sql: string): Promise<Row[]> {
+  const client = new Client({ connectionString: postgres.url })
+  await client.connect()
+  try {
+    return (await client.query(sql)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+async function ids (postgres: Server, sql: string): Promise<string[]> {
+  return (await rows<{ id: string }>(postgres, sql)).map(({ id }) => id)
+}
+
+async function cached (redis: Server, orders: readonly string[]): Promise<string[]> {
+  const client = new Redis(redis.url)
+  try {
+    // Removed as they are counted: the Redis may be somebody's own.
+    const found = await Promise.all(orders.map(async id => await client.del(`order:${id}`) === 1 ? id : null))
+    return found.filter(id => id !== null)
+  } finally {
+    client.disconnect()
+  }
+}
+
+main().then(
+  code => { process.exitCode = code },
+  error => {
+    const expected = error instanceof NoPostgresError || error instanceof InterruptedError
+    console.error(expected ? error.message : error)
+    // The clients may still be at it, and the service with them.
+    process.exit(error instanceof NoPostgresError ? 2 : 1)
+  }
+)

@@ -1,0 +1,70 @@
+/** The service as its own process, and what its log tells of its end. */
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+export interface RunningService {
+  readonly port: number
+  readonly pid: number
+  readonly exited: Promise<{ readonly code: number | null, readonly signal: NodeJS.Signals | null }>
+  terminate(): void
+}
+
+export interface ServiceListener {
+  /** Entered `ms` milliseconds after the shutdown began. */
+  phase(name: string, ms: number): void
+  waiting(message: string): void
+  report(report: { readonly outcome: string }): void
+  /** A line of the log that tells of trouble, or that is no log. */
+  trouble(line: string): void
+}
+
+interface LogLine {
+  readonly level: number
+  readonly msg: string
+  readonly err?: { readonly code?: string }
+  readonly shutdown?: { readonly phase?: string, readonly atMs?: number, readonly previous?: string, readonly inside?: readonly string[], readonly outcome?: string, readonly phases?: unknown }
+}
+
+/** @throws where the service ends before it listens */
+export async function startService (env: NodeJS.ProcessEnv, listener: ServiceListener): Promise<RunningService> {
+  const child = spawn(process.execPath, [join(__dirname, '..', 'service', 'main.js')], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const kill = (): void => { child.kill('SIGKILL') }
+  process.once('exit', kill)
+  const exited = new Promise<{ code: number | null, signal: NodeJS.Signals | null }>(resolve => {
+    // 'close' and not 'exit': the last lines of the log come in between.
+    child.once('close', (code, signal) => {
+      process.removeListener('exit', kill)
+      resolve({ code, signal })
+    })
+  })
+  const port = await new Promise<number>((resolve, reject) => {
+    createInterface({ input: child.stderr }).on('line', listener.trouble)
+    createInterface({ input: child.stdout }).on('line', line => {
+      const entry = parse(line)
+      if (entry === null) return listener.trouble(line)
+      const listening = /^Server listening at http:\/\/.*:(\d+)$/.exec(entry.msg)
+      if (listening !== null) return resolve(Number(listening[1]))
+      tell(entry, listener)
+    })
+    void exited.then(({ code }) => reject(new Error(`The service ended with code ${code} before it listened`)))
+  })
+  return { port, pid: child.pid!, exited, terminate: () => { child.kill('SIGTERM') } }
+}
+
+function tell (entry: LogLine, listener: ServiceListener): void {
+  const { shutdown } = entry
+  if (shutdown?.previous !== undefined) listener.phase(shutdown.phase!, shutdown.atMs!)
+  else if (shutdown?.phases !== undefined) listener.report({ outcome: shutdown.outcome! })
+  else if (shutdown?.inside !== undefined) listener.waiting(entry.msg.replace('shutdown: ', ''))
+  // Fastify logs each 503 as an error. They are counted at their clients.
+  else if (entry.level >= 40 && entry.err?.code !== 'FST_ERR_SHUTDOWN_DRAINING') listener.trouble(entry.msg)
+}
+
+function parse (line: string): LogLine | null {
+  try {
+    return JSON.parse(line)
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * A small shop that can be stopped at any moment: orders go into PostgreSQL, a copy of each into Redis where there is one.
+ * It is written as a user of the package would write it.
+ */
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import fastifyPostgres from '@fastify/postgres'
+import fastifyRedis from '@fastify/redis'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import gracefulShutdown, { sse } from 'fastify-shutdown'
+
+export interface ServiceOptions {
+  readonly databaseUrl: string
+  /** Without it the service runs without its cache, and says so. */
+  readonly redisUrl?: string | undefined
+  readonly logger?: FastifyServerOptions['logger']
+  readonly shutdown?: gracefulShutdown.Options
+}
+
+interface Order {
+  readonly id: string
+  readonly item: string
+}
+
+const uuid = { type: 'string', format: 'uuid' } as const
+
+export async function buildService ({ databaseUrl, redisUrl, logger = true, shutdown = {} }: ServiceOptions): Promise<FastifyInstance> {
+  // With Fastify's own 503 off, every request of a shutdown meets the plugin's, hooks and error handler included.
+  const app = Fastify({ logger, return503OnClosing: false })
+
+  // First of all plugins: what is registered later is closed earlier, and is counted.
+  await app.register(gracefulShutdown, {
+    ...shutdown,
+    // Adopted from @fastify/redis. It is only a copy of the database, so it is the first to go.
+    ...redisUrl !== undefined && { resources: { postgres: { timeout: 5_000 }, redis: { dependsOn: ['postgres'], timeout: 3_000 } } }
+  })
+
+  await app.register(fastifyPostgres, { connectionString: databaseUrl })
+  app.pg.pool.on('error', error => app.log.error({ err: error }, 'an idle database connection was lost'))
+  await app.pg.query(`
+    create table if not exists orders (id uuid primary key, item text not null);
+    create table if not exists jobs (id uuid primary key, steps integer not null, state text not null)`)
+
+  if (redisUrl === undefined) app.log.warn('REDIS_URL is not set: orders are not cached')
+  else await app.register(fastifyRedis, { url: redisUrl })
+  const cache = redisUrl === undefined ? null : app.redis
+
+  app.addHook('onSend', async (_request, reply) => { reply.header('x-request-duration', `${reply.elapsedTime.toFixed(1)} ms`) })
+
+  app.get('/', async () => ({ hello: 'world' }))
+
+  app.get('/status', async () => app.shutdownState)
+
+  app.get('/fast', async () => {
+    await sleep(1_000)
+    return { finished: true }
+  })
+
+  // Ends early when it is told to: half an answer now is better than none in ten seconds.
+  app.get('/slow', async () => {
+    const { signal } = app.shutdownState
+    await sleep(10_000, undefined, { signal }).catch(() => {})
+    return { finished: !signal.aborted }
+  })
+
+  app.post<{ Body: Order }>('/orders', {
+    schema: { body: { type: 'object', required: ['id', 'item'], properties: { id: uuid, item: { type: 'string', maxLength: 200 } } } }
+  }, async (request, reply) => {
+    const { id, item } = request.body
+    await sleep(300) // the payment
+    // Over its time, or its client is gone: an order that nobody will hear of is not written.
+    request.shutdownSignal.throwIfAborted()
+    await app.pg.query('insert into orders (id, item) values ($1, $2)', [id, item])
+    await cache?.set(`order:${id}`, item, 'EX', 60)
+    return reply.code(201).send({ id })
+  })
+
+  // Answers at once and works on: without `task` nobody would wait for it.
+  app.post('/background', async (_request, reply) => {
+    const id = randomUUID()
+    void app.shutdown.task('parcel', signal => packParcel(app, id, signal))
+    return reply.code(202).send({ id })
+  })
+
+  app.get('/stream', async (_request, reply) => {
+    return reply
+      .header('content-type', 'text/event-stream')
+      .header('cache-control', 'no-store')
+      .send(app.shutdown.stream(ticks(20, 500), { end: sse({ data: { type: 'end', reason: 'shutdown' } }) }))
+  })
+
+  return app
+}
+
+/** Ten steps. Told to stop, it finishes the one that it is in and writes down how far it came. */
+async function packParcel (app: FastifyInstance, id: string, signal: AbortSignal): Promise<void> {
+  let steps = 0
+  while (steps < 10 && !signal.aborted) {
+    await sleep(200)
+    steps++
+  }
+  await app.pg.query('insert into jobs (id, steps, state) values ($1, $2, $3)', [id, steps, steps === 10 ? 'finished' : 'saved'])
+}
+
+/** Server-sent events, one each `ms` milliseconds. */
+async function * ticks (count: number, ms: number): AsyncGenerator<string> {
+  for (let tick = 1; tick <= count; tick++) {
+    yield `data: ${JSON.stringify({ type: 'tick', tick })}\n\n`
+    await sleep(ms)
+  }
+}
