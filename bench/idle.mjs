@@ -9,7 +9,7 @@ export const title = 'Idle, silent and half-sent connections'
 
 const longest = 12_000
 
-export async function measure ({ quick, rounds = quick ? 1 : 5, only, log }) {
+export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
   const names = await whoTakesPart('idle', only)
   const files = openFiles()
   const notes = []

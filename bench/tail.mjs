@@ -10,7 +10,7 @@ export const title = 'After the last byte'
 /** Who has not ended by then has waited for a timeout of its own or for ever, in milliseconds. */
 const longest = 12_000
 
-export async function measure ({ quick, rounds = quick ? 2 : 8, only, log }) {
+export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
   const names = await whoTakesPart('tail', only)
   const cap = quick ? 3_000 : longest
   const rows = []
