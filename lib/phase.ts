@@ -8,6 +8,8 @@ import { suggest } from './suggest'
 
 export const phases = ['running', 'lame-duck', 'draining', 'cleaning', 'shutdown'] as const satisfies readonly Phase[]
 
+const ranks: ReadonlyMap<Phase, number> = new Map(phases.map((phase, rank) => [phase, rank]))
+
 export interface PhaseLine {
   readonly current: Phase
   /** @returns whether this phase has been entered, or a later one */
@@ -20,9 +22,11 @@ export interface PhaseLine {
 
 export function createPhaseLine (onListenerError: (error: unknown) => void): PhaseLine {
   let current: Phase = 'running'
+  let rank = ranks.get(current)!
   const listeners = new Map<Phase, Set<(phase: Phase) => void>>(phases.map(phase => [phase, new Set()]))
 
-  const reached = (phase: Phase): boolean => phases.indexOf(phase) <= phases.indexOf(current)
+  // Asked for each request.
+  const reached = (phase: Phase): boolean => ranks.get(phase)! <= rank
 
   return {
     get current () { return current },
@@ -31,6 +35,7 @@ export function createPhaseLine (onListenerError: (error: unknown) => void): Pha
       if (reached(phase)) throw new ShutdownPhaseError(`'${phase}' cannot follow '${current}'`)
       const previous = current
       current = phase
+      rank = ranks.get(phase)!
       for (const listener of [...listeners.get(phase)!]) {
         try {
           const answer: unknown = listener(phase)

@@ -22,7 +22,7 @@ import { startExporters } from './exporter'
 import { diagnosticsExporter } from './exporters/diagnostics'
 import { flushLog, logExporter } from './exporters/log'
 import { takeOverHooks } from './hooks'
-import { createInFlightTable, running } from './inflight'
+import { createInFlightTable, slot } from './inflight'
 import { later } from './later'
 import { resolveOptions } from './options'
 import { createPhaseLine } from './phase'
@@ -207,7 +207,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   app.decorate('shutdownState', { getter: () => state })
   app.decorateRequest('shutdownSignal', { getter () { return table.signalOf(this) } })
 
-  app.decorateRequest(running, null)
+  app.decorateRequest(slot, null)
   app.addHook('onRoute', route => {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
     route.handler = table.handler(route.handler)

@@ -40,7 +40,9 @@ const leaves = (bytes: string): Row['drive'] => async (app, client) => {
   socket.resetAndDestroy()
 }
 
-const untilGone = (raw: { readonly socket: { once(event: 'close', listener: () => void): unknown } }): Promise<void> => new Promise(resolve => { raw.socket.once('close', () => resolve()) })
+/** An HTTP/2 client leaves its stream, and may keep its connection. */
+const untilGone = (raw: Leaving & { readonly stream?: Leaving['socket'] }): Promise<void> => new Promise(resolve => { (raw.stream ?? raw.socket).once('close', () => resolve()) })
+interface Leaving { readonly socket: { once(event: 'close', listener: () => void): unknown } }
 
 const ordinary = (app: FastifyInstance): void => { app.get('/', async () => 'hello') }
 const hanging = (app: FastifyInstance): void => {

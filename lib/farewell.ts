@@ -1,0 +1,41 @@
+/**
+ * `Connection: close`, said to HTTP/1 clients on the answers that they get anyway (RFC 9112, section 9.6).
+ *
+ * Node closes the connection after an answer that says so, and throws away what was pipelined behind it. So only the last
+ * answer on a connection says it; when one more comes, it takes the word over from the one before.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+
+export interface Farewell {
+  /** This answer is the last one on its connection, as far as we know. */
+  say(res: ServerResponse): void
+  /** It is over: end a connection whose answer had its headers out before, or said `keep-alive` itself. */
+  keep(res: ServerResponse): void
+}
+
+/** @param linger the connection will be ended, maybe while its sender still sends: let that be read to its end */
+export function createFarewell (linger: (req: IncomingMessage) => void): Farewell {
+  /** The last answer promised on each connection, and whether it would have kept it alive. */
+  const last = new Map<Socket, { readonly res: ServerResponse, readonly keepAlive: boolean }>()
+
+  return {
+    say (res) {
+      // HTTP/2 has GOAWAY, for all of a session.
+      if (res.req.httpVersionMajor > 1) return
+      const { socket } = res.req
+      linger(res.req)
+      const before = last.get(socket)
+      if (before !== undefined && !before.res.headersSent) before.res.shouldKeepAlive = before.keepAlive
+      last.set(socket, { res, keepAlive: res.shouldKeepAlive })
+      if (!res.headersSent) res.shouldKeepAlive = false
+    },
+    keep (res) {
+      const { socket } = res.req
+      if (last.get(socket)?.res !== res) return
+      last.delete(socket)
+      // destroySoon flushes first; inject has a socket without it.
+      if (!socket.destroyed) socket.destroySoon?.()
+    }
+  }
+}
