@@ -7,9 +7,9 @@ import { verdict } from './support/verdict.mjs'
 
 export const title = 'Idle, silent and half-sent connections'
 
-const cap = 12_000
+const longest = 12_000
 
-export async function measure ({ quick, rounds = quick ? 1 : 5, only, log }) {
+export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
   const names = await whoTakesPart('idle', only)
   const files = openFiles()
   const notes = []
@@ -20,11 +20,12 @@ export async function measure ({ quick, rounds = quick ? 1 : 5, only, log }) {
     notes.push(`${count} connections were left out: only ${files} open files are allowed here (ulimit -Hn).`)
     return false
   })
+  const cap = quick ? 3_000 : longest
   const rows = []
   for (const { kind, count, few = false } of kinds) {
     const what = count === 0 ? 'no connection' : `${count.toLocaleString('en')} ${kind === 'half' ? 'half-sent' : kind}`
     log(`${what}: who hangs`)
-    const first = new Map(count > 200 ? [] : await Promise.all(names.map(async name => [name, await once(name, kind, count, quick ? 2_500 : cap)])))
+    const first = new Map(count > 200 ? [] : await Promise.all(names.map(async name => [name, await once(name, kind, count, cap)])))
     const prompt = names.filter(name => count > 200 || (!first.get(name).hung && first.get(name).exitMs < 2_000))
     const samples = await interleave(prompt, few ? Math.ceil(rounds / 2) : rounds, name => once(name, kind, count, cap), log)
     const limit = median(samples.get('limit').map(sample => sample.goneMs))
@@ -61,7 +62,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 5, only, log }) {
     ]),
     notes: [
       'The limit destroys all sockets at once, closes the raw server and exits. 4 to 10 ms of each figure are the end of a process and noise; with few rounds the noise floor is about 1.2 times.',
-      `Idle connections have had one answer each, silent ones never sent a byte, half-sent ones half a head. Whoever did not end within ${cap / 1_000} s was killed.`,
+      `Idle connections have had one answer each, silent ones never sent a byte, half-sent ones half a head. Whoever did not end within ${longest / 1_000} s was killed.`,
       ...notes
     ]
   }

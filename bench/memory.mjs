@@ -5,8 +5,8 @@ import { interleave, summary } from './support/statistics.mjs'
 
 export const title = 'Memory after 1,000,000 requests'
 
-export async function measure ({ quick, rounds = quick ? 1 : 2, only, log }) {
-  const names = (await whoTakesPart('memory', only)).filter(name => only?.length > 0 || ['bare', 'hook-pair', 'stoppable'].includes(name) || name.startsWith('shutdown'))
+export async function measure ({ quick, rounds = 1, only, log }) {
+  const names = (await whoTakesPart('memory', only)).filter(name => only?.length > 0 || ['bare', 'stoppable', 'shutdown-count', 'shutdown-detail'].includes(name))
   const config = quick ? { requests: 18_000, aborted: 2_000 } : { requests: 900_000, aborted: 100_000 }
   const samples = await interleave(names, rounds, name => run('memory', { name, ...config }, ['--expose-gc']), log)
   const rows = []

@@ -11,7 +11,7 @@ const kinds = {
   "fastify-shutdown's 503, through the app's error handler": { name: 'shutdown-count', how: '503' }
 }
 
-export async function measure ({ quick, rounds = quick ? 2 : 8, log }) {
+export async function measure ({ quick, rounds = quick ? 2 : 6, log }) {
   const config = { warmUp: quick ? 2_000 : 10_000, batches: quick ? 5 : 20, perBatch: 500 }
   const labels = Object.keys(kinds)
   const samples = await interleave(labels, rounds, label => run('rejection', { ...kinds[label], ...config }), log)

@@ -11,7 +11,7 @@ export const title = 'Failures per restart, direct'
 
 const clients = 8
 
-export async function measure ({ quick, rounds = quick ? 1 : 8, only, log }) {
+export async function measure ({ quick, rounds = quick ? 1 : 4, only, log }) {
   const contenders = {}
   for (const name of await whoTakesPart('restarts', only)) {
     if (name === 'bare') continue // it would not end before its clients do

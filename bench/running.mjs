@@ -11,15 +11,15 @@ export const title = 'Running cost per request'
 
 export async function measure ({ quick, rounds = quick ? 2 : 14, only, log }) {
   const names = await whoTakesPart('running', only)
-  const time = { what: 'time', warmUp: quick ? 5_000 : 20_000, batches: quick ? 10 : 50, perBatch: 1_000 }
+  const time = { what: 'time', warmUp: quick ? 5_000 : 15_000, batches: quick ? 10 : 30, perBatch: 1_000 }
   log('in-process')
   const inProcess = await interleave(names, rounds, name => run('in-process', { name, ...time }), log)
   log('bytes')
   // A young generation this large is not collected in the middle of a batch, and what is allocated is what heapUsed grows by.
   const flags = ['--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64']
-  const bytes = await interleave(names, quick ? 1 : 3, name => run('in-process', { name, what: 'bytes', warmUp: time.warmUp, batches: 7, perBatch: 2_000 }, flags), log)
+  const bytes = await interleave(names, 1, name => run('in-process', { name, what: 'bytes', warmUp: time.warmUp, batches: 7, perBatch: 2_000 }, flags), log)
   log('over HTTP')
-  const http = await interleave(names, quick ? 1 : 5, name => overHttp(name, quick ? 4_000 : 15_000), log)
+  const http = await interleave(names, quick ? 1 : 3, name => overHttp(name, quick ? 4_000 : 12_000), log)
 
   const rows = []
   for (const name of names) {

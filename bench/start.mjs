@@ -5,7 +5,7 @@ import { interleave, ratios, summary } from './support/statistics.mjs'
 
 export const title = 'Import and registration'
 
-export async function measure ({ quick, rounds = quick ? 2 : 9, only, log }) {
+export async function measure ({ quick, rounds = quick ? 2 : 7, only, log }) {
   const names = await whoTakesPart('start', only)
   const samples = await interleave(names, rounds, name => run('start', { name }), log)
   const of = (name, what) => samples.get(name).map(sample => sample[what])

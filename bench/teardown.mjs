@@ -6,7 +6,7 @@ export const title = 'Teardown by dependency'
 
 const shapes = ['wide', 'chain', 'random', 'ladder']
 
-export async function measure ({ quick, rounds = quick ? 1 : 5, log }) {
+export async function measure ({ quick, rounds = quick ? 1 : 3, log }) {
   const kinds = [1_000, 10_000].flatMap(count => shapes.map(shape => ({ shape, count })))
   const keys = kinds.map(kind => JSON.stringify(kind))
   const samples = await interleave(keys, rounds, key => run('teardown', { ...JSON.parse(key), repeats: quick ? 5 : 25 }), log)
@@ -15,7 +15,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 5, log }) {
     return { ...kind, warm: of('warm'), cold: of('cold'), fastify: of('fastify') }
   })
   const waits = ['chain', 'random', 'ladder']
-  const waiting = await interleave(waits, quick ? 1 : 5, shape => run('teardown', { shape, waiting: true, count: shape === 'chain' ? 50 : 1_000 }), log)
+  const waiting = await interleave(waits, quick ? 1 : 3, shape => run('teardown', { shape, waiting: true, count: shape === 'chain' ? 50 : 1_000 }), log)
   const waitingRows = waits.map(shape => {
     const of = what => summary(waiting.get(shape).map(sample => sample[what]))
     return { shape, ours: of('ours'), counting: of('counting') }

@@ -261,7 +261,11 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
 
   /** Always resolves to the report, also where `app.close()` rejects, or never settles because of a hook before ours. */
   function start (reason: ShutdownReason): Promise<ShutdownReport> {
-    return (started ??= run(reason))
+    if (started !== null) return started
+    const told = later<ShutdownReport>()
+    started = told.promise // Before it begins: a listener of its first phase may ask again.
+    told.resolve(run(reason))
+    return started
   }
 
   async function run (reason: ShutdownReason): Promise<ShutdownReport> {

@@ -33,8 +33,8 @@ export async function createApp (name, { delay = 0, fastify = {}, plugin = {} } 
   const { install } = await load(name)
   await install(app, { delay, plugin })
   app.get('/', { schema }, (request, reply) => { reply.send({ hello: 'world' }) })
-  // Never answered: its client goes away, or the shutdown waits for it.
-  app.get('/held', () => new Promise(() => {}))
+  // Ends when its client goes away, as a handler should: one that runs on is still in flight.
+  app.get('/held', (request, reply) => new Promise(resolve => reply.raw.once('close', () => resolve('gone'))))
   app.get('/slow/:ms', (request, reply) => {
     reply.raw.once('finish', () => { measured.answeredAt = monotonic() })
     setTimeout(() => reply.send({ hello: 'world' }), Number(request.params.ms))

@@ -2,7 +2,7 @@
 
 /** Ends the process, once what was promised to run after the report has had its turn. */
 export function exit (code: 0 | 1): void {
-  process.exitCode ||= code
+  process.exitCode = Number(process.exitCode) || code
   setImmediate(() => process.exit())
 }
 
@@ -13,5 +13,5 @@ export function exitNow (code: 1): never {
 
 /** However the process ends from here on, it was no success. */
 export function markFailed (): void {
-  process.exitCode ||= 1
+  process.exitCode = Number(process.exitCode) || 1
 }

@@ -62,7 +62,7 @@ function createHost (): Host {
   /** Those who were told to stop and have not left. Not empty: a signal or a crash came, the next signal is the second one. */
   const stopping = new Set<Member>()
   let reason: ShutdownReason | null = null
-  let crash: unknown = null
+  let crash: ShutdownReason = { kind: 'error', detail: '' }
   let exitCode: 0 | 1 | null = null
   let signals: ReadonlySet<ShutdownSignal> = new Set()
   let ends = false
@@ -74,8 +74,8 @@ function createHost (): Host {
     join (member) {
       members.add(member)
       if (stopping.size === 0) install()
-      // Too late: the process is on its way out. Not in this turn, in which its owner is still building it.
-      else if (ends) void turn().then(() => { if (members.has(member)) stop([member]) })
+      // Too late, the process is on its way out. As soon as its owner has built it, and before it listens.
+      else if (ends) queueMicrotask(() => { if (members.has(member)) stop([member], reason!) })
       return { leave: code => leave(member, code) }
     }
   }
@@ -110,9 +110,9 @@ function createHost (): Host {
       onTimeout: delay => lastWord(`not over after ${delay} ms, the process ends now`)
     }, async ({ signal }) => {
       takeOverSecondSignals()
-      reason = signal === undefined ? { kind: 'error', detail: messageOf(crash) } : { kind: 'signal', detail: signal }
+      reason = signal === undefined ? crash : { kind: 'signal', detail: signal }
       // Who does not listen goes along where the process ends: nobody else would let it finish.
-      stop([...members].filter(member => ends || (signal === undefined ? member.errors : member.signals.length > 0)))
+      stop([...members].filter(member => ends || (signal === undefined ? member.errors : member.signals.length > 0)), reason)
       // A crash is no signal: the first one that comes after it is no second thought.
       if (signal !== undefined) patience.begin()
       // close-with-grace exits when this settles; we do when the last member has left.
@@ -134,17 +134,18 @@ function createHost (): Host {
     process.removeListener('unhandledRejection', onError)
   }
 
-  function stop (those: readonly Member[]): void {
+  function stop (those: readonly Member[], why: ShutdownReason): void {
     for (const member of those) stopping.add(member)
-    for (const member of those) void member.stop(reason!)
+    for (const member of those) void member.stop(why)
   }
 
   function onError (error: unknown): void {
     markFailed()
-    for (const member of members) if (member.errors) member.crash(error)
-    if (stopping.size > 0 || members.size === 0) return
-    crash = error
-    close()
+    const hit = [...members].filter(member => member.errors)
+    for (const member of hit) member.crash(error)
+    crash = { kind: 'error', detail: String((error as Error | null | undefined)?.message ?? error) }
+    if (stopping.size > 0) stop(hit.filter(member => !stopping.has(member)), crash)
+    else if (members.size > 0) close()
   }
 
   function takeOverSecondSignals (): void {
@@ -201,8 +202,4 @@ function createPatience (): { begin(): void, isOver(): boolean, lose(): void } {
     over = false
     cancel()
   }
-}
-
-function messageOf (error: unknown): string {
-  return String((error as Error | null | undefined)?.message ?? error)
 }

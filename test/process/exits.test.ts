@@ -1,0 +1,256 @@
+import { cpSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import t from 'tap'
+import { report, serve, translate } from './children'
+
+const directory = translate(t.testdir())
+const small = { requests: 600, streams: 300, tasks: 300, resources: 300, total: 1_500 }
+
+t.test('a crash', async t => {
+  for (const [path, message] of [['/throw', 'nobody catches this'], ['/reject', 'nobody awaits this']] as const) {
+    t.test(`${path.slice(1)}: drains, and ends with 1`, async t => {
+      const file = join(t.testdir(), 'log')
+      const service = await serve(t, directory, { log: { file, how: 'sync' } })
+      const { answer } = await service.slow(500)
+      await service.get(path)
+      t.equal((await answer).whole, true)
+      t.equal((await service.ended).code, 1)
+      t.strictSame(await report(service), { reason: { kind: 'error', detail: message }, outcome: 'clean', exitCode: 1 })
+      t.strictSame([service.count('hook'), service.count('resource closes')], [1, 1])
+      t.match(readFileSync(file, 'utf8'), message)
+    })
+
+    t.test(`${path.slice(1)} in the middle of a drain: what is in flight is answered, resources close, the code is 1`, async t => {
+      const service = await serve(t, directory, { options: { delay: 400 } })
+      const { answer } = await service.slow(900)
+      service.kill('SIGTERM')
+      // Still served in lame-duck.
+      t.equal((await service.get(path)).status, 200)
+      t.equal((await service.get(path)).status, 200)
+      const { status, whole } = await answer
+      t.strictSame([status, whole], [200, true])
+      t.equal((await service.ended).code, 1)
+      t.strictSame(await report(service), { reason: { kind: 'signal', detail: 'SIGTERM' }, outcome: 'clean', exitCode: 1 })
+      t.strictSame([service.count('hook'), service.count('resource closes')], [1, 1])
+    })
+  }
+
+  t.test('after the report, on the last steps, still makes the code 1', async t => {
+    const service = await serve(t, directory, {})
+    await service.get('/late-crash')
+    service.kill('SIGTERM')
+    t.equal((await service.ended).code, 1)
+    t.equal((await report(service)).exitCode, 0)
+  })
+
+  t.test('during a plain close() ends the process, when all is closed', async t => {
+    const service = await serve(t, directory, {})
+    const { answer } = await service.slow(500)
+    void service.get('/throw')
+    await service.get('/close')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 1)
+    t.equal(service.count('hook'), 1)
+  })
+
+  t.test('is not ours with errors: false', async t => {
+    const service = await serve(t, directory, { options: { errors: false } })
+    void service.get('/throw')
+    const { code, stderr } = await service.ended
+    t.equal(code, 1)
+    t.match(stderr, 'nobody catches this')
+    t.equal(service.count('report'), 0)
+  })
+
+  t.test('with exit: false closes, and the process ends by itself with 1', async t => {
+    const service = await serve(t, directory, { options: { exit: false } })
+    void service.get('/throw')
+    t.equal((await service.ended).code, 1)
+    t.equal(service.count('hook'), 1)
+  })
+})
+
+t.test('the exit code', async t => {
+  t.test('is 1 where a request was cut', async t => {
+    const service = await serve(t, directory, { options: { timeouts: small } })
+    const { answer } = await service.slow(20_000)
+    service.kill('SIGTERM')
+    t.equal((await answer).status, 503)
+    t.equal((await service.ended).code, 1)
+    t.equal((await report(service)).outcome, 'forced')
+    t.equal(service.count('resource closes'), 1)
+  })
+
+  t.test('is 1 where a resource failed', async t => {
+    const service = await serve(t, directory, { resource: 'fails' })
+    service.kill('SIGTERM')
+    const { code, stderr } = await service.ended
+    t.strictSame([code, stderr], [1, ''])
+    t.equal((await report(service)).outcome, 'failed')
+  })
+
+  t.test('is 1 where a resource or an onClose hook was abandoned, in its time', async t => {
+    for (const hanging of [{ resource: 'hangs' }, { hook: 'hangs' }] as const) {
+      const service = await serve(t, directory, { ...hanging, options: { timeouts: small } })
+      const began = performance.now()
+      service.kill('SIGTERM')
+      const { code, at } = await service.ended
+      t.equal(code, 1)
+      t.ok(at - began < small.total + 300, `${at - began} ms`)
+      t.equal((await report(service)).outcome, 'failed')
+    }
+  })
+
+  t.test('of the user outlives a clean shutdown', async t => {
+    const service = await serve(t, directory, {})
+    await service.get('/exit-code?code=3')
+    service.kill('SIGTERM')
+    t.equal((await service.ended).code, 3)
+  })
+})
+
+t.test('who ends the process', async t => {
+  t.test('a plain close() does not: it ends by itself, since nothing of ours keeps it alive', async t => {
+    const service = await serve(t, directory, {})
+    await service.get('/close')
+    const { code } = await service.ended
+    t.equal(code, 0)
+    t.ok(service.lines.indexOf('closed') < service.lines.indexOf('exit 0'))
+    t.equal(service.count('closed'), 1)
+  })
+
+  t.test('start() does, after its caller has heard of it', async t => {
+    const service = await serve(t, directory, { second: { signals: false } })
+    await service.get('/start')
+    // Not while another instance serves.
+    await service.said('report')
+    await pause(200)
+    const second = Number(service.lines.find(line => line.startsWith('second port '))?.slice(12))
+    t.equal((await service.get('/listeners', second)).status, 200)
+    await service.get('/start', second)
+    t.equal((await service.ended).code, 0)
+    t.strictSame([service.count('started 0'), service.count('second started 0')], [1, 1])
+  })
+
+  t.test('nobody with exit: false: it ends by itself, with no listener left', async t => {
+    const service = await serve(t, directory, { options: { exit: false } })
+    const { answer } = await service.slow(500)
+    service.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+    t.equal((await report(service)).outcome, 'clean')
+  })
+})
+
+t.test('two instances in one process', async t => {
+  const before = (lines: readonly string[], first: string, then: string): boolean =>
+    lines.findIndex(line => line.startsWith(first)) < lines.findIndex(line => line.startsWith(then))
+
+  t.test('one is slow: both finish before the exit', async t => {
+    const service = await serve(t, directory, { second: {} })
+    const { answer } = await service.slow(700, 'second')
+    service.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+    t.strictSame([service.count('hook'), service.count('second hook')], [1, 1])
+    t.ok(before(service.lines, 'report', 'second report'))
+  })
+
+  t.test('one is cut: the code is 1, whoever is last', async t => {
+    const service = await serve(t, directory, { second: {}, options: { timeouts: { ...small, requests: 200 } } })
+    const { answer } = await service.slow(20_000)
+    const other = await service.slow(900, 'second')
+    service.kill('SIGTERM')
+    t.equal((await answer).status, 503)
+    t.equal((await other.answer).whole, true)
+    t.equal((await service.ended).code, 1)
+    t.equal((await report(service, 'second ')).outcome, 'clean')
+  })
+
+  t.test('one has exit: false, the other signals: false: whoever the exit would cut is let finish', async t => {
+    for (const options of [{ exit: false }, { signals: false }] as const) {
+      const service = await serve(t, directory, { second: options })
+      const { answer } = await service.slow(700, 'second')
+      service.kill('SIGTERM')
+      t.equal((await answer).whole, true, JSON.stringify(options))
+      t.equal((await service.ended).code, 0)
+      t.ok(before(service.lines, 'report', 'second report'))
+    }
+  })
+
+  t.test('where nobody ends the process, one without signals goes on, and the other signals work as before', async t => {
+    const service = await serve(t, directory, { options: { exit: false }, second: { signals: false, errors: true } })
+    const port = Number(await service.said('second port'))
+    service.kill('SIGTERM')
+    await service.said('report')
+    const listeners = async (): Promise<Record<string, number>> => JSON.parse((await service.get('/listeners', port)).body)
+    while ((await listeners()).SIGTERM !== 0) await pause(10)
+    t.strictSame(await listeners(), { SIGTERM: 0, SIGINT: 0, uncaughtException: 1, unhandledRejection: 1, beforeExit: 0 })
+    void service.get('/throw', port)
+    t.equal((await service.ended).code, 1)
+    t.equal((await report(service, 'second ')).reason.kind, 'error')
+  })
+
+  t.test('a crash while only the other one closes ends both', async t => {
+    const service = await serve(t, directory, { options: { exit: false }, second: { signals: false, errors: true } })
+    const { answer } = await service.slow(700)
+    service.kill('SIGTERM')
+    await pause(200)
+    void service.get('/throw', Number(await service.said('second port')))
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 1)
+    t.strictSame([(await report(service)).reason.kind, (await report(service, 'second ')).reason.kind], ['signal', 'error'])
+  })
+
+  t.test('each with a signal of its own: either ends both', async t => {
+    const service = await serve(t, directory, { options: { signals: ['SIGTERM'] }, second: { signals: ['SIGUSR2'] } })
+    const { answer } = await service.slow(500)
+    service.kill('SIGUSR2')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+    t.strictSame([service.count('report'), service.count('second report')], [1, 1])
+  })
+
+  t.test('of two copies of the package share one installation', async t => {
+    const copy = join(directory, 'copy/lib')
+    cpSync(join(directory, 'lib'), copy, { recursive: true })
+    const service = await serve(t, directory, { second: {}, copy: join(copy, 'index.js') })
+    t.strictSame(JSON.parse((await service.get('/listeners')).body), { SIGTERM: 1, SIGINT: 1, uncaughtException: 1, unhandledRejection: 1, beforeExit: 0 })
+    const { answer } = await service.slow(700, 'second')
+    service.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+    t.strictSame([service.count('hook'), service.count('second hook')], [1, 1])
+  })
+
+  t.test('one that is built when the other has got its signal goes with it', async t => {
+    const service = await serve(t, directory, { secondAfter: 300, second: {}, options: { timeouts: small } }, { until: 'port' })
+    const { answer } = await service.slow(500)
+    service.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+    t.strictSame([service.count('second report'), service.count('second port')], [1, 0])
+  })
+})
+
+t.test('the last line of an asynchronous log is on disk after the exit', async t => {
+  for (const how of ['async', 'transport'] as const) {
+    for (const forced of [false, true]) {
+      t.test(`${how}, ${forced ? 'forced' : 'clean'}`, async t => {
+        const file = join(t.testdir(), 'log')
+        const service = await serve(t, directory, { log: { file, how } })
+        const { answer } = await service.slow(forced ? 20_000 : 100)
+        service.kill('SIGTERM')
+        if (forced) {
+          await pause(300)
+          service.kill('SIGTERM')
+        }
+        t.equal((await answer).status, forced ? null : 200)
+        t.equal((await service.ended).code, forced ? 1 : 0)
+        const last = JSON.parse(readFileSync(file, 'utf8').trim().split('\n').at(-1)!)
+        t.match(last.msg, forced ? /second SIGTERM/ : /^shutdown: clean in/)
+      })
+    }
+  }
+})

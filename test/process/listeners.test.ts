@@ -1,0 +1,112 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import t from 'tap'
+import gracefulShutdown from '../../lib/index'
+import type { ShutdownOptions } from '../../types/index'
+
+async function started (options: ShutdownOptions): Promise<FastifyInstance> {
+  const app = Fastify()
+  await app.register(gracefulShutdown, options)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  return app
+}
+
+const listeners = (): Record<string, number> => Object.fromEntries(process.eventNames().map(name => [String(name), process.listenerCount(name)]).sort())
+
+// What is loaded at the first use may listen to the process itself: that is not what is looked at here.
+t.before(async () => { await (await started({ signals: false })).close() })
+
+t.test('signals: false touches no process listener', async t => {
+  const before = listeners()
+  const app = await started({ signals: false })
+  t.strictSame(listeners(), before)
+  await app.close()
+  t.strictSame(listeners(), before)
+})
+
+t.test('only what was asked for is listened to', async t => {
+  const before = listeners()
+  const more = (): string[] => Object.entries(listeners()).filter(([name, count]) => count !== (before[name] ?? 0)).map(([name, count]) => `${name} ${count - (before[name] ?? 0)}`)
+  const choices: [ShutdownOptions, string[]][] = [
+    [{}, ['SIGINT 1', 'SIGTERM 1', 'uncaughtException 1', 'unhandledRejection 1']],
+    [{ errors: false }, ['SIGINT 1', 'SIGTERM 1']],
+    [{ signals: ['SIGHUP'] }, ['SIGHUP 1', 'uncaughtException 1', 'unhandledRejection 1']],
+    [{ signals: false, errors: true }, ['uncaughtException 1', 'unhandledRejection 1']]
+  ]
+  for (const [options, expected] of choices) {
+    const app = await started(options)
+    t.strictSame(more(), expected)
+    await app.close()
+    t.strictSame(more(), [])
+  }
+})
+
+t.test('twelve instances share one installation, and the last one takes it away', async t => {
+  const before = listeners()
+  const apps = await Promise.all(Array.from({ length: 12 }, () => started({})))
+  t.equal(process.listenerCount('SIGTERM'), (before.SIGTERM ?? 0) + 1)
+  const last = apps.pop()!
+  await Promise.all(apps.map(app => app.close()))
+  t.equal(process.listenerCount('SIGTERM'), (before.SIGTERM ?? 0) + 1)
+  await last.close()
+  t.strictSame(listeners(), before)
+})
+
+t.test('20 times open and closed leaves no listener behind, and no warning', async t => {
+  const warnings: Error[] = []
+  const onWarning = (warning: Error): void => { warnings.push(warning) }
+  process.on('warning', onWarning)
+  t.teardown(() => process.removeListener('warning', onWarning))
+  const before = listeners()
+  for (let round = 0; round < 20; round++) {
+    const app = await started({ exit: false })
+    if (round % 2 === 0) await app.close()
+    else await app.shutdown.start()
+  }
+  t.strictSame(listeners(), before)
+  t.strictSame(warnings, [])
+})
+
+t.test('with exit: false a signal closes the server, and leaves no listener behind', async t => {
+  const before = listeners()
+  for (let round = 0; round < 3; round++) {
+    const app = await started({ signals: ['SIGUSR2'], exit: false })
+    process.emit('SIGUSR2', 'SIGUSR2')
+    t.strictSame((await app.shutdown.start()).reason, { kind: 'signal', detail: 'SIGUSR2' })
+    t.strictSame(listeners(), before)
+  }
+})
+
+t.test('close() ends no process, whatever became of it', async t => {
+  const exit = t.intercept(process, 'exit', { value: () => {} })
+  const app = await started({ resources: { db: { close () { throw new Error('no connection') } } } })
+  await t.rejects(app.close(), { code: 'FST_ERR_SHUTDOWN_TEARDOWN' })
+  t.equal((await app.shutdown.start()).exitCode, 1)
+  t.strictSame(exit(), [])
+})
+
+t.test('a listen() that meets a close() leaves no server behind, and is told so', async t => {
+  const late = { code: 'FST_ERR_SHUTDOWN_LATE' }
+  await t.test('during the boot', async t => {
+    const app = Fastify()
+    await app.register(gracefulShutdown, { signals: false })
+    const listening = app.listen({ port: 0 })
+    const [listened] = await Promise.allSettled([listening, app.close()])
+    if (listened.status === 'rejected') t.match(listened.reason, late)
+    t.notOk(app.server.listening)
+  })
+  await t.test('after the boot', async t => {
+    const app = Fastify()
+    await app.register(gracefulShutdown, { signals: false })
+    await app.ready()
+    const [listened] = await Promise.allSettled([app.listen({ port: 0 }), app.close()])
+    if (listened.status === 'rejected') t.match(listened.reason, late)
+    t.notOk(app.server.listening)
+  })
+  await t.test('after the close', async t => {
+    const app = Fastify()
+    await app.register(gracefulShutdown, { signals: false })
+    await app.close()
+    await t.rejects(app.listen({ port: 0 }), late)
+    t.notOk(app.server.listening)
+  })
+})

@@ -1,0 +1,232 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import t from 'tap'
+import { report, serve, translate } from './children'
+
+const directory = translate(t.testdir())
+const script = join(directory, 'test/process/fixtures/service.js')
+const small = { requests: 600, streams: 300, tasks: 300, resources: 300, total: 1_000 }
+
+t.test('one signal', async t => {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    t.test(`${signal} lets a slow answer out whole, closes and exits with 0`, async t => {
+      const service = await serve(t, directory, {})
+      const { answer } = await service.slow(500)
+      service.kill(signal)
+      const { status, whole, body } = await answer
+      t.strictSame([status, whole, body.length], [200, true, 100_000])
+      const { code, stderr } = await service.ended
+      t.equal(code, 0)
+      t.equal(stderr, '')
+      t.strictSame(await report(service), { reason: { kind: 'signal', detail: signal }, outcome: 'clean', exitCode: 0 })
+      t.strictSame([service.count('hook'), service.count('resource closes')], [1, 1])
+    })
+  }
+
+  t.test('an idle service is gone at once', async t => {
+    const service = await serve(t, directory, {})
+    const began = performance.now()
+    service.kill('SIGTERM')
+    const { code, at } = await service.ended
+    t.equal(code, 0)
+    t.ok(at - began < 1_000, `${at - began} ms`)
+  })
+
+  t.test('a signal that is not among the chosen ones keeps its meaning', async t => {
+    const service = await serve(t, directory, { options: { signals: ['SIGUSR2'] } })
+    service.kill('SIGTERM')
+    t.equal((await service.ended).signal, 'SIGTERM')
+    const other = await serve(t, directory, { options: { signals: ['SIGUSR2'] } })
+    other.kill('SIGUSR2')
+    t.equal((await other.ended).code, 0)
+  })
+
+  t.test('times as long as timers can be do not become short ones', async t => {
+    const service = await serve(t, directory, { options: { timeouts: { total: 2 ** 31 - 1 } } })
+    const { answer } = await service.slow(300)
+    service.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+  })
+
+  t.test('a plain close() that is on its way is joined, and the process ends after it', async t => {
+    const service = await serve(t, directory, {})
+    const { answer } = await service.slow(500)
+    await service.get('/close')
+    service.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+    t.equal((await report(service)).reason.kind, 'close')
+    t.equal(service.count('hook'), 1)
+  })
+})
+
+t.test('more than one signal', async t => {
+  t.test('an echo within 100 ms is ignored', async t => {
+    const service = await serve(t, directory, {})
+    const { answer } = await service.slow(700)
+    service.kill('SIGINT')
+    await pause(30)
+    service.kill('SIGINT')
+    await pause(30)
+    service.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+  })
+
+  t.test('a second thought ends the process within 100 ms, with 1 and a last word that names who is inside', async t => {
+    const file = join(t.testdir(), 'log')
+    const service = await serve(t, directory, { log: { file, how: 'sync' } })
+    const { answer } = await service.slow(20_000)
+    service.kill('SIGTERM')
+    await pause(400)
+    const began = performance.now()
+    service.kill('SIGTERM')
+    const { code, at } = await service.ended
+    t.equal(code, 1)
+    t.ok(at - began < 100, `${at - began} ms`)
+    t.equal((await answer).whole, false)
+    t.equal(service.count('report'), 0)
+    const last = JSON.parse(readFileSync(file, 'utf8').trim().split('\n').at(-1)!)
+    t.equal(last.msg, 'shutdown: second SIGTERM, the process ends now')
+    t.match(last.shutdown.inside, [/^GET \/slow/])
+  })
+
+  t.test('the first signal after a crash, and after start(), is no second thought', async t => {
+    for (const path of ['/throw', '/start']) {
+      const service = await serve(t, directory, {})
+      const { answer } = await service.slow(900)
+      await service.get(path)
+      await pause(300)
+      service.kill('SIGTERM')
+      t.equal((await answer).whole, true, path)
+      t.equal((await service.ended).code, path === '/throw' ? 1 : 0)
+    }
+  })
+
+  t.test('100 signals in 100 ms begin one shutdown', async t => {
+    const service = await serve(t, directory, {})
+    const { answer } = await service.slow(700)
+    for (let sent = 0; sent < 100; sent++) {
+      service.kill(sent % 2 === 0 ? 'SIGTERM' : 'SIGINT')
+      await pause(1)
+    }
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+    t.strictSame([service.count('report'), service.count('hook'), service.count('resource closes')], [1, 1, 1])
+  })
+
+  t.test('a storm that goes on while an idle service leaves does not kill it on its last step', async t => {
+    const service = await serve(t, directory, {})
+    while (service.process.exitCode === null && service.process.signalCode === null) {
+      service.process.kill('SIGTERM')
+      await pause(0)
+    }
+    t.equal((await service.ended).code, 0)
+    t.equal(service.count('report'), 1)
+  })
+
+  t.test('a signal that waited while the event loop was blocked is an echo, however long that took', async t => {
+    const service = await serve(t, directory, {})
+    void service.get('/block?ms=600')
+    await service.said('block')
+    const { answer } = await service.slow(1_000)
+    service.kill('SIGTERM')
+    await pause(200)
+    service.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal(service.count('unblocked'), 1)
+  })
+})
+
+t.test('a signal during the boot', async t => {
+  t.test('closes what has started, after the boot, and nothing listens any more', async t => {
+    const service = await serve(t, directory, { boot: 1_000 }, { until: 'booting' })
+    service.kill('SIGTERM')
+    const { code, signal } = await service.ended
+    t.strictSame([code, signal], [0, null])
+    t.strictSame([service.count('hook'), service.count('resource closes'), service.count('port'), service.count('ready')], [1, 1, 0, 0], service.lines.join('\n'))
+    t.equal((await report(service)).outcome, 'clean')
+  })
+
+  t.test('ends a boot that never ends, when the budget is over', async t => {
+    const began = performance.now()
+    const service = await serve(t, directory, { boot: 'never', options: { timeouts: small } }, { until: 'booting' })
+    service.kill('SIGTERM')
+    const { code, at } = await service.ended
+    t.equal(code, 1)
+    t.ok(at - began > 2_900, `${at - began} ms: not before the budget and the backstop`)
+    t.ok(at - began < 6_000, `${at - began} ms`)
+  })
+
+  t.test('and start() in such a boot does the same', async t => {
+    const service = await serve(t, directory, { boot: 'never', startInBoot: true, options: { timeouts: small, signals: false, exit: true } }, { until: 'booting' })
+    const began = performance.now()
+    const { code, at } = await service.ended
+    t.equal(code, 1)
+    t.ok(at - began > 2_000 && at - began < 5_000, `${at - began} ms`)
+  })
+})
+
+t.test('an event loop that is blocked for longer than the budget ends with 1 right after', async t => {
+  const service = await serve(t, directory, { options: { timeouts: small } })
+  void service.get('/block?ms=3500')
+  await service.said('block')
+  service.kill('SIGTERM')
+  await service.said('unblocked')
+  const unblocked = performance.now()
+  const { code, at } = await service.ended
+  t.equal(code, 1)
+  t.ok(at - unblocked < 300, `${at - unblocked} ms`)
+})
+
+t.test('around the process', async t => {
+  t.test('as PID 1 of a container', needs('unshare', ['--pid', '--fork', '--mount-proc', 'true'], 'may not make a PID namespace here: run as root, or allow user namespaces'), async t => {
+    const service = await serve(t, directory, {}, { program: 'unshare', args: ['--pid', '--fork', '--kill-child', '--mount-proc', process.execPath, script] })
+    t.equal(await service.said('pid'), '1')
+    const { answer } = await service.slow(500)
+    const { pid } = service.process
+    const inner = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
+    process.kill(Number(inner), 'SIGTERM')
+    t.equal((await answer).whole, true)
+    t.equal((await service.ended).code, 0)
+    t.equal((await report(service)).outcome, 'clean')
+  })
+
+  const npm = needs('npm', ['--version'], 'is not there: install Node with it')
+  writeFileSync(join(directory, 'package.json'), JSON.stringify({ name: 'service', scripts: { start: `node ${script}`, exec: `exec node ${script}` } }))
+  const ways = [
+    { name: 'npm start', program: 'npm', args: ['start'], options: npm },
+    // Without the shell in between, npm's own copy of the signal reaches the service: the echo.
+    { name: 'npm and exec', program: 'npm', args: ['run', 'exec'], options: npm },
+    { name: 'a shell that stays', program: 'sh', args: ['-c', `node ${script}; exit $?`], options: {} }
+  ]
+  for (const { name, program, args, options } of ways) {
+    t.test(`Ctrl-C through ${name} is a clean exit, not a forced one`, options, async t => {
+      const service = await serve(t, directory, {}, { program, args, group: true })
+      const { answer } = await service.slow(500)
+      service.kill('SIGINT')
+      t.equal((await answer).whole, true)
+      await service.ended
+      t.equal(await service.said('exit'), '0', service.lines.join('\n'))
+      t.strictSame(await report(service), { reason: { kind: 'signal', detail: 'SIGINT' }, outcome: 'clean', exitCode: 0 })
+    })
+  }
+
+  t.test('SIGTERM to npm alone reaches a service that was started with exec', npm, async t => {
+    const service = await serve(t, directory, {}, { program: 'npm', args: ['run', 'exec'], group: true })
+    const { answer } = await service.slow(500)
+    service.process.kill('SIGTERM')
+    t.equal((await answer).whole, true)
+    await service.ended
+    t.equal(await service.said('exit'), '0')
+  })
+})
+
+/** Options of a test that needs a program: skipped without it, unless all must be there. */
+function needs (program: string, args: string[], why: string): { skip?: string } {
+  const works = spawnSync(program, args).status === 0
+  return works || process.env.REQUIRE_SERVICES === '1' ? {} : { skip: `${program} ${why}` }
+}
