@@ -100,7 +100,7 @@ export function createCoordinator (parts: Parts): Coordinator {
     const stopTelling = every(1_000, () => tell(inside()))
 
     const lameDuck = why.kind !== 'close' && parts.delay > 0 && parts.listening()
-    deadline = startDeadline(lameDuck ? parts.delay + timeouts.total : timeouts.total)
+    const time = deadline = startDeadline(lameDuck ? parts.delay + timeouts.total : timeouts.total)
     if (lameDuck) {
       enter('lame-duck')
       for (const drain of parts.drains) drain.discourage?.(parts.delay)
@@ -113,7 +113,6 @@ export function createCoordinator (parts: Parts): Coordinator {
       await parts.hearLast()
     }
 
-    const time = deadline = startDeadline(timeouts.total)
     enter('draining')
     inside = () => [...parts.drains.flatMap(drain => drain.inside()), ...parts.tasks.inside().map(name => `task ${name}`)]
     parts.abort.abort(new DOMException('The server is shutting down', 'AbortError'))

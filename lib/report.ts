@@ -58,12 +58,12 @@ function outcomeOf ({ phases }: Story): Outcome {
 }
 
 /**
- * A copy, frozen to the last level: the lists that it is made of may still grow. Errors stay what they are, since they may be
- * rethrown, and so does what is frozen already: what a resource told of itself may hold anything.
+ * A copy, frozen to the last level: the lists that it is made of may still grow. What is frozen already stays as it is: results
+ * of resources and hooks hold errors, which may be rethrown, and what a resource told of itself, which may be anything.
  */
 function frozen<T> (value: T): T
 function frozen (value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || value instanceof Error || Object.isFrozen(value)) return value
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
   if (Array.isArray(value)) return Object.freeze(value.map(frozen))
   return Object.freeze(Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, frozen(inner)])))
 }

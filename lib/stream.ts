@@ -12,12 +12,11 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
     throw new ShutdownOptionError(`Expected the stream's 'end' to be a string, a Buffer or a function, got ${received(end)}`)
   }
   const chunks = iterate(source)
-  let taking = false
   let over = false
 
   const stream = new Readable({
     read () {
-      if (!taking && !over) void take()
+      void take()
     },
     destroy (error, callback) {
       leave()
@@ -30,10 +29,8 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
 
   // Not `Promise.race([next, aborted])`: each race would hang one more reaction on a promise that lives as long as the process.
   async function take (): Promise<void> {
-    taking = true
     try {
       const { done, value } = await chunks.next()
-      taking = false
       if (over) return
       if (done === true) {
         leave()

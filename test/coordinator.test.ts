@@ -238,6 +238,12 @@ t.test('clocks', t => {
     t.equal(at('requests has 30000'), 0)
   })
 
+  t.test('what the listener takes to close is part of the total', async t => {
+    const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } } }, { delay: 20_000, refusing: () => true, stopListening: () => wait(400) })
+    await play()
+    t.equal(at('requests has 49600'), 20_400)
+  })
+
   t.test('the delay is not part of the total', async t => {
     const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } } }, { delay: 20_000 })
     await play()
@@ -380,13 +386,10 @@ t.test('tasks', t => {
   })
 
   t.test('get their signal when draining begins, with an AbortError', async t => {
-    let aborted: unknown
-    const { play } = set(t, { tasks: { job: () => new Promise(() => {}) } }, { delay: 100, timeouts: { ...timeouts, tasks: 5 } })
-    const { parts } = set(t)
-    parts.abort.signal.addEventListener('abort', () => { aborted = parts.abort.signal.reason })
+    const { play, parts, at } = set(t, {}, { delay: 100 })
     await play()
-    parts.abort.abort()
-    t.match(aborted, { name: 'AbortError' })
+    t.equal(at('abort'), 100)
+    t.match(parts.abort.signal.reason, { name: 'AbortError', message: 'The server is shutting down' })
   })
 
   t.test('a hundred listeners at the signal are no leak', async t => {

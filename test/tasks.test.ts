@@ -238,10 +238,35 @@ t.test('streams', t => {
     t.equal(gone.returned, 1)
     const slow = source()
     const unread = ending(slow, 'bye')
+    unread.stream.read(0)
     unread.abort.abort()
+    slow.give('too late')
     await settled()
     t.equal(slow.returned, 1)
     t.equal(await text(unread.stream), 'bye', 'what was sent is still there to be read')
+  })
+
+  t.test('one whose source is over says so, and no more, though it has not been read', async t => {
+    const { stream, abort } = ending(['a'], 'bye')
+    stream.read(0)
+    await settled()
+    abort.abort()
+    t.equal(await text(stream), 'a')
+  })
+
+  t.test('a stream as source is let go at once, though its next chunk may never come', async t => {
+    const readable = new Readable({ read () {} })
+    let cancelled = false
+    const web = new ReadableStream<string>({ cancel () { cancelled = true } })
+    for (const each of [readable, web]) {
+      const { stream, abort } = ending(each, 'bye')
+      const read = text(stream)
+      await settled()
+      abort.abort()
+      t.equal(await read, 'bye')
+    }
+    t.ok(readable.destroyed)
+    t.ok(cancelled)
   })
 
   t.test('a source that fails fails the stream, and no other way', async t => {
