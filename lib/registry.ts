@@ -27,7 +27,7 @@ export interface Registry {
 
 /** @throws FST_ERR_SHUTDOWN_RESOURCE */
 export function createRegistry (declared: Readonly<Record<string, ResourceInput>>, adapt: Adapt): Registry {
-  const known = toResources(declared, adapt)
+  const known = new Map(toResources(declared, adapt))
   const placed = new Set<string>()
   const gone = new Set<string>()
   let sealed = false

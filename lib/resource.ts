@@ -9,7 +9,25 @@ import { suggest } from './suggest'
 /** Turns `{ client }` into a resource; handed in, so that the adapters stay above this file. */
 export type Adapt = (client: object) => Resource
 
-const fields = ['dependsOn', 'pause', 'close', 'force', 'timeout', 'last', 'detail', 'client']
+interface Check {
+  readonly expected: string
+  holds (value: unknown): boolean
+}
+
+const aFunction: Check = { expected: 'a function', holds: value => typeof value === 'function' }
+
+const checks: ReadonlyMap<string, Check> = new Map<string, Check>([
+  ['dependsOn', { expected: 'a list of names', holds: value => Array.isArray(value) && value.every(isString) }],
+  ['pause', aFunction],
+  ['close', aFunction],
+  ['force', aFunction],
+  ['timeout', { expected: 'a positive number of milliseconds', holds: value => typeof value === 'number' && value > 0 && value < 2 ** 31 }],
+  ['last', { expected: 'a boolean', holds: value => typeof value === 'boolean' }],
+  ['detail', aFunction],
+  ['client', { expected: 'a client', holds: value => typeof value === 'object' && value !== null }]
+])
+
+const fields = [...checks.keys()]
 
 const reserved = ['__proto__', 'constructor', 'prototype']
 
@@ -23,13 +41,11 @@ export function checkResourceName (name: string): string {
 }
 
 /** @throws FST_ERR_SHUTDOWN_RESOURCE */
-export function toResources (inputs: Readonly<Record<string, ResourceInput>>, adapt: Adapt | undefined): Map<string, Resource> {
+export function toResources (inputs: Readonly<Record<string, ResourceInput>>, adapt: Adapt | undefined): [name: string, resource: Resource][] {
   if (typeof inputs !== 'object' || inputs === null || Array.isArray(inputs)) {
     throw new ShutdownResourceError(`Expected the resources to be an object of name -> resource, got ${received(inputs)}`)
   }
-  const resources = new Map<string, Resource>()
-  for (const name of Object.keys(inputs)) resources.set(checkResourceName(name), toResource(name, inputs[name]!, adapt))
-  return resources
+  return Object.keys(inputs).map(name => [checkResourceName(name), toResource(name, inputs[name]!, adapt)])
 }
 
 /** @throws FST_ERR_SHUTDOWN_RESOURCE */
@@ -40,13 +56,10 @@ export function toResource (name: string, input: ResourceInput, adapt?: Adapt): 
   }
   // A disposable may have any fields; whatever else has fields that we do not know is a slip, or a bare client.
   if (dispose !== undefined && !isPlain(input)) return { close: dispose }
-  for (const field of Object.keys(input)) {
-    if (!fields.includes(field)) throw new ShutdownResourceError(`Resource '${name}' has an unknown field '${field}'${suggest(field, fields)}`)
-  }
-  const resource = checked(name, (isPlain(input) ? input : bound(input)) as Resource & { readonly client?: unknown })
+  checkFields(name, input)
+  const resource = (isPlain(input) ? input : checkFields(name, bound(input))) as Resource & { readonly client?: object }
   if (dispose !== undefined) return overlay({ close: dispose }, resource)
   if (resource.client === undefined) return resource
-  if (typeof resource.client !== 'object' || resource.client === null) refuse(name, 'client', 'a client', resource.client)
   if (adapt === undefined) throw new ShutdownResourceError(`Resource '${name}' is given by its client, but no adapters are at hand here`)
   const { client, ...said } = resource
   return overlay(adapt(client), said)
@@ -57,18 +70,16 @@ export function overlay (brought: Resource, said: Resource): Resource {
   return { ...brought, ...Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined)) }
 }
 
-function checked<T extends Resource> (name: string, resource: T): T {
-  for (const field of ['pause', 'close', 'force', 'detail'] as const) {
-    if (resource[field] !== undefined && typeof resource[field] !== 'function') refuse(name, field, 'a function', resource[field])
+function checkFields (name: string, input: object): object {
+  for (const field of Object.keys(input)) {
+    const check = checks.get(field)
+    if (check === undefined) throw new ShutdownResourceError(`Resource '${name}' has an unknown field '${field}'${suggest(field, fields)}`)
+    const value: unknown = input[field as keyof object]
+    if (value !== undefined && !check.holds(value)) {
+      throw new ShutdownResourceError(`Expected '${field}' of resource '${name}' to be ${check.expected}, got ${received(value)}`)
+    }
   }
-  if (resource.last !== undefined && typeof resource.last !== 'boolean') refuse(name, 'last', 'a boolean', resource.last)
-  if (resource.timeout !== undefined && !(typeof resource.timeout === 'number' && resource.timeout > 0 && resource.timeout < 2 ** 31)) {
-    refuse(name, 'timeout', 'a positive number of milliseconds', resource.timeout)
-  }
-  if (resource.dependsOn !== undefined && !(Array.isArray(resource.dependsOn) && resource.dependsOn.every(other => typeof other === 'string'))) {
-    refuse(name, 'dependsOn', 'a list of names', resource.dependsOn)
-  }
-  return resource
+  return input
 }
 
 /** An instance of a class keeps its methods in its prototype, where a copy of its fields would lose them. */
@@ -91,6 +102,6 @@ function disposeOf (input: ResourceInput): Resource['close'] {
   return undefined
 }
 
-function refuse (name: string, field: string, expected: string, value: unknown): never {
-  throw new ShutdownResourceError(`Expected '${field}' of resource '${name}' to be ${expected}, got ${received(value)}`)
+function isString (value: unknown): boolean {
+  return typeof value === 'string'
 }

@@ -70,7 +70,7 @@ const none: readonly string[] = Object.freeze([])
 /**
  * @throws FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
  */
-export function createTeardown (resources: ReadonlyMap<string, Resource>, options: TeardownOptions): Teardown {
+export function createTeardown (resources: Iterable<readonly [name: string, resource: Resource]>, options: TeardownOptions): Teardown {
   const { timeout, remaining = () => Infinity, placed = new Set<string>(), onResult = () => {} } = options
   const began = now()
   /** In the order in which they came; two that came at different times may share a name. */
@@ -202,12 +202,13 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
   function settle (entry: Entry, outcome: ResourceResult['outcome'], thrown: unknown): void {
     closing--
     left--
+    const ended = now()
     const detail = detailOf(entry.resource)
     const result: ResourceResult = {
       name: entry.name,
       outcome,
       startedMs: entry.startedAt - began,
-      durationMs: now() - entry.startedAt,
+      durationMs: ended - entry.startedAt,
       waitedFor: namesOf(entry.above),
       error: outcome === 'closed' ? null : toError(thrown)
     }
@@ -221,7 +222,8 @@ export function createTeardown (resources: ReadonlyMap<string, Resource>, option
       for (const clock of clocks.values()) clock.cancel()
       clocks.clear() // One that is added in this very millisecond must not join a clock that stands still.
     }
-    if (waiters.length > 0) release()
+    // Whatever is waited for, nothing is closing then.
+    if (closing === 0 && waiters.length > 0) release()
   }
 
   function until (done: () => boolean): Promise<void> {
