@@ -235,6 +235,8 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
     const awaitsAnswer = res.listenerCount('end') > 0
     if (handler == null) queueMicrotask(() => settle(res))
     else handler.then(value => settle(res, isSource(value) ? value : undefined, value !== undefined || !awaitsAnswer), () => leave(res))
+    // Over HTTP/2, `return reply.send()` never settles any more: it waits for an answer that was over before.
+    if (handler != null && (res as unknown as Http2Answer).stream !== undefined) leaveAtEnd(res)
   }
 
   function rememberSource (this: ServerResponse, source: Source): void {
@@ -252,12 +254,16 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
     // Whoever writes by hand looks at the connection, and that is gone.
     if (returned || res.headersSent || res.writableEnded) return leave(res)
     // No promise: it is over when it answers, to nobody.
+    leaveAtEnd(res)
+    adopt(res)
+  }
+
+  function leaveAtEnd (res: ServerResponse): void {
     const end = res.end
     res.end = function (this: ServerResponse, ...args: unknown[]) {
       leave(res)
       return (end as (...args: unknown[]) => ServerResponse).apply(this, args)
     } as typeof res.end
-    adopt(res)
   }
 
   /** One that never says that it is over is forgotten in time. */
