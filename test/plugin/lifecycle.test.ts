@@ -346,7 +346,7 @@ t.test('cut(id) ends one request now, and no other', async t => {
   t.notOk(JSON.stringify(app.shutdownState).includes('secret'), 'no URL is shown')
   t.notOk(app.shutdown.cut('nobody'))
   t.ok(app.shutdown.cut(second!.id))
-  t.match(await other.answer(), { status: 503, headers: { connection: 'close' } })
+  t.match(await other.answer(), { status: 503, headers: { 'retry-after': '10' } })
   await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
   t.match(app.shutdownState.stats, { received: 2, cut: 1 })
   release()
