@@ -56,9 +56,15 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     linger (req) {
       const { socket } = req
       if (req.httpVersionMajor > 1 || typeof socket.destroySoon !== 'function') return
+      let asked = false
+      // Asked twice: by Node when the answer is out, and by us where it could not say close. The second must not end the wait.
       socket.destroySoon = () => {
-        delete (socket as Partial<Socket>).destroySoon
-        if (req.complete || socket.destroyed) return socket.destroySoon()
+        if (asked) return
+        if (req.complete || socket.destroyed) {
+          delete (socket as Partial<Socket>).destroySoon
+          return socket.destroySoon()
+        }
+        asked = true
         const over = lingerOn(req, socket)
         lingering.add(over)
         void over.then(() => lingering.delete(over))

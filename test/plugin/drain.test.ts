@@ -235,6 +235,25 @@ t.test('half a body that comes in while draining is served', async t => {
   t.match(await report, { outcome: 'clean', requests: { completed: 1 } })
 })
 
+t.test('whoever is refused in the middle of an upload may send the rest of it, and is not reset', async t => {
+  const { app, release } = await serveHeld(t, { routes: app => { app.post('/upload', async () => 'hello') } })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const socket = net.connect({ port: portOf(app), host: '127.0.0.1', allowHalfOpen: true })
+  const gone = once(socket, 'close')
+  const rest = Buffer.alloc(1_000_000)
+  socket.write(post('/upload', 'half of it', { 'Content-Length': String(10 + 2 * rest.length) }))
+  let text = ''
+  socket.setEncoding('latin1').on('data', (data: string) => { text += data })
+  await once(socket, 'end')
+  t.match(text, /^HTTP\/1.1 503 [^]*retry-after: /i)
+  await new Promise<void>(resolve => { socket.write(rest, () => resolve()) })
+  await new Promise<void>(resolve => { socket.end(rest, () => resolve()) })
+  t.same(await gone, [false], 'no error')
+  release()
+  await closed
+})
+
 t.test('bytes that are no HTTP while draining are refused with 400 and not counted', async t => {
   const { app, release } = await serveHeld(t)
   const closed = app.close()
