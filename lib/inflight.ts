@@ -198,7 +198,7 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
       hasSignals = true
       if (request[running] === over) abort.abort(cutReason())
       // An upgrade is not in the table; its connection is its client.
-      else if ((request.raw as { upgrade?: boolean }).upgrade === true) request.raw.socket.once('close', () => endSignal(request, clientGone()))
+      else if ((request.raw as { upgrade?: boolean }).upgrade === true) (request.raw.socket as Socket | undefined)?.once('close', () => endSignal(request, clientGone()))
       return abort.signal
     },
     onEnd: null
