@@ -126,6 +126,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     stopListening: () => servers.stopListening(),
     hearLast: () => connections.heard(hearing),
     endConnections,
+    hooks: () => hooks.inside(),
     resources () {
       if (!booted) registry.relax()
       return registry.all
