@@ -12,7 +12,7 @@ import type { Drain } from '../drain'
 
 export interface ConnectionsDrain extends Drain {
   attach(server: Server): void
-  /** This request will be refused, maybe while its body is still being sent: let its sender read that. */
+  /** The answer to this request ends its connection, maybe while its body is still being sent: let its sender read it. */
   linger(req: IncomingMessage): void
   /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
   lingered(ms: number): Promise<void>
@@ -51,6 +51,8 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
       socket.destroySoon = () => {
         delete (socket as Partial<Socket>).destroySoon
         if (req.complete || socket.destroyed) return socket.destroySoon()
+        // Asked twice: by Node when the answer is finished, and by us when it is flushed.
+        socket.destroySoon = () => {}
         const over = lingerOn(req, socket)
         lingering.add(over)
         void over.then(() => lingering.delete(over))
