@@ -69,7 +69,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: ()
     cutReason: () => new ShutdownDrainingError(),
     longest: timeouts.requests
   })
-  const tally = createTally(table, events)
+  const tally = createTally(table, events, phase)
   const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
   const streams = streamsDrain(table, timeouts.streams, tally.cut)
   const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, refusal.upgradeAnswer, name => tally.cutOther('websocket', name))
