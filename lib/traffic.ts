@@ -53,7 +53,7 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
     cutReason: () => new ShutdownDrainingError(),
     longest: timeouts.requests
   })
-  const tally = createTally(table, events)
+  const tally = createTally(table, events, phase)
   const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
   const streams = streamsDrain(table, timeouts.streams, tally.cut)
   const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, refusal.upgradeAnswer, name => tally.cutOther('websocket', name))

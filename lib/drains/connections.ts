@@ -11,7 +11,7 @@ import type { Drain } from '../drain'
 
 export interface ConnectionsDrain extends Drain {
   attach(server: Server): void
-  /** This request will be refused, maybe while its body is still being sent: let its sender read that. */
+  /** The answer to this request ends its connection, maybe while its body is still being sent: let its sender read it. */
   linger(req: IncomingMessage): void
   /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
   lingered(ms: number): Promise<void>

@@ -240,7 +240,13 @@ void t.test('shutdownSignal of a WebSocket route is not aborted before its time'
 })
 
 void t.test('injectWS goes on working', async t => {
-  const { app } = await withPlugin({}, { onSocket: socket => { socket.on('message', data => socket.send(data)) } })
+  const opened = later<WebSocket>()
+  const { app } = await withPlugin({}, {
+    onSocket (socket) {
+      opened.resolve(socket)
+      socket.on('message', data => socket.send(data))
+    }
+  })
   const socket = await app.injectWS('/')
   socket.send('echo')
   t.equal(String((await once(socket, 'message'))[0]), 'echo')
@@ -248,7 +254,7 @@ void t.test('injectWS goes on working', async t => {
   await eventually(() => socket.readyState >= WebSocket.CLOSING, () => socket.readyState)
   t.equal(report.outcome, 'clean')
   t.ok(report.durationMs < 500, 'it has no connection that could be waited for')
-  socket.terminate()
+  for (const end of [socket, await opened.promise]) end.terminate()
 })
 
 void t.test('an implementation made by hand', async t => {
