@@ -11,10 +11,12 @@ export type Adapt = (client: object) => Resource
 
 const fields = ['dependsOn', 'pause', 'close', 'force', 'timeout', 'last', 'detail', 'client']
 
+const reserved = ['__proto__', 'constructor', 'prototype']
+
 /** @throws FST_ERR_SHUTDOWN_RESOURCE */
 export function checkResourceName (name: string): string {
   // A name ends up as a key of a report that people turn into objects: these three would reach the prototype.
-  if (typeof name !== 'string' || name === '' || ['__proto__', 'constructor', 'prototype'].includes(name)) {
+  if (typeof name !== 'string' || name === '' || reserved.includes(name)) {
     throw new ShutdownResourceError(`Expected a resource's name to be a non-empty string other than '__proto__', 'constructor' and 'prototype', got ${received(name)}`)
   }
   return name
@@ -25,7 +27,9 @@ export function toResources (inputs: Readonly<Record<string, ResourceInput>>, ad
   if (typeof inputs !== 'object' || inputs === null || Array.isArray(inputs)) {
     throw new ShutdownResourceError(`Expected the resources to be an object of name -> resource, got ${received(inputs)}`)
   }
-  return new Map(Object.entries(inputs).map(([name, input]) => [checkResourceName(name), toResource(name, input, adapt)]))
+  const resources = new Map<string, Resource>()
+  for (const name of Object.keys(inputs)) resources.set(checkResourceName(name), toResource(name, inputs[name]!, adapt))
+  return resources
 }
 
 /** @throws FST_ERR_SHUTDOWN_RESOURCE */
