@@ -127,11 +127,16 @@ t.test('idle connections are ended spread over the delay, while others are busy'
   const over = new AbortController()
   const busy = Array.from({ length: 10 }, async () => {
     let others = 0
-    while (!over.signal.aborted) {
-      const client = await connect(app)
-      client.send(get('/'))
-      if ((await client.answer()).status !== 200) others++
-      client.socket.destroy()
+    while (!over.signal.aborted && app.server.listening) {
+      try {
+        const client = await connect(app)
+        client.send(get('/'))
+        if ((await client.answer()).status !== 200) others++
+        client.socket.destroy()
+      } catch (error) {
+        // On a busy machine lame-duck may be over before the last of the idle ones is seen to end.
+        if (app.server.listening) throw error
+      }
     }
     return others
   })
