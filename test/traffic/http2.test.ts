@@ -136,6 +136,22 @@ void t.test('lame-duck', async t => {
     t.equal((await closing).requests.rejected, 0)
   })
 
+  await t.test('an idle session that speaks before its turn hears of it with its answer', async t => {
+    const { app, port } = await h2c.start({ delay: 800 }, slow().routes)
+    const idle = []
+    for (let count = 0; count < 10; count++) {
+      idle.push(session(t, port))
+      await idle.at(-1)!.get('/')
+    }
+    const began = performance.now()
+    const closing = app.shutdown.start()
+    const last = idle.at(-1)!
+    t.match(await last.get('/'), { status: 200, error: null })
+    await last.goaway
+    t.ok(performance.now() - began < 300, `told after ${performance.now() - began} ms, and not after 500`)
+    await closing
+  })
+
   await t.test('a session that comes gets its answer, and GOAWAY with it', async t => {
     const { app, port } = await h2c.start({ delay: 400 }, slow().routes)
     const closing = app.shutdown.start()
