@@ -1,4 +1,5 @@
 /** How a server's life ends, whoever asks for it and however far its life has come. */
+import dns from 'node:dns'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -175,6 +176,43 @@ t.test('close() while listen() is on its way leaves no listening server behind',
       t.notOk(app.server.listening, `${host} ${moment}`)
       if (port !== undefined) for (const address of ['127.0.0.1', '127.0.0.2']) await t.rejects(connect(port, address), `${host} ${moment}`)
     }
+  }
+})
+
+t.test('close() while listen() looks for a second address leaves no listening server behind, and breaks nothing', async t => {
+  for (const refuse of ['answer', 'close'] as const) {
+    const second = later<void>()
+    const { lookup } = dns
+    const asked = later<void>()
+    t.teardown(() => { dns.lookup = lookup })
+    dns.lookup = ((_host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {
+      const callback = rest.at(-1) as (...answer: unknown[]) => void
+      if (rest[0].all !== true) return process.nextTick(callback, null, '127.0.0.1', 4)
+      asked.resolve()
+      void second.promise.then(() => { setImmediate(callback, null, [{ address: '127.0.0.1', family: 4 }, { address: '127.0.0.2', family: 4 }]) })
+    }) as typeof dns.lookup
+    const held = later<void>()
+    const { app } = await build(t, { options: { refuse }, routes: app => { app.get('/', async () => held.promise) } })
+    const listening = app.listen({ port: 0, host: 'localhost' }).catch(() => {})
+    await asked.promise
+    const port = portOf(app)
+    const answer = app.inject('/')
+    const closed = app.close()
+    if (refuse === 'close') {
+      // While it still drains: the second server starts, and finds itself closed.
+      await entered(app, 'draining')
+      second.resolve()
+      await listening
+      for (const address of ['127.0.0.1', '127.0.0.2']) await t.rejects(connect(port, address), { code: 'ECONNREFUSED' })
+      t.equal(app.shutdownState.phase, 'draining')
+    }
+    held.resolve()
+    await answer
+    await closed
+    // By now Fastify is closed, and reads the address of its closed server once more.
+    second.resolve()
+    await within(200, () => listening)
+    for (const address of ['127.0.0.1', '127.0.0.2']) await t.rejects(connect(port, address), { code: 'ECONNREFUSED' })
   }
 })
 
