@@ -138,7 +138,8 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
   /** Served before and quiet since: no byte of a next request has come, and no answer is on the way. */
   function idleSince (before: ReadonlyMap<Socket, number>): Socket[] {
     const busy = busySockets()
-    return Array.from(servers, betweenRequests).flat().filter(socket => before.has(socket) && !busy.has(socket) && !socket.destroyed)
+    // To Node 26 whoever never sent a byte is idle, too.
+    return Array.from(servers, betweenRequests).flat().filter(socket => before.has(socket) && socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
   }
 
   function endIdle (idle: readonly Socket[], before: ReadonlyMap<Socket, number>): void {
