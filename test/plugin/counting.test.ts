@@ -26,11 +26,11 @@ interface Row extends Omit<Setup, 'options'> {
 const inFlight = ({ shutdownState: { activeRequests, activeStreams } }: FastifyInstance): number => activeRequests + activeStreams
 
 /** One request, its answer, and the status that it must have. */
-const asks = (bytes: string, status: number, head = false): Row['drive'] => async (_app, client) => {
+const asks = (bytes: string, status: number | readonly number[], head = false): Row['drive'] => async (_app, client) => {
   const { send, answer } = await client()
   send(bytes)
   const { status: came } = await answer(head)
-  if (came !== status) throw new Error(`Expected ${status}, got ${came}`)
+  if (![status].flat().includes(came)) throw new Error(`Expected ${String(status)}, got ${came}`)
 }
 
 /** One request, and the client is gone as soon as it is in flight. */
@@ -94,7 +94,8 @@ const rows: Row[] = [
     counts: { completed: 1 }
   },
   { name: 'a URL that cannot be decoded', routes: ordinary, drive: asks(get('/%zz'), 400), counts: { completed: 1 } },
-  { name: 'a parameter that is too long', routes: app => { app.get('/:name', async () => 'hello') }, drive: asks(get(`/${'x'.repeat(200)}`), 414), counts: { completed: 1 } },
+  // Fastify 5.0 says 404.
+  { name: 'a parameter that is too long', routes: app => { app.get('/:name', async () => 'hello') }, drive: asks(get(`/${'x'.repeat(200)}`), [404, 414]), counts: { completed: 1 } },
   {
     name: 'an answer by frameworkErrors',
     fastify: { frameworkErrors: (_error: Error, _request: unknown, reply: { code(code: number): { send(body: string): void } }) => reply.code(418).send('bad') },

@@ -181,18 +181,21 @@ t.test('close() while listen() is on its way leaves no listening server behind',
 
 t.test('close() while listen() looks for a second address leaves no listening server behind, and breaks nothing', async t => {
   for (const refuse of ['answer', 'close'] as const) {
+    const held = later<void>()
+    const { app } = await build(t, { options: { refuse }, routes: app => { app.get('/', async () => held.promise) } })
     const second = later<void>()
     const { lookup } = dns
     const asked = later<void>()
     t.teardown(() => { dns.lookup = lookup })
     dns.lookup = ((_host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {
       const callback = rest.at(-1) as (...answer: unknown[]) => void
-      if (rest[0].all !== true) return process.nextTick(callback, null, '127.0.0.1', 4)
+      const both = ['127.0.0.1', '127.0.0.2'].map(address => ({ address, family: 4 }))
+      const answer = (): void => rest[0].all === true ? callback(null, both) : callback(null, both[0]!.address, 4)
+      // Node asks first, and Fastify once that one listens.
+      if (!app.server.listening) return process.nextTick(answer)
       asked.resolve()
-      void second.promise.then(() => { setImmediate(callback, null, [{ address: '127.0.0.1', family: 4 }, { address: '127.0.0.2', family: 4 }]) })
+      void second.promise.then(() => { setImmediate(answer) })
     }) as typeof dns.lookup
-    const held = later<void>()
-    const { app } = await build(t, { options: { refuse }, routes: app => { app.get('/', async () => held.promise) } })
     const listening = app.listen({ port: 0, host: 'localhost' }).catch(() => {})
     await asked.promise
     const port = portOf(app)
