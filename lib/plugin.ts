@@ -48,6 +48,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (e
 
 function install (app: FastifyInstance, options: ShutdownOptions): void {
   refuseWrongPlace(app)
+  const unseen = warnOfEarlier(app)
   const settings = resolveOptions(options, detectPlatform(process.env, cluster))
   const { timeouts } = settings
 
@@ -184,7 +185,8 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     const root = app as unknown as { onClose(hook: () => Promise<void>): void }
     root.onClose(async () => { await drained() })
     booted = true
-    events.emit({ type: 'platform', platform: settings.platform, delay: settings.delay, gracePeriod: settings.gracePeriod, timeouts, warnings: settings.warnings })
+    const warnings = [...settings.warnings, ...unseen]
+    events.emit({ type: 'platform', platform: settings.platform, delay: settings.delay, gracePeriod: settings.gracePeriod, timeouts, warnings })
   })
   app.addHook('onListen', async () => {
     traffic.servers.refresh()
@@ -198,4 +200,15 @@ function refuseWrongPlace (app: FastifyInstance): void {
   if (Object.getPrototypeOf(app) !== Object.prototype) {
     throw new ShutdownRegistrationError('fastify-shutdown must be registered at the root of the server, got an encapsulated context: its routes would be the only ones drained')
   }
+}
+
+/** fastify-plugin's names of what this context has registered: Fastify keeps them under a symbol that all may ask for. */
+const registered = Symbol.for('registered-plugin')
+
+/** What cannot be seen is said: the onClose hooks of plugins that were there before us run after ours, in no time of ours. */
+function warnOfEarlier (app: FastifyInstance): string[] {
+  const names = (app as unknown as Record<symbol, readonly string[] | undefined>)[registered] ?? []
+  const earlier = names.filter(name => name !== 'fastify-shutdown')
+  if (earlier.length === 0) return []
+  return [`registered before fastify-shutdown: ${earlier.join(', ')}; their onClose hooks run after everything else, without a deadline. Register fastify-shutdown first`]
 }

@@ -354,3 +354,16 @@ async function reach (t: Test, name: 'postgres' | 'redis', canStart: () => boole
   t.teardown(() => own.stop())
   return { user: 'postgres', password: '', ...own }
 }
+
+t.test('plugins that were there before ours are named at the start: their hooks are not seen', async t => {
+  const warnings: string[][] = []
+  const told: Exporter = { name: 'told', start: ({ listen }) => listen(event => { if (event.type === 'platform') warnings.push([...event.warnings]) }) }
+  const early = fp(async app => { app.addHook('onClose', async () => {}) }, { name: 'an-early-plugin' })
+  const late = fp(async app => { app.addHook('onClose', async () => {}) }, { name: 'a-late-plugin' })
+  const first = await serve(t, { options: { exporters: [told] }, routes: app => { void app.register(late) } })
+  await first.app.close()
+  const second = await serve(t, { before: app => { void app.register(early) }, options: { exporters: [told] } })
+  await second.app.close()
+  t.strictSame(warnings[0], [])
+  t.match(warnings[1], [/^registered before fastify-shutdown: an-early-plugin;/])
+})
