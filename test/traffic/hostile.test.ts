@@ -3,13 +3,12 @@
  * held against the others, remembered, or waited for beyond the time that everybody has.
  */
 import { execFileSync } from 'node:child_process'
-import net from 'node:net'
+import type net from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
-import { later } from '../../lib/later'
-import type { ShutdownOptions, ShutdownStats } from '../../types/index'
-import { connect, eventually, fetchOnce, get, portOf, post, type Client } from '../plugin/client'
+import type { ShutdownStats } from '../../types/index'
+import { connect, eventually, fetchOnce, get, type Client } from '../plugin/client'
 import { run, translate } from '../process/children'
 import { entered, serve, serveHeld } from '../plugin/serve'
 
@@ -156,6 +155,72 @@ t.test('what is no HTTP while draining gets a 400, is not counted, and leaks not
   t.match(await holder.answer(), { status: 200, body: 'held' })
   await closed
   t.equal((await report).outcome, 'clean')
+  checkStats(t, app)
+})
+
+t.test('nothing that an option says can put a header into an answer', async t => {
+  const poison = '1\r\nX-Injected: 1\r\n\r\nHTTP/1.1 200 OK\r\n' as unknown as number
+  const { app, release } = await serveHeld(t, {
+    options: { retryAfter: () => poison, rejection: () => ({ words: poison }), refuse: 'answer' },
+    // With a listener each, so that the 503 to them is written by hand.
+    routes: app => {
+      for (const event of ['upgrade', 'connect']) app.server.on(event, (_req, socket: net.Socket) => { socket.end() })
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const upgrade = get('/', { Connection: 'Upgrade', Upgrade: 'test' })
+  for (const [name, bytes] of [['a request', get('/')], ['an upgrade', upgrade], ['a CONNECT', 'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n']] as const) {
+    const client = await connect(app)
+    client.send(bytes)
+    const { status, headers } = await client.answer()
+    t.match({ status, headers }, { status: 503, headers: { 'retry-after': '10' } }, name)
+    t.notOk('x-injected' in headers, name)
+    await client.over
+    t.equal(client.rest, '', `${name} has one answer`)
+  }
+  release()
+  await closed
+  checkStats(t, app)
+})
+
+t.test('a rejection that cannot be sent is a 503 with Retry-After all the same', async t => {
+  const circle: Record<string, unknown> = {}
+  circle.circle = circle
+  for (const [name, payload] of [['a circle', circle], ['a BigInt', 1n], ['nothing', undefined], ['a number', 1]] as const) {
+    const { app, release } = await serveHeld(t, { options: { rejection: () => payload, refuse: 'answer' } })
+    const closed = app.close()
+    await entered(app, 'draining')
+    t.match(await fetchOnce(app, get('/')), { status: 503, headers: { 'retry-after': '10' } }, name)
+    release()
+    await closed
+    checkStats(t, app)
+  }
+})
+
+t.test('what a client or a route says is never a header, nor a name of ours', async t => {
+  const { app, release, report } = await serveHeld(t, {
+    options: { track: 'detail', categories: { fast: 100 }, categorize: request => String(request.headers.category) },
+    routes: app => {
+      app.get('/poisoned', async (_request, reply) => reply.header('x-a', 'b\r\nX-Injected: 1').send('ok'))
+      app.get('/state', async () => app.shutdownState)
+    }
+  })
+  const poisoned = await fetchOnce(app, get('/poisoned'))
+  t.equal(poisoned.status, 500, 'Node refuses the header')
+  for (const category of ['__proto__', 'constructor', 'toString', 'fast, fast']) {
+    const state = JSON.parse((await fetchOnce(app, get('/state', { Category: category }))).body) as { requests: { category: unknown }[] }
+    t.ok(state.requests.every(({ category }) => category === null), category)
+  }
+  t.equal(({} as { fast?: unknown }).fast, undefined)
+  const closed = app.close()
+  await entered(app, 'draining')
+  const refused = await fetchOnce(app, get('/%0d%0aX-Injected:%201', { 'X-Request-Id': '<script>' }))
+  t.equal(refused.status, 503)
+  t.notMatch(JSON.stringify([poisoned.headers, refused]), /injected|script/i)
+  release()
+  await closed
+  t.match(await report, { outcome: 'clean', requests: { completed: 1, rejected: 1 } })
   checkStats(t, app)
 })
 
