@@ -29,10 +29,19 @@ export function adopt (instances: Iterable<FastifyInstance>, adapt: Adapt, teard
   function take (name: string, client: object, method: Method): void {
     if (seen.has(client)) return
     seen.add(client)
+    const own = unusedName(name)
     const adapted = adapt(client)
-    const gate = guard(client as Record<Method, unknown>, method, adapted, () => teardown()?.open(name), () => teardown() !== null)
+    const gate = guard(client as Record<Method, unknown>, method, adapted, () => teardown()?.open(own), () => teardown() !== null)
     // A client that was made elsewhere and handed to @fastify/redis is left open by it, so it is by us, unless told otherwise.
-    found.push({ name, resource: { ...adapted, close: signal => gate.asked() || declared(name) ? gate.close(signal) : undefined } })
+    const wanted = declared(own)
+    found.push({ name: own, resource: { ...adapted, close: signal => gate.asked() || wanted ? gate.close(signal) : undefined } })
+  }
+
+  /** Each context may have registered the same plugin for itself: 'redis', 'redis#2' and so on. */
+  function unusedName (name: string): string {
+    let own = name
+    for (let count = 2; found.some(other => other.name === own); count++) own = `${name}#${count}`
+    return own
   }
 }
 

@@ -31,6 +31,8 @@ export interface Parts {
   readonly tasks: Tasks
   /** Nothing is in flight any more, or its time is up: end the connections. `ms` is what stragglers may take. */
   readonly endConnections: (ms: number) => Promise<Outcome>
+  /** The app's own onClose hooks that are running. */
+  readonly hooks: () => string[]
   /** Asked for when they begin to pause, and again when they begin to close. */
   readonly resources: () => ReadonlyMap<string, Resource>
   readonly placed: () => ReadonlySet<string>
@@ -131,7 +133,7 @@ export function createCoordinator (parts: Parts): Coordinator {
     const teardown = createTeardown(parts.resources(), {
       timeout: timeouts.resources, remaining: time.remaining, placed: parts.placed(), onResult: result => events.emit({ type: 'resource', result })
     })
-    inside = () => [...teardown.inside().map(name => `resource ${name}`), ...parts.drains.flatMap(drain => drain.inside())]
+    inside = () => [...teardown.inside().map(name => `resource ${name}`), ...parts.hooks().map(name => `onClose hook of ${name}`), ...parts.drains.flatMap(drain => drain.inside())]
     drained.resolve(teardown)
     await serverGone.promise
     teardown.openAll()

@@ -35,6 +35,8 @@ const adopting = ['@fastify/postgres', '@fastify/redis']
 export function takeOverHooks (root: FastifyInstance, { drained, timeout, onResult }: HooksOptions): Hooks {
   const instances = new Set<FastifyInstance>([root])
   const running = new Set<string>()
+  /** Each instance's chain of names when it last added a hook. */
+  const chains = new WeakMap<FastifyInstance, string>()
   const original = root.addHook as (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
 
   root.addHook = function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
@@ -43,10 +45,13 @@ export function takeOverHooks (root: FastifyInstance, { drained, timeout, onResu
     if (onClose === null) return original.call(this, name, hook)
     instances.add(this)
     const plugin = nameOf(this)
+    // These plugins add one hook each. What comes next under their name is their registrar's, see `nameOf`.
+    const opensGate = adopting.includes(plugin) && chains.get(this) !== this.pluginName
+    chains.set(this, this.pluginName)
     return original.call(this, name, async (instance: FastifyInstance) => {
       const teardown = await drained()
       // Strangers close at the same time; whoever else comes later in the line may rely on what came before it.
-      if (!adopting.includes(plugin)) await teardown.quiet()
+      if (!opensGate) await teardown.quiet()
       await run(plugin, onClose, instance, teardown.startedAt)
     })
   } as typeof root.addHook

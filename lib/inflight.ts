@@ -172,7 +172,7 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
       }
       // A handler that heeds its signal may answer by itself: it gets one turn to say so, and what it says is flushed.
       await turn()
-      for (const entry of chosen) if (entry.state !== 'over' && (flushing.has(entry) || !entry.res.writableEnded)) end(entry)
+      for (const entry of chosen) if (entry.state !== 'over' && (flushing.has(entry) || isGone(entry.res) || !entry.res.writableEnded)) end(entry)
       release()
       return seen
     },
@@ -205,7 +205,7 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
   function closed (this: ServerResponse): void {
     const entry = (this as Tracked)[key]!
     if (entry.state === 'gone' || entry.state === 'over') return
-    if (entry.state === 'cut' || entry.request === null || isFinished(this)) return leave(entry)
+    if (entry.state !== 'in' || entry.request === null || isFinished(this)) return leave(entry)
     entry.state = 'gone'
     entry.abort?.abort(clientGone())
     outlive(entry)

@@ -4,53 +4,37 @@
  */
 import cluster from 'node:cluster'
 import { setMaxListeners } from 'node:events'
-import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
-import type { Shutdown, ShutdownOptions, ShutdownReason, ShutdownReport } from '../types/index'
+import type { FastifyInstance } from 'fastify'
+import type { Shutdown, ShutdownOptions } from '../types/index'
 import { adaptClient } from './adapt'
 import { adopt } from './adoption'
-import { createCategories, checkRoute } from './categories'
+import { checkRoute } from './categories'
 import { createCoordinator } from './coordinator'
-import { turn, within } from './deadline'
-import { connectionsDrain } from './drains/connections'
-import { http2Drain } from './drains/http2'
-import { requestsDrain } from './drains/requests'
-import { streamsDrain } from './drains/streams'
-import { webSocketsDrain } from './drains/websockets'
-import { ShutdownDrainingError, ShutdownLateError, ShutdownRegistrationError, ShutdownTeardownError } from './errors'
+import { createEnding } from './ending'
+import { ShutdownLateError, ShutdownRegistrationError } from './errors'
 import { createEvents } from './events'
 import { startExporters } from './exporter'
 import { diagnosticsExporter } from './exporters/diagnostics'
 import { flushLog, logExporter } from './exporters/log'
+import { createGate } from './gate'
 import { takeOverHooks } from './hooks'
-import { createInFlightTable, slot } from './inflight'
-import { later } from './later'
+import { slot } from './inflight'
 import { resolveOptions } from './options'
 import { createPhaseLine } from './phase'
 import { addProbes } from './probes'
-import { detectPlatform } from './process/platform'
 import { tieCluster } from './process/cluster'
+import { detectPlatform } from './process/platform'
 import { tiePm2 } from './process/pm2'
-import { backstop, joinProcess } from './process/signals'
 import { tieSystemd } from './process/systemd'
 import { createRefusal } from './refusal'
 import { createRegistry } from './registry'
-import { createReport, failuresOf } from './report'
+import { createReport } from './report'
 import type { Adapt } from './resource'
-import { createServers } from './servers'
 import { createState } from './state'
 import { endingStream } from './stream'
-import { createTally } from './tally'
 import { createTasks } from './tasks'
 import type { Teardown } from './teardown'
-
-/** What a client that was accepted last may take to begin its request, in milliseconds. */
-const hearing = 100
-
-/** What `start()` waits for beyond the report: hooks that were there before ours and run after it, in milliseconds. */
-const afterReport = 1_000
-
-/** What `onReport` has even when all the time is used up, in milliseconds. */
-const lastMoment = 500
+import { createTraffic } from './traffic'
 
 export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
   try {
@@ -64,6 +48,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (e
 
 function install (app: FastifyInstance, options: ShutdownOptions): void {
   refuseWrongPlace(app)
+  const unseen = warnOfEarlier(app)
   const settings = resolveOptions(options, detectPlatform(process.env, cluster))
   const { timeouts } = settings
 
@@ -78,99 +63,81 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   // What must come in.
   const tasks = createTasks(abort.signal, (result, error) => events.emit({ type: 'task', result, error }))
   const refusal = createRefusal(settings.retryAfter, () => state, onProblem)
-  const table = createInFlightTable({
-    track: settings.track,
-    categories: createCategories(settings, onProblem),
-    refuse: refusal.answer,
-    linger: req => connections.linger(req),
-    cutReason: () => new ShutdownDrainingError(),
-    longest: timeouts.requests
-  })
-  const tally = createTally(table, events)
-  const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
-  const streams = streamsDrain(table, timeouts.streams, tally.cut)
-  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, refusal.upgradeAnswer, name => tally.cutOther('websocket', name))
-  const http2 = http2Drain({
-    timeout: Math.max(requests.timeout, streams.timeout),
-    busy: table.busySessions,
-    served: table.served,
-    onDestroy: () => tally.cutOther('http2-session', 'HTTP/2 session')
-  })
-  const connections = connectionsDrain(() => new Set([...table.busySockets(), ...webSockets.sockets()]))
-  const drains = [requests, streams, webSockets, http2, connections]
-  const servers = createServers(app, server => {
-    server.prependListener('request', (req, res) => {
-      table.track(req, res)
-      // From here on Fastify answers with a 503 of its own, past every hook.
-      if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
-    })
-    for (const drain of [webSockets, http2, connections]) drain.attach(server)
-  })
-  servers.refresh()
+  const traffic = createTraffic(app, { settings, phase, events, refusal, onProblem })
 
   // What must close.
   const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
   const registry = createRegistry(settings.resources, adapt)
   let teardown: Teardown | null = null
+  let booted = false
 
   const coordinator = createCoordinator({
     phase,
     events,
     abort,
-    drains,
     tasks,
     timeouts,
+    drains: traffic.drains,
     delay: settings.delay,
-    listening: () => servers.listening,
+    listening: () => traffic.servers.listening,
     refusing: hadLameDuck => settings.refuse === 'close' || (settings.refuse === 'auto' && hadLameDuck),
-    stopListening: () => servers.stopListening(),
-    hearLast: () => connections.heard(hearing),
-    endConnections,
+    stopListening: () => traffic.servers.stopListening(),
+    hearLast: traffic.hearLast,
+    endConnections: traffic.end,
+    hooks: () => hooks.inside(),
     resources () {
       if (!booted) registry.relax()
       return registry.all
     },
     placed: () => registry.placed
   })
-  let booted = false
   const state = createState({
-    phase, table, tasks, signal: abort.signal, reason: () => coordinator.reason, remaining: coordinator.remaining, webSockets: () => webSockets.active, booted: () => booted
+    phase,
+    tasks,
+    table: traffic.table,
+    signal: abort.signal,
+    reason: () => coordinator.reason,
+    remaining: coordinator.remaining,
+    webSockets: () => traffic.webSockets,
+    booted: () => booted
   })
   const endExporters = startExporters([logExporter(app.log), diagnosticsExporter(), ...settings.exporters], { state, listen: events.listen }, onProblem)
-  phase.on('draining', () => {
-    servers.protect()
-    servers.askFirst()
-    servers.refuseListen(over.promise)
-  })
 
-  // Who may ask for it.
-  let asked: ShutdownReason = { kind: 'close', detail: 'app.close()' }
-  let started: Promise<ShutdownReport> | null = null
-  let crashed = false
-  const budget = settings.delay + timeouts.total
-  const membership = joinProcess({
-    signals: settings.signals === false ? [] : settings.signals,
-    errors: settings.errors,
-    exit: settings.exit,
-    budget,
-    stop: start,
-    crash (error) {
-      crashed = true
-      onProblem('an error that nobody caught', error)
+  // How it begins and ends.
+  const ending = createEnding(app, {
+    settings,
+    coordinator,
+    phase,
+    onProblem,
+    booted: () => booted,
+    refuseListen: traffic.servers.refuseListen,
+    publish (story, crashed) {
+      const report = createReport(story, { ...traffic.counts(), tasks: tasks.results(), crashed })
+      events.emit({ type: 'report', report })
+      return report
     },
-    lastWord
+    async flush () {
+      for (const tie of ties) tie.undo()
+      await endExporters()
+      await flushLog(app.log)
+    },
+    lastWord (message) {
+      app.log.error({ shutdown: { phase: phase.current, inside: traffic.drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
+    }
   })
+  const drained = async (): Promise<Teardown> => (teardown = await ending.drained())
 
-  const steerable = { start, state, on: phase.on }
+  const steerable = { start: ending.start, state, on: phase.on }
   // Each does nothing where its manager is not there; `signals: false` leaves the process alone altogether.
   const ties = settings.signals === false
     ? []
     : [tiePm2(steerable), tieCluster(steerable), tieSystemd(steerable, { onProblem: error => onProblem('systemd cannot be told', error) })]
 
   // First of all, so that it runs last: whatever was registered later has had its turn.
-  const reported = later<ShutdownReport>()
-  const over = later<Error>()
-  app.addHook('onClose', finish)
+  app.addHook('onClose', async () => {
+    await drained()
+    await ending.finish()
+  })
   const hooks = takeOverHooks(app, {
     drained,
     timeout: () => Math.min(timeouts.resources, coordinator.remaining()),
@@ -181,7 +148,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   })
 
   const shutdown: Shutdown = {
-    start: reason => start({ kind: 'start', detail: reason ?? '' }),
+    start: reason => ending.start({ kind: 'start', detail: reason ?? '' }),
     resource (name, resource) {
       if (phase.reached('shutdown')) throw new ShutdownLateError(name, phase.current)
       const remove = registry.add(name, resource, !booted)
@@ -197,22 +164,18 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     task: (name, work) => phase.reached('cleaning') ? Promise.reject(new ShutdownLateError(name, phase.current)) : tasks.run(name, work),
     stream: (source, streamOptions = {}) => endingStream(source, streamOptions, abort.signal),
     on: phase.on,
-    cut (id) {
-      const known = table.list().some(entry => entry.id === id)
-      if (known) void table.cut(entry => entry.id === id).then(entries => entries.forEach(tally.cut))
-      return known
-    }
+    cut: traffic.cut
   }
   app.decorate('shutdown', { getter: () => shutdown })
   app.decorate('shutdownState', { getter: () => state })
-  app.decorateRequest('shutdownSignal', { getter () { return table.signalOf(this) } })
-
+  app.decorateRequest('shutdownSignal', { getter () { return traffic.table.signalOf(this) } })
   app.decorateRequest(slot, null)
+
   app.addHook('onRoute', route => {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
-    route.handler = table.handler(route.handler)
+    route.handler = traffic.table.handler(route.handler)
   })
-  app.addHook('onRequest', onRequest)
+  app.addHook('onRequest', createGate({ phase, state, traffic, refusal, rejection: settings.rejection, onProblem }))
   if (settings.probes !== false) addProbes(app, settings.probes, state, () => booted, refusal.retryAfter, onProblem)
   app.addHook('onReady', async () => {
     for (const { name, resource } of adopt(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
@@ -222,109 +185,13 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     const root = app as unknown as { onClose(hook: () => Promise<void>): void }
     root.onClose(async () => { await drained() })
     booted = true
-    events.emit({ type: 'platform', platform: settings.platform, delay: settings.delay, gracePeriod: settings.gracePeriod, timeouts, warnings: settings.warnings })
+    const warnings = [...settings.warnings, ...unseen]
+    events.emit({ type: 'platform', platform: settings.platform, delay: settings.delay, gracePeriod: settings.gracePeriod, timeouts, warnings })
   })
   app.addHook('onListen', async () => {
-    servers.refresh()
+    traffic.servers.refresh()
     for (const tie of ties) tie.ready()
   })
-
-  function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
-    // An upgrade is no request: it has no answer that ends.
-    if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
-    if (!table.identify(request, reply.raw)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
-    if (!phase.reached('draining')) return next()
-    if (request.routeOptions.config?.shutdown?.exempt === true) {
-      reply.raw.removeHeader('retry-after')
-      if (request.raw.headers.expect !== undefined) reply.raw.writeContinue()
-      return next()
-    }
-    table.reject(reply.raw)
-    const retryAfter = refusal.retryAfter()
-    reply.header('retry-after', retryAfter)
-    // For error handlers to read; not enumerable, or each logged 503 would print it all.
-    const error = Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } })
-    if (settings.rejection === undefined) return next(error)
-    let payload: unknown
-    try {
-      payload = settings.rejection(request, state)
-    } catch (thrown) {
-      onProblem("'rejection' threw, the default is sent instead", thrown)
-      return next(error)
-    }
-    reply.code(503).send(payload)
-  }
-
-  async function drained (): Promise<Teardown> {
-    return (teardown = await coordinator.drained(asked))
-  }
-
-  /** Always resolves to the report, also where `app.close()` rejects, or never settles because of a hook before ours. */
-  function start (reason: ShutdownReason): Promise<ShutdownReport> {
-    if (started !== null) return started
-    const told = later<ShutdownReport>()
-    started = told.promise // Before it begins: a listener of its first phase may ask again.
-    told.resolve(run(reason))
-    return started
-  }
-
-  async function run (reason: ShutdownReason): Promise<ShutdownReport> {
-    asked = reason
-    // Before it is ready, `close()` finishes the boot first, and only then the story may begin.
-    if (booted) await drained()
-    else servers.refuseListen(over.promise)
-    // How it went is in the report; nobody else waits for this promise.
-    const closed = Promise.allSettled([app.close()])
-    const told = await within(Math.min(2 ** 31 - 1, budget + backstop), () => reported.promise)
-    if (told.status === 'late') {
-      // Everything of ours has its time; a boot that never ends has not, and `close()` waits for it.
-      lastWord('not over in time, nobody waits for it any more')
-      leave(settings.exit ? 1 : null)
-    }
-    const report = await reported.promise
-    await within(afterReport, () => closed)
-    leave(settings.exit ? report.exitCode : null)
-    return report
-  }
-
-  function leave (exitCode: 0 | 1 | null): void {
-    membership.leave(exitCode)
-    // Who waits for a `listen()` may end the process when it is refused: not where we are about to.
-    if (exitCode === null) over.resolve(new ShutdownLateError('listen()', phase.current))
-  }
-
-  function lastWord (message: string): void {
-    app.log.error({ shutdown: { phase: phase.current, inside: drains.flatMap(drain => drain.inside()) } }, `shutdown: ${message}`)
-  }
-
-  async function endConnections (ms: number): Promise<'clean' | 'forced'> {
-    // What came in with the last accepts is read in this turn, and gets its answer.
-    await turn()
-    await Promise.all([within(ms, table.empty), connections.lingered(ms)])
-    const left = await table.cut(() => true)
-    left.forEach(tally.cut)
-    connections.finish()
-    servers.unprotect()
-    return left.length === 0 ? 'clean' : 'forced'
-  }
-
-  /** The last onClose hook. */
-  async function finish (): Promise<void> {
-    await drained()
-    coordinator.serverGone()
-    const story = await coordinator.shutDown(asked)
-    const report = createReport(story, { ...tally.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: connections.counts(), tasks: tasks.results(), crashed })
-    events.emit({ type: 'report', report })
-    const listened = await within(Math.max(lastMoment, Math.min(timeouts.resources, coordinator.remaining())), () => settings.onReport?.(report))
-    if (listened.status === 'rejected') onProblem("'onReport' threw", listened.reason)
-    for (const tie of ties) tie.undo()
-    await endExporters()
-    await flushLog(app.log)
-    reported.resolve(report)
-    if (started === null) leave(null)
-    const failures = failuresOf(report)
-    if (failures.length > 0) throw new ShutdownTeardownError(failures)
-  }
 }
 
 function refuseWrongPlace (app: FastifyInstance): void {
@@ -333,4 +200,15 @@ function refuseWrongPlace (app: FastifyInstance): void {
   if (Object.getPrototypeOf(app) !== Object.prototype) {
     throw new ShutdownRegistrationError('fastify-shutdown must be registered at the root of the server, got an encapsulated context: its routes would be the only ones drained')
   }
+}
+
+/** fastify-plugin's names of what this context has registered: Fastify keeps them under a symbol that all may ask for. */
+const registered = Symbol.for('registered-plugin')
+
+/** What cannot be seen is said: the onClose hooks of plugins that were there before us run after ours, in no time of ours. */
+function warnOfEarlier (app: FastifyInstance): string[] {
+  const names = (app as unknown as Record<symbol, readonly string[] | undefined>)[registered] ?? []
+  const earlier = names.filter(name => name !== 'fastify-shutdown')
+  if (earlier.length === 0) return []
+  return [`registered before fastify-shutdown: ${earlier.join(', ')}; their onClose hooks run after everything else, without a deadline. Register fastify-shutdown first`]
 }

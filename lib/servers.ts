@@ -57,10 +57,7 @@ export function createServers (app: FastifyInstance, attach: (server: HttpServer
       if (!(server instanceof NetServer) || servers.has(server as HttpServer)) return
       servers.add(server as HttpServer)
       server.on('connection', onConnection)
-      server.on('listening', () => {
-        starting.add(server)
-        if (stopped) close()
-      })
+      server.on('listening', () => { starting.add(server) })
       attach(server as HttpServer)
     },
     get listening () {

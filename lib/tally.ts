@@ -2,6 +2,7 @@
 import type { CutRequest, InFlight } from '../types/index'
 import type { Events } from './events'
 import type { InFlightTable } from './inflight'
+import type { PhaseLine } from './phase'
 
 export interface Tally {
   /** This one was cut. */
@@ -17,16 +18,16 @@ export interface Tally {
 /** Records are capped: a report of a hundred thousand cut requests helps nobody at 3 a.m. */
 const mostRecords = 1_000
 
-export function createTally (table: InFlightTable, events: Events): Tally {
+export function createTally (table: InFlightTable, events: Events, phase: PhaseLine): Tally {
   const cut: CutRequest[] = []
   let before = { completed: 0, rejected: 0, aborted: 0 }
   let streams = 0
   let cutStreams = 0
   events.listen(event => {
-    if (event.type !== 'phase') return
-    if (event.previous === 'running') before = { completed: table.completed, rejected: table.rejected, aborted: table.aborted }
-    if (event.phase === 'draining') streams = table.streams
+    if (event.type === 'phase' && event.previous === 'running') before = { completed: table.completed, rejected: table.rejected, aborted: table.aborted }
   })
+  // Before anyone else hears of it, and ends his stream.
+  phase.on('draining', () => { streams = table.streams })
 
   return {
     cut (entry) {

@@ -87,6 +87,7 @@ function set (t: Test, cast: Cast = {}, overrides: Partial<Parts> = {}): Stage {
       await wait(Math.min(cast.connections ?? 1, ms))
       return (cast.connections ?? 1) <= ms ? 'clean' : 'forced'
     },
+    hooks: () => [],
     resources: () => resources,
     placed: () => new Set(),
     ...overrides

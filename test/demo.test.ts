@@ -15,6 +15,7 @@ const fine: Seen = {
     { what: 'GET /', fate: 'not-accepted', duringShutdown: true, why: 'ECONNREFUSED' }
   ],
   streams: [{ events: 9, end: 'marker' }, { events: 20, end: 'all' }],
+  webSockets: [{ code: 1001, told: true }],
   orders: { acknowledged: ['a', 'b'], rows: ['b', 'a'], cached: ['a', 'b'] },
   jobs: { accepted: ['x', 'y'], rows: [{ id: 'x', steps: 10, state: 'finished' }, { id: 'y', steps: 3, state: 'saved' }] },
   exit: { code: 0, signal: null, afterMs: 2_000, outcome: 'clean' }
@@ -36,6 +37,8 @@ const losses: Readonly<Record<string, Partial<Seen>>> = {
   'an order that is not cached': { orders: { ...fine.orders, cached: ['a'] } },
   'a stream without its end': { streams: [{ events: 9, end: 'cut' }, { events: 20, end: 'all' }] },
   'no stream': { streams: [] },
+  'a WebSocket without its close frame': { webSockets: [{ code: 1006, told: true }] },
+  'a WebSocket that is not told why': { webSockets: [{ code: 1001, told: false }] },
   'a job that was forgotten': { jobs: { ...fine.jobs, rows: fine.jobs.rows.slice(1) } },
   'a job that says it is finished and is not': { jobs: { accepted: ['x'], rows: [{ id: 'x', steps: 4, state: 'finished' }] } },
   'no job': { jobs: { accepted: [], rows: [] } },
@@ -72,6 +75,7 @@ t.test('npm run demo stops a service under load, loses nothing and ends with 0',
   t.match(output, /^ *ok +reset or lost +0$/m)
   t.match(output, /^ *ok +refused with 503 and Retry-After +[1-9]/m, 'who comes late on an open connection is told so')
   t.match(output, /^ *ok +streams +3: .*end marker/m)
+  t.match(output, /^ *ok +WebSockets +2: told why, then 1001/m)
   t.match(output, /^ *ok +background jobs +\d+ accepted, [1-9]\d* finished, [1-9]\d* saved half-way$/m)
   t.match(output, /^Verdict: good/m)
   const phases = ['lame-duck', 'draining', 'cleaning', 'shutdown'].map(phase => output.indexOf(`  ${phase}: `))

@@ -114,7 +114,7 @@ t.test('kustomize renders every variant, and its numbers fit', async t => {
 t.test('the image runs node itself as PID 1, not as root, and stops by SIGTERM', async t => {
   const lines = read('docker/Dockerfile').split('\n').filter(line => /^[A-Z]+ /.test(line))
   const last = lines.slice(lines.findLastIndex(line => line.startsWith('FROM ')))
-  t.strictSame(last.filter(line => /^(CMD|ENTRYPOINT|STOPSIGNAL|USER) /.test(line)), ['USER 1000:1000', 'STOPSIGNAL SIGTERM', 'CMD ["node", "dist-examples/service/main.js"]'])
+  t.strictSame(last.filter(line => /^(CMD|ENTRYPOINT|STOPSIGNAL|USER) /.test(line)), ['USER 1000:1000', 'STOPSIGNAL SIGTERM', 'CMD ["node", "dist/examples/service/main.js"]'])
   t.notOk(last.some(line => line.startsWith('RUN ')), 'what builds is not in it')
   const services: Record<string, { stop_grace_period?: string }> = parse(read('docker/compose.yaml')).services
   t.equal(services.service?.stop_grace_period, '1m5s')

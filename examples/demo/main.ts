@@ -77,6 +77,7 @@ async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<S
   const clients = traffic = startTraffic({
     port: service.port,
     onSlowEnd: (number, body) => at('dim', `slow ${number}: ended early with ${body}`),
+    onWebSocketEnd: (number, { code, told }) => at('dim', `WebSocket ${number}: ${told ? 'a last message' : 'NOTHING'}, then close code ${code}`),
     onStreamEnd: (number, { events, end }) => at('dim', `stream ${number}: ${events} events, then ${end === 'marker' ? 'the end marker' : end === 'all' ? 'its end' : 'CUT'}`)
   })
   const progress = setInterval(() => {
@@ -103,6 +104,7 @@ async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<S
     return {
       sent: clients.sent,
       streams: clients.streams,
+      webSockets: clients.webSockets,
       orders: { acknowledged, rows: await ids(postgres, 'select id from orders'), cached: redis === null ? null : await cached(redis, acknowledged) },
       jobs: { accepted, rows: await rows(postgres, 'select id, steps, state from jobs') },
       exit: { code, signal, afterMs, outcome }

@@ -7,11 +7,13 @@ import { once, setMaxListeners } from 'node:events'
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { createConnection, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Sent, StreamSeen } from './verdict'
+import WebSocket from 'ws'
+import type { Sent, StreamSeen, WebSocketSeen } from './verdict'
 
 export interface Traffic {
   readonly sent: readonly Sent[]
   readonly streams: readonly StreamSeen[]
+  readonly webSockets: readonly WebSocketSeen[]
   readonly acknowledged: readonly string[]
   readonly accepted: readonly string[]
   readonly inFlight: number
@@ -33,15 +35,17 @@ interface Answer {
 export interface TrafficOptions {
   readonly port: number
   readonly onStreamEnd: (number: number, seen: StreamSeen) => void
+  readonly onWebSocketEnd: (number: number, seen: WebSocketSeen) => void
   readonly onSlowEnd: (number: number, body: string) => void
 }
 
 /** Enough of each kind to have some of it in flight whenever the signal comes. */
-const clients = { readers: 6, fast: 4, orders: 4, slow: 3, streams: 3, jobs: 1, lateComers: 3 }
+const clients = { readers: 6, fast: 4, orders: 4, slow: 3, streams: 3, webSockets: 2, jobs: 1, lateComers: 3 }
 
-export function startTraffic ({ port, onStreamEnd, onSlowEnd }: TrafficOptions): Traffic {
+export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: TrafficOptions): Traffic {
   const sent: Sent[] = []
   const streams: StreamSeen[] = []
+  const webSockets: WebSocketSeen[] = []
   const acknowledged: string[] = []
   const accepted: string[] = []
   const agents: Agent[] = []
@@ -60,6 +64,7 @@ export function startTraffic ({ port, onStreamEnd, onSlowEnd }: TrafficOptions):
     ...times(clients.jobs, jobs),
     ...times(clients.slow, slow),
     ...times(clients.streams, stream),
+    ...times(clients.webSockets, webSocket),
     ...times(clients.lateComers, lateComer),
     balancer()
   ]).then(() => { for (const agent of agents) agent.destroy() })
@@ -67,6 +72,7 @@ export function startTraffic ({ port, onStreamEnd, onSlowEnd }: TrafficOptions):
   return {
     sent,
     streams,
+    webSockets,
     acknowledged,
     accepted,
     get inFlight () { return inFlight },
@@ -138,6 +144,25 @@ export function startTraffic ({ port, onStreamEnd, onSlowEnd }: TrafficOptions):
     const seen: StreamSeen = { events: ticks, end: marked ? 'marker' : ticks === 20 ? 'all' : 'cut' }
     streams.push(seen)
     onStreamEnd(index + 1, seen)
+  }
+
+  /** Talks to its echo until the service ends it. */
+  async function webSocket (index: number): Promise<void> {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+    let told = false
+    socket.on('error', () => {})
+    socket.on('message', message => { told ||= String(message).includes('server_shutdown') })
+    const closed = once(socket, 'close') as Promise<[number]>
+    await once(socket, 'open')
+    while (socket.readyState === WebSocket.OPEN && !ended.signal.aborted) {
+      socket.send('hello')
+      await pause(100)
+    }
+    if (ended.signal.aborted) socket.terminate()
+    const [code] = await closed
+    const seen = { code, told }
+    webSockets.push(seen)
+    onWebSocketEnd(index + 1, seen)
   }
 
   /** A connection made in advance, as browsers and proxies do, and used at the worst moment. */

@@ -28,9 +28,17 @@ export interface StreamSeen {
   readonly end: 'all' | 'marker' | 'cut'
 }
 
+export interface WebSocketSeen {
+  /** Of the close frame; 1006 is none. */
+  readonly code: number
+  /** Whether the service said why, before. */
+  readonly told: boolean
+}
+
 export interface Seen {
   readonly sent: readonly Sent[]
   readonly streams: readonly StreamSeen[]
+  readonly webSockets: readonly WebSocketSeen[]
   /** Ids of orders: acknowledged with 201, found as rows, found in Redis (`null` without one). */
   readonly orders: { readonly acknowledged: readonly string[], readonly rows: readonly string[], readonly cached: readonly string[] | null }
   /** Jobs that were accepted with 202, and what is written of them. */
@@ -50,7 +58,7 @@ export interface Verdict {
   readonly findings: readonly Finding[]
 }
 
-export function judge ({ sent, streams, orders, jobs, exit }: Seen): Verdict {
+export function judge ({ sent, streams, webSockets, orders, jobs, exit }: Seen): Verdict {
   const during = sent.filter(({ duringShutdown }) => duringShutdown)
   const lost = sent.filter(({ fate }) => fate === 'lost')
   const withoutDuration = sent.filter(({ fate, durationHeader }) => fate === 'answered' && !durationHeader)
@@ -78,6 +86,10 @@ export function judge ({ sent, streams, orders, jobs, exit }: Seen): Verdict {
     finding(
       'streams', `${streams.length}: ${streams.map(({ events, end }) => `${events} events ${end === 'marker' ? 'and the end marker' : end === 'all' ? 'to the end' : 'and CUT'}`).join(', ')}`,
       streams.length > 0 && cut.length === 0
+    ),
+    finding(
+      'WebSockets', `${webSockets.length}: ${webSockets.map(({ code, told }) => `${told ? 'told why' : 'told NOTHING'}, then ${code}`).join(', ')}`,
+      webSockets.length > 0 && webSockets.every(({ code, told }) => told && code === 1001)
     ),
     finding(
       'background jobs', `${jobs.accepted.length} accepted, ${finished.length} finished, ${saved.length} saved half-way${difference(forgotten, 'forgotten')}`,

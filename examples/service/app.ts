@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fastifyPostgres from '@fastify/postgres'
 import fastifyRedis from '@fastify/redis'
+import fastifyWebSocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import gracefulShutdown, { sse } from 'fastify-shutdown'
 
@@ -31,6 +32,7 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
   // First of all plugins: what is registered later is closed earlier, and is counted.
   await app.register(gracefulShutdown, {
     ...shutdown,
+    webSocketMessage: true, // {"type":"close","reason":"server_shutdown"} before the close frame 1001
     // Adopted from @fastify/redis. It is only a copy of the database, so it is the first to go.
     ...redisUrl !== undefined && { resources: { postgres: { timeout: 5_000 }, redis: { dependsOn: ['postgres'], timeout: 3_000 } } }
   })
@@ -44,6 +46,8 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
   if (redisUrl === undefined) app.log.warn('REDIS_URL is not set: orders are not cached')
   else await app.register(fastifyRedis, { url: redisUrl })
   const cache = redisUrl === undefined ? null : app.redis
+
+  await app.register(fastifyWebSocket)
 
   app.addHook('onSend', async (_request, reply) => { reply.header('x-request-duration', `${reply.elapsedTime.toFixed(1)} ms`) })
 
@@ -87,6 +91,11 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
       .header('content-type', 'text/event-stream')
       .header('cache-control', 'no-store')
       .send(app.shutdown.stream(ticks(20, 500), { end: sse({ data: { type: 'end', reason: 'shutdown' } }) }))
+  })
+
+  // Says what it hears. How it ends is the plugin's business.
+  app.get('/ws', { websocket: true }, socket => {
+    socket.on('message', message => socket.send(message))
   })
 
   return app

@@ -11,7 +11,7 @@ import type { Drain } from '../drain'
 
 export interface ConnectionsDrain extends Drain {
   attach(server: Server): void
-  /** This request will be refused, maybe while its body is still being sent: let its sender read that. */
+  /** The answer to this request ends its connection, maybe while its body is still being sent: let its sender read it. */
   linger(req: IncomingMessage): void
   /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
   lingered(ms: number): Promise<void>
@@ -56,9 +56,15 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     linger (req) {
       const { socket } = req
       if (req.httpVersionMajor > 1 || typeof socket.destroySoon !== 'function') return
+      let asked = false
+      // Asked twice: by Node when the answer is out, and by us where it could not say close. The second must not end the wait.
       socket.destroySoon = () => {
-        delete (socket as Partial<Socket>).destroySoon
-        if (req.complete || socket.destroyed) return socket.destroySoon()
+        if (asked) return
+        if (req.complete || socket.destroyed) {
+          delete (socket as Partial<Socket>).destroySoon
+          return socket.destroySoon()
+        }
+        asked = true
         const over = lingerOn(req, socket)
         lingering.add(over)
         void over.then(() => lingering.delete(over))
@@ -132,7 +138,8 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
   /** Served before and quiet since: no byte of a next request has come, and no answer is on the way. */
   function idleSince (before: ReadonlyMap<Socket, number>): Socket[] {
     const busy = busySockets()
-    return Array.from(servers, betweenRequests).flat().filter(socket => before.has(socket) && !busy.has(socket) && !socket.destroyed)
+    // To Node 26 whoever never sent a byte is idle, too.
+    return Array.from(servers, betweenRequests).flat().filter(socket => before.has(socket) && socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
   }
 
   function endIdle (idle: readonly Socket[], before: ReadonlyMap<Socket, number>): void {

@@ -4,7 +4,7 @@
  */
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
-import { every, now, within } from '../deadline'
+import { every, within } from '../deadline'
 import type { Drain } from '../drain'
 import { later } from '../later'
 
@@ -31,14 +31,11 @@ export interface Http2Options {
 
 export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options): Http2Drain {
   const sessions = new Set<ServerHttp2Session>()
-  /** Those that have had a stream, and may have an answer to flush: `close` of a stream says that it was handed over, no more. */
-  const spoken = new Set<ServerHttp2Session>()
   const count = { closed: 0, destroyed: 0 }
   let discouraging = false
   let told = false
   let stopSpreading = (): void => {}
   let empty = later<void>()
-  let flushed = later<void>()
 
   return {
     name: 'http2',
@@ -68,19 +65,16 @@ export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options):
     },
     async drain (ms) {
       if (sessions.size === 0) return 'clean'
-      const began = now()
-      await within(ms, served)
-      if (sessions.size > 0) await within(Math.min(goodbye, ms), () => empty.promise)
-      if (spoken.size > 0) await within(Math.max(0, began + ms - now()), () => flushed.promise)
-      const outcome = spoken.size === 0 ? 'clean' : 'forced'
+      const settled = await within(ms, served)
+      if (sessions.size > 0) await within(goodbye, () => empty.promise)
       const busySessions = busy()
       for (const session of [...sessions]) {
         sessions.delete(session)
         count.destroyed++
         session.destroy()
-        if (spoken.delete(session) || busySessions.has(session)) onDestroy()
+        if (busySessions.has(session)) onDestroy()
       }
-      return outcome
+      return settled.status === 'late' ? 'forced' : 'clean'
     },
     inside: () => sessions.size === 0 ? [] : [`${sessions.size} HTTP/2 session${sessions.size === 1 ? '' : 's'}`],
     counts: () => ({ ...count })
@@ -89,14 +83,9 @@ export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options):
   function follow (session: ServerHttp2Session): void {
     sessions.add(session)
     session.once('close', forget)
-    session.once('stream', remember)
     // A session that comes late gets one answer, and the word to go with it.
     if (discouraging) session.once('stream', leaveWithStream)
     else session.on('stream', leaveWhenDiscouraged)
-  }
-
-  function remember (this: ServerHttp2Session): void {
-    spoken.add(this)
   }
 
   function leaveWithStream (this: ServerHttp2Session): void {
@@ -110,10 +99,6 @@ export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options):
   function forget (this: ServerHttp2Session): void {
     if (!sessions.delete(this)) return
     if (told) count.closed++
-    if (spoken.delete(this) && spoken.size === 0) {
-      flushed.resolve()
-      flushed = later()
-    }
     if (sessions.size > 0) return
     empty.resolve()
     empty = later()

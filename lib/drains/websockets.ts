@@ -7,7 +7,7 @@
  */
 import { Server as HttpServer, type IncomingMessage, type Server } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { turn, within } from '../deadline'
 import type { Drain } from '../drain'
 import { followFrames, type Frames } from '../frames'
@@ -54,7 +54,11 @@ export function webSocketsDrain (timeout: number, message: string | Buffer | und
   let told = false
   let empty = later<void>()
   const listeners = {
-    upgrade: (req: IncomingMessage, socket: Socket) => follow(socket, req.headers.upgrade ?? 'unknown'),
+    upgrade (req: IncomingMessage & { upgrade?: boolean }, socket: Socket) {
+      // Node has said so of its own; the one of @fastify/websocket's injectWS is a plain object.
+      req.upgrade = true
+      follow(socket, req.headers.upgrade ?? 'unknown')
+    },
     connect: (_req: IncomingMessage, socket: Socket) => follow(socket, 'CONNECT')
   }
 
@@ -72,7 +76,11 @@ export function webSocketsDrain (timeout: number, message: string | Buffer | und
     tell () {
       told = true
       for (const server of servers) refuseOn(server)
-      for (const [socket, entry] of upgraded) sayGoodbye(socket, entry)
+      for (const [socket, entry] of upgraded) {
+        sayGoodbye(socket, entry)
+        // injectWS of @fastify/websocket has no connection, and so none that could end.
+        if (!(socket instanceof Socket)) upgraded.delete(socket)
+      }
     },
     async drain (ms) {
       if (upgraded.size === 0) return 'clean'

@@ -45,7 +45,7 @@ export interface Fixture {
 /** How long something must not have happened to count as hanging, in milliseconds. */
 const hanging = 150
 /** How long `force`, and a `close` of something dead, may take, in milliseconds. */
-const bound = 1_000
+const bound = 5_000
 
 export async function resourceContract (t: Test, fixture: Fixture): Promise<void> {
   const { works = true, forcible = true, rejects = true } = fixture

@@ -3,6 +3,7 @@
  * is never below. One test for each way in which a request can end that Fastify's own hooks miscount.
  */
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import http2 from 'node:http2'
 import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
@@ -25,11 +26,11 @@ interface Row extends Omit<Setup, 'options'> {
 const inFlight = ({ shutdownState: { activeRequests, activeStreams } }: FastifyInstance): number => activeRequests + activeStreams
 
 /** One request, its answer, and the status that it must have. */
-const asks = (bytes: string, status: number, head = false): Row['drive'] => async (_app, client) => {
+const asks = (bytes: string, status: number | readonly number[], head = false): Row['drive'] => async (_app, client) => {
   const { send, answer } = await client()
   send(bytes)
   const { status: came } = await answer(head)
-  if (came !== status) throw new Error(`Expected ${status}, got ${came}`)
+  if (![status].flat().includes(came)) throw new Error(`Expected ${String(status)}, got ${came}`)
 }
 
 /** One request, and the client is gone as soon as it is in flight. */
@@ -40,9 +41,11 @@ const leaves = (bytes: string): Row['drive'] => async (app, client) => {
   socket.resetAndDestroy()
 }
 
-/** An HTTP/2 client leaves its stream, and may keep its connection. */
-const untilGone = (raw: Leaving & { readonly stream?: Leaving['socket'] }): Promise<void> => new Promise(resolve => { (raw.stream ?? raw.socket).once('close', () => resolve()) })
-interface Leaving { readonly socket: { once(event: 'close', listener: () => void): unknown } }
+/** A handler that still runs is still counted, also after its client left: these end when they see it. */
+async function untilGone (raw: IncomingMessage): Promise<void> {
+  const { stream } = raw as IncomingMessage & { stream?: http2.ServerHttp2Stream }
+  await new Promise<void>(resolve => { (stream ?? raw.socket).once('close', () => resolve()) })
+}
 
 const ordinary = (app: FastifyInstance): void => { app.get('/', async () => 'hello') }
 const hanging = (app: FastifyInstance): void => {
@@ -91,7 +94,8 @@ const rows: Row[] = [
     counts: { completed: 1 }
   },
   { name: 'a URL that cannot be decoded', routes: ordinary, drive: asks(get('/%zz'), 400), counts: { completed: 1 } },
-  { name: 'a parameter that is too long', routes: app => { app.get('/:name', async () => 'hello') }, drive: asks(get(`/${'x'.repeat(200)}`), 414), counts: { completed: 1 } },
+  // Fastify 5.0 says 404.
+  { name: 'a parameter that is too long', routes: app => { app.get('/:name', async () => 'hello') }, drive: asks(get(`/${'x'.repeat(200)}`), [404, 414]), counts: { completed: 1 } },
   {
     name: 'an answer by frameworkErrors',
     fastify: { frameworkErrors: (_error: Error, _request: unknown, reply: { code(code: number): { send(body: string): void } }) => reply.code(418).send('bad') },
@@ -402,7 +406,7 @@ for (const track of ['count', 'detail'] as const) {
       }
       const { app, report } = await serve(t, {
         ...row,
-        options: { track, timeouts: { requests: 2_000, total: 4_000, resources: 500 } },
+        options: { track, timeouts: { requests: 500, total: 2_000, resources: 500 } },
         routes: async app => {
           app.addHook('onRequest', async () => check(app))
           app.addHook('onResponse', async () => check(app))

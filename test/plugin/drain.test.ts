@@ -31,6 +31,16 @@ async function sendHalf (app: FastifyInstance, bytes: string): Promise<Awaited<R
   return client
 }
 
+/** Begin to drain, until the connections that are idle at its begin have been ended. */
+async function pastIdle (app: FastifyInstance): Promise<{ closed: Promise<unknown> }> {
+  const idle = await connect(app)
+  idle.send(get('/nowhere'))
+  await idle.answer()
+  const closed = app.close()
+  await idle.over
+  return { closed }
+}
+
 const refused = {
   status: 503,
   headers: { 'retry-after': '10', connection: 'close' },
@@ -65,34 +75,45 @@ t.test('a request on a new connection is refused with 503, Retry-After and Conne
 
 t.test('an answer whose headers were out before the drain began ends its connection as well', async t => {
   const source = new Readable({ read () {} })
-  const { app } = await serve(t, { routes: app => { app.get('/', (_request, reply) => reply.send(source)) } })
+  const { app, release } = await serveHeld(t, { routes: app => { app.get('/', (_request, reply) => reply.send(source)) } })
   const client = await connect(app)
   client.send(get('/'))
   source.push('one')
   t.match(await client.until('one'), /connection: keep-alive/i, 'too late to say anything else')
-  const closed = app.close()
-  await entered(app, 'draining')
+  const { closed } = await pastIdle(app)
   t.equal(app.shutdownState.activeStreams, 1)
   source.push('two')
   source.push(null)
   t.match(await client.answer(), { status: 200, body: 'onetwo' })
   t.equal(await client.over, 'end')
+  t.equal(app.shutdownState.phase, 'draining', 'at once, and not with all the others')
+  release()
   await closed
 })
 
 t.test('an answer that insists on keep-alive ends its connection as well', async t => {
-  const { app, holder, release } = await serveHeld(t, {
-    routes: app => { app.addHook('onSend', async (_request, reply) => { reply.header('connection', 'keep-alive') }) }
+  const gate = later<void>()
+  const { app, release } = await serveHeld(t, {
+    routes: app => {
+      app.get('/', async (_request, reply) => {
+        await gate.promise
+        return reply.header('connection', 'keep-alive').send('hello')
+      })
+    }
   })
-  const closed = app.close()
-  await entered(app, 'draining')
+  const client = await connect(app)
+  client.send(get('/'))
+  await eventually(() => app.shutdownState.activeRequests === 2, () => app.shutdownState)
+  const { closed } = await pastIdle(app)
+  gate.resolve()
+  t.match(await client.answer(), { status: 200, headers: { connection: 'keep-alive' } })
+  t.equal(await client.over, 'end')
+  t.equal(app.shutdownState.phase, 'draining', 'at once, and not with all the others')
   release()
-  t.match(await holder.answer(), { status: 200, headers: { connection: 'keep-alive' } })
-  t.equal(await holder.over, 'end')
   await closed
 })
 
-t.test('a slow reader of 30 MB gets all of it', async t => {
+t.test('a slow reader of 30 MB gets all of it, whoever ends idle connections meanwhile', async t => {
   const size = 30_000_000
   const handedOver = later<void>()
   const { app, report } = await serve(t, {
@@ -117,6 +138,8 @@ t.test('a slow reader of 30 MB gets all of it', async t => {
   const closed = app.close()
   await entered(app, 'draining')
   t.equal(app.shutdownState.activeRequests, 1, 'handed over, and not yet flushed')
+  // To Node the connection of an answer that was handed over is idle.
+  app.server.closeIdleConnections()
   socket.resume()
   await once(socket, 'close')
   t.equal(bytes - head.length - 4, size)
@@ -233,6 +256,25 @@ t.test('half a body that comes in while draining is served', async t => {
   t.match(await client.answer(), { status: 200, body: 'halfhalf', headers: { connection: 'close' } })
   await closed
   t.match(await report, { outcome: 'clean', requests: { completed: 1 } })
+})
+
+t.test('whoever is refused in the middle of an upload may send the rest of it, and is not reset', async t => {
+  const { app, release } = await serveHeld(t, { routes: app => { app.post('/upload', async () => 'hello') } })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const socket = net.connect({ port: portOf(app), host: '127.0.0.1', allowHalfOpen: true })
+  const gone = once(socket, 'close')
+  const rest = Buffer.alloc(1_000_000)
+  socket.write(post('/upload', 'half of it', { 'Content-Length': String(10 + 2 * rest.length) }))
+  let text = ''
+  socket.setEncoding('latin1').on('data', (data: string) => { text += data })
+  await once(socket, 'end')
+  t.match(text, /^HTTP\/1.1 503 [^]*retry-after: /i)
+  await new Promise<void>(resolve => { socket.write(rest, () => resolve()) })
+  await new Promise<void>(resolve => { socket.end(rest, () => resolve()) })
+  t.same(await gone, [false], 'no error')
+  release()
+  await closed
 })
 
 t.test('bytes that are no HTTP while draining are refused with 400 and not counted', async t => {

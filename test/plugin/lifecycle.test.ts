@@ -1,4 +1,5 @@
 /** How a server's life ends, whoever asks for it and however far its life has come. */
+import dns from 'node:dns'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -175,6 +176,46 @@ t.test('close() while listen() is on its way leaves no listening server behind',
       t.notOk(app.server.listening, `${host} ${moment}`)
       if (port !== undefined) for (const address of ['127.0.0.1', '127.0.0.2']) await t.rejects(connect(port, address), `${host} ${moment}`)
     }
+  }
+})
+
+t.test('close() while listen() looks for a second address leaves no listening server behind, and breaks nothing', async t => {
+  for (const refuse of ['answer', 'close'] as const) {
+    const held = later<void>()
+    const { app } = await build(t, { options: { refuse }, routes: app => { app.get('/', async () => held.promise) } })
+    const second = later<void>()
+    const { lookup } = dns
+    const asked = later<void>()
+    t.teardown(() => { dns.lookup = lookup })
+    dns.lookup = ((_host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {
+      const callback = rest.at(-1) as (...answer: unknown[]) => void
+      const both = ['127.0.0.1', '127.0.0.2'].map(address => ({ address, family: 4 }))
+      const answer = (): void => rest[0].all === true ? callback(null, both) : callback(null, both[0]!.address, 4)
+      // Node asks first, and Fastify once that one listens.
+      if (!app.server.listening) return process.nextTick(answer)
+      asked.resolve()
+      void second.promise.then(() => { setImmediate(answer) })
+    }) as typeof dns.lookup
+    const listening = app.listen({ port: 0, host: 'localhost' }).catch(() => {})
+    await asked.promise
+    const port = portOf(app)
+    const answer = app.inject('/')
+    const closed = app.close()
+    if (refuse === 'close') {
+      // While it still drains: the second server starts, and finds itself closed.
+      await entered(app, 'draining')
+      second.resolve()
+      await listening
+      for (const address of ['127.0.0.1', '127.0.0.2']) await t.rejects(connect(port, address), { code: 'ECONNREFUSED' })
+      t.equal(app.shutdownState.phase, 'draining')
+    }
+    held.resolve()
+    await answer
+    await closed
+    // By now Fastify is closed, and reads the address of its closed server once more.
+    second.resolve()
+    await within(200, () => listening)
+    for (const address of ['127.0.0.1', '127.0.0.2']) await t.rejects(connect(port, address), { code: 'ECONNREFUSED' })
   }
 })
 
@@ -447,7 +488,8 @@ t.test('two apps in one process each live their own life', async t => {
 })
 
 t.test('twenty lives leave nothing behind', async t => {
-  const events = ['SIGTERM', 'SIGINT', 'uncaughtException', 'unhandledRejection', 'warning', 'exit', 'beforeExit']
+  // Not 'exit': the test runner's own listeners come and go there.
+  const events = ['SIGTERM', 'SIGINT', 'uncaughtException', 'unhandledRejection', 'warning', 'beforeExit']
   const listeners = (): number[] => events.map(event => process.listenerCount(event))
   const before = listeners()
   for (let life = 0; life < 20; life++) {

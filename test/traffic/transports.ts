@@ -1,4 +1,5 @@
 /** The ways in which a client can reach a server, behind one small face. */
+import dns from 'node:dns'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
@@ -33,10 +34,10 @@ export interface Transport {
 const fixture = (name: string): Buffer => readFileSync(join(__dirname, '..', 'fixtures', name))
 export const tls = { key: fixture('key.pem'), cert: fixture('cert.pem') }
 
-const http1 = (secure: boolean) => (port: number): Client => {
+const http1 = (secure: boolean, host = '127.0.0.1') => (port: number): Client => {
   const agent = secure ? new https.Agent({ keepAlive: true, ca: tls.cert }) : new http.Agent({ keepAlive: true })
   const send = (path: string): { request: http.ClientRequest, answered: Promise<http.IncomingMessage> } => {
-    const request = (secure ? https : http).request({ agent, port, host: secure ? 'localhost' : '127.0.0.1', family: 4, path })
+    const request = (secure ? https : http).request({ agent, port, host: secure ? 'localhost' : host, family: 4, path })
     request.end()
     return { request, answered: new Promise((resolve, reject) => request.once('response', resolve).once('error', reject)) }
   }
@@ -92,10 +93,29 @@ const starter = (serverOptions: object, host = '127.0.0.1'): Transport['start'] 
   return { app, port: (app.server.address() as AddressInfo).port }
 }
 
+/** Fastify binds a second server where 'localhost' has a second address. Here it always has one: 127.0.0.2. */
+async function startTwice (...args: Parameters<Transport['start']>): ReturnType<Transport['start']> {
+  const { lookup } = dns
+  dns.lookup = ((host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {
+    if (host !== 'localhost') return lookup(host, ...rest as unknown as [() => void])
+    const addresses = ['127.0.0.1', '127.0.0.2'].map(address => ({ address, family: 4 }))
+    const answer = rest.at(-1) as (...answer: unknown[]) => void
+    process.nextTick(() => { rest[0].all === true ? answer(null, addresses) : answer(null, '127.0.0.1', 4) })
+  }) as typeof dns.lookup
+  try {
+    return await starter({}, 'localhost')(...args)
+  } finally {
+    dns.lookup = lookup
+  }
+}
+
+export const dualStack: Transport = { name: 'the second server of a dual-stack listen', http2: false, start: startTwice, connect: http1(false, '127.0.0.2') }
+
 export const transports: readonly Transport[] = [
   { name: 'HTTP/1', http2: false, start: starter({}), connect: http1(false) },
   { name: 'HTTPS', http2: false, start: starter({ https: tls }), connect: http1(true) },
   { name: 'h2c', http2: true, start: starter({ http2: true }), connect: h2(false) },
   { name: 'h2 with TLS', http2: true, start: starter({ http2: true, https: { ...tls, allowHTTP1: true } }), connect: h2(true) },
-  { name: 'HTTP/1 beside h2 (ALPN)', http2: false, start: starter({ http2: true, https: { ...tls, allowHTTP1: true } }), connect: http1(true) }
+  { name: 'HTTP/1 beside h2 (ALPN)', http2: false, start: starter({ http2: true, https: { ...tls, allowHTTP1: true } }), connect: http1(true) },
+  dualStack
 ]

@@ -1,0 +1,50 @@
+/** The onRequest hook: who may come in, and what the others are told. */
+import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
+import type { ShutdownState } from '../types/index'
+import { ShutdownDrainingError } from './errors'
+import type { Settings } from './options'
+import type { PhaseLine } from './phase'
+import type { Refusal } from './refusal'
+import type { Traffic } from './traffic'
+
+export interface GateOptions {
+  readonly phase: PhaseLine
+  readonly state: ShutdownState
+  readonly traffic: Traffic
+  readonly refusal: Refusal
+  readonly rejection: Settings['rejection']
+  readonly onProblem: (message: string, error: unknown) => void
+}
+
+export function createGate ({ phase, state, traffic: { table, servers }, refusal, rejection, onProblem }: GateOptions) {
+  return function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
+    // An upgrade is no request: it has no answer that ends.
+    if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
+    // One that nobody has seen came in by a server that we do not know of yet, or through inject.
+    if (!table.identify(request, reply.raw)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
+    if (!phase.reached('draining')) return next()
+    if (request.routeOptions.config?.shutdown?.exempt === true) {
+      reply.raw.removeHeader('retry-after')
+      if (request.raw.headers.expect !== undefined) reply.raw.writeContinue()
+      return next()
+    }
+    refuse(request, reply, next)
+  }
+
+  function refuse (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
+    table.reject(reply.raw)
+    const retryAfter = refusal.retryAfter()
+    reply.header('retry-after', retryAfter)
+    // For error handlers to read; not enumerable, or each logged 503 would print it all.
+    const error = Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } })
+    if (rejection === undefined) return next(error)
+    let payload: unknown
+    try {
+      payload = rejection(request, state)
+    } catch (thrown) {
+      onProblem("'rejection' threw, the default is sent instead", thrown)
+      return next(error)
+    }
+    reply.code(503).send(payload)
+  }
+}

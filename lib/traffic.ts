@@ -1,0 +1,104 @@
+/** All that comes in: the servers it comes in by, the table of what is in flight, and the drains that wait for it. */
+import type { FastifyInstance } from 'fastify'
+import type { Outcome, ShutdownReport } from '../types/index'
+import { createCategories } from './categories'
+import { turn, within } from './deadline'
+import type { Drain } from './drain'
+import { connectionsDrain } from './drains/connections'
+import { http2Drain } from './drains/http2'
+import { requestsDrain } from './drains/requests'
+import { streamsDrain } from './drains/streams'
+import { webSocketsDrain } from './drains/websockets'
+import { ShutdownDrainingError } from './errors'
+import type { Events } from './events'
+import { createInFlightTable, type InFlightTable } from './inflight'
+import type { Settings } from './options'
+import type { PhaseLine } from './phase'
+import type { Refusal } from './refusal'
+import { createServers, type Servers } from './servers'
+import { createTally } from './tally'
+
+export interface Traffic {
+  readonly table: InFlightTable
+  readonly servers: Servers
+  readonly drains: readonly Drain[]
+  readonly webSockets: number
+  /** End one request now. @returns whether there was one of that id */
+  cut(id: string): boolean
+  /** Nobody listens any more, and it still serves: who was accepted last gets to say what they want. */
+  hearLast(): Promise<void>
+  /** Nothing is owed any more, or its time is up: what is left has `ms` milliseconds, then all connections end. */
+  end(ms: number): Promise<Outcome>
+  counts(): Pick<ShutdownReport, 'requests' | 'streams' | 'webSockets' | 'http2Sessions' | 'sockets'>
+}
+
+/** What a client that was accepted last may take to begin its request, in milliseconds. */
+const hearing = 100
+
+export interface TrafficOptions {
+  readonly settings: Settings
+  readonly phase: PhaseLine
+  readonly events: Events
+  readonly refusal: Refusal
+  readonly onProblem: (message: string, error: unknown) => void
+}
+
+export function createTraffic (app: FastifyInstance, { settings, phase, events, refusal, onProblem }: TrafficOptions): Traffic {
+  const { timeouts } = settings
+  const table = createInFlightTable({
+    track: settings.track,
+    categories: createCategories(settings, onProblem),
+    refuse: refusal.answer,
+    linger: req => connections.linger(req),
+    cutReason: () => new ShutdownDrainingError(),
+    longest: timeouts.requests
+  })
+  const tally = createTally(table, events, phase)
+  const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
+  const streams = streamsDrain(table, timeouts.streams, tally.cut)
+  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, refusal.upgradeAnswer, name => tally.cutOther('websocket', name))
+  const http2 = http2Drain({
+    timeout: Math.max(requests.timeout, streams.timeout),
+    busy: table.busySessions,
+    served: table.served,
+    onDestroy: () => tally.cutOther('http2-session', 'HTTP/2 session')
+  })
+  const connections = connectionsDrain(() => new Set([...table.busySockets(), ...webSockets.sockets()]))
+  const servers = createServers(app, server => {
+    server.prependListener('request', (req, res) => {
+      table.track(req, res)
+      // From here on Fastify answers with a 503 of its own, past every hook.
+      if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
+    })
+    for (const drain of [webSockets, http2, connections]) drain.attach(server)
+  })
+  servers.refresh()
+  phase.on('draining', () => {
+    servers.protect()
+    servers.askFirst()
+  })
+
+  return {
+    table,
+    servers,
+    drains: [requests, streams, webSockets, http2, connections],
+    get webSockets () { return webSockets.active },
+    cut (id) {
+      const known = table.list().some(entry => entry.id === id)
+      if (known) void table.cut(entry => entry.id === id).then(entries => entries.forEach(tally.cut))
+      return known
+    },
+    hearLast: () => connections.heard(hearing),
+    async end (ms) {
+      // What came in with the last accepts is read in this turn, and gets its answer.
+      await turn()
+      await Promise.all([within(ms, table.empty), connections.lingered(ms)])
+      const left = await table.cut(() => true)
+      left.forEach(tally.cut)
+      connections.finish()
+      servers.unprotect()
+      return left.length === 0 ? 'clean' : 'forced'
+    },
+    counts: () => ({ ...tally.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: connections.counts() })
+  }
+}
