@@ -17,6 +17,8 @@ interface Undocumented {
   readonly stream?: Socket | null
   nodes? (role?: string): IORedis[]
   flushQueue? (error: Error): void
+  /** What was under way when its connection was lost, to be sent again over the next one. */
+  readonly prevCommandQueue?: { readonly length: number, shift (): { readonly command: { reject (error: Error): void } } } | null
 }
 
 export const ioredisAdapter: Adapter<IORedis> = {
@@ -40,6 +42,7 @@ export function ioredis (client: IORedis): Resource {
       else if (client.status !== 'end') await quit().catch(error => { if (client.status !== 'end') throw error })
       // One that was connecting has a socket only now; a cluster that has quit knows its nodes no more.
       await goodbye(new Set([...before, ...sockets(client)]))
+      rejectPending(client, new Error('The Redis client was closed before it could send this again'))
     },
     force: async () => {
       const error = forcedError('The Redis client')
@@ -47,9 +50,16 @@ export function ioredis (client: IORedis): Resource {
       const open = sockets(client)
       for (const each of all) each.disconnect()
       await cut(open)
-      for (const each of all) (each as Undocumented).flushQueue?.(error)
+      for (const each of all) rejectPending(each, error)
     }
   })
+}
+
+/** There will be no next connection: `disconnect()` and a `quit()` while it reconnects leave what waits for one for ever. */
+function rejectPending (client: IORedis, error: Error): void {
+  const { prevCommandQueue: resend } = client as Undocumented
+  for (let left = resend?.length ?? 0; left > 0; left--) resend!.shift().command.reject(error)
+  ;(client as Undocumented).flushQueue?.(error)
 }
 
 /**
