@@ -35,6 +35,9 @@ export interface Traffic {
 /** What a client that was accepted last may take to begin its request, in milliseconds. */
 const hearing = 100
 
+/** What a socket that was destroyed may take to say so, in milliseconds. */
+const closing = 100
+
 export interface TrafficOptions {
   readonly settings: Settings
   readonly phase: PhaseLine
@@ -96,6 +99,8 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
       const left = await table.cut(() => true)
       left.forEach(tally.cut)
       connections.finish()
+      // A destroyed socket says so a moment later: then the last of those that waited behind another answer are over, too.
+      await within(closing, table.empty)
       servers.unprotect()
       return left.length === 0 ? 'clean' : 'forced'
     },

@@ -140,6 +140,8 @@ function chunked<T> (text: string, whole: (body: string, length: number) => T): 
     const line = text.indexOf('\r\n', at)
     if (line === -1) return null
     const size = parseInt(text.slice(at, line), 16)
+    // Something else was written into the middle of it: it will never be whole.
+    if (Number.isNaN(size)) return null
     if (size === 0) {
       const end = text.indexOf('\r\n\r\n', line)
       return end === -1 ? null : whole(body, end + 4)
