@@ -1,7 +1,7 @@
 /** Horizontal bars with whiskers, as SVG. Made by hand: a picture of fifteen numbers needs no library. */
-const width = 860
-const labelWidth = 270
-const valueWidth = 150
+const room = 420
+/** Of a character at this size, on average and a little more: who looks may have a wider font than we do. */
+const characterWidth = 7.4
 const rowHeight = 26
 const top = 44
 
@@ -14,7 +14,9 @@ export function draw ({ title, bars, from = 0, log = false, unit = '×' }) {
   const numbers = bars.filter(bar => Number.isFinite(bar.value)).flatMap(bar => [bar.value, bar.low ?? bar.value, bar.high ?? bar.value])
   const start = log ? Math.min(...numbers) / 1.1 : Math.min(from, ...numbers)
   const end = Math.max(...numbers, start + 0.01) * (log ? 1.1 : 1.02)
-  const room = width - labelWidth - valueWidth
+  const labelWidth = 24 + characterWidth * Math.max(...bars.map(bar => bar.label.length))
+  const valueWidth = 24 + characterWidth * Math.max(0, ...bars.filter(bar => Number.isFinite(bar.value)).map(bar => valueOf(bar, unit).length))
+  const width = Math.ceil(Math.max(labelWidth + room + valueWidth, 24 + 1.2 * characterWidth * (title.length + 18)))
   const place = value => labelWidth + room * (log ? Math.log(value / start) / Math.log(end / start) : (value - start) / (end - start))
   const height = top + bars.length * rowHeight + 16
   const lines = [
@@ -35,13 +37,18 @@ export function draw ({ title, bars, from = 0, log = false, unit = '×' }) {
     const colour = bar.label.startsWith('fastify-shutdown') ? '#2b7a4b' : '#7d8ea3'
     lines.push(`<rect x="${labelWidth}" y="${y + 5}" width="${Math.max(1, at(bar.value) - labelWidth).toFixed(1)}" height="${rowHeight - 10}" fill="${colour}"/>`)
     if (bar.low !== undefined) lines.push(`<path d="M${at(bar.low)} ${middle}H${at(bar.high)}M${at(bar.low)} ${middle - 4}v8M${at(bar.high)} ${middle - 4}v8" stroke="#222" fill="none"/>`)
-    lines.push(`<text x="${width - valueWidth + 12}" y="${middle + 4}" fill="#222">${bar.value.toFixed(2)}${unit}${bar.low === undefined ? '' : ` (${bar.low.toFixed(2)} – ${bar.high.toFixed(2)})`}</text>`)
+    lines.push(`<text x="${labelWidth + room + 12}" y="${middle + 4}" fill="#222">${valueOf(bar, unit)}</text>`)
   })
   return `${[...lines, '</svg>'].join('\n')}\n`
 
   function at (value) {
     return Number(place(value).toFixed(1))
   }
+}
+
+function valueOf ({ value, low, high }, unit) {
+  const figure = number => number.toFixed(number < 10 ? 2 : number < 100 ? 1 : 0)
+  return `${figure(value)}${unit}${low === undefined ? '' : ` (${figure(low)} – ${figure(high)})`}`
 }
 
 function escape (text) {
