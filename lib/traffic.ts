@@ -98,7 +98,7 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
       await Promise.all([within(ms, table.empty), connections.lingered(ms)])
       const left = await table.cut(() => true)
       left.forEach(tally.cut)
-      connections.finish()
+      await connections.finish()
       // A destroyed socket says so a moment later: then the last of those that waited behind another answer are over, too.
       await within(closing, table.empty)
       servers.unprotect()
