@@ -175,6 +175,30 @@ t.test('a request that is pipelined behind one in flight while draining is refus
   t.match(await report, { requests: { completed: 1, rejected: 1, aborted: 1 } })
 })
 
+t.test('hundreds of connections are ended over several turns of the event loop, idle or silent', async t => {
+  const many = 600
+  for (const word of [get('/nowhere'), '']) {
+    const { app, report } = await serve(t)
+    const sockets: net.Socket[] = []
+    app.server.on('connection', socket => sockets.push(socket))
+    const clients = await Promise.all(Array.from({ length: many }, async () => await connect(app)))
+    for (const client of clients) client.send(word)
+    if (word !== '') await Promise.all(clients.map(async client => await client.answer()))
+    await eventually(() => sockets.length === many, () => sockets.length)
+    const closed = app.close()
+    let before = 0
+    let most = 0
+    for (let gone = 0; gone < many; before = gone) {
+      await new Promise(setImmediate)
+      gone = sockets.filter(({ destroyed }) => destroyed).length
+      most = Math.max(most, gone - before)
+    }
+    t.ok(most < many / 2, `at most ${most} at once`)
+    await closed
+    t.match(await report, { sockets: word === '' ? { idle: 0, silent: many, destroyed: 0 } : { idle: many, silent: 0, destroyed: 0 } })
+  }
+})
+
 t.test('idle connections are ended first, while others are still served', async t => {
   const { app, release, report } = await serveHeld(t)
   const idle = await connect(app)
