@@ -10,7 +10,7 @@ import t from 'tap'
 import { turn } from '../../lib/deadline'
 import { later } from '../../lib/later'
 import type { ShutdownOptions } from '../../types/index'
-import { connect, get, portOf, post, type Client } from '../plugin/client'
+import { abort, connect, get, portOf, post, type Client } from '../plugin/client'
 import { serve } from '../plugin/serve'
 
 /**
@@ -43,16 +43,19 @@ const options: fc.Arbitrary<ShutdownOptions> = fc.record({
   refuse: fc.constantFrom('answer' as const, 'close' as const)
 })
 
+/** No further run begins after this, in milliseconds: a busy machine plays fewer of them. */
+const longest = 20_000
+
 t.test('whatever clients do, in whatever order, the counts are right and the budget holds', async t => {
   let runs = 0
-  let seconds = 0
   const began = performance.now()
   await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), options, async (steps, options) => {
+    // Not fast-check's own limit: it leaves a run in the middle, which then goes on behind the test's back.
+    if (performance.now() - began > longest) return
     await play(steps, options)
     runs++
-    seconds = (performance.now() - began) / 1_000
-  }), { numRuns: 60, interruptAfterTimeLimit: 9_000, markInterruptAsFailure: false, endOnFailure: true })
-  t.comment(`${runs} runs in ${seconds.toFixed(1)} s`)
+  }), { numRuns: 60, endOnFailure: true })
+  t.comment(`${runs} runs in ${((performance.now() - began) / 1_000).toFixed(1)} s`)
   t.ok(runs > 0)
 
   async function play (steps: readonly Step[], options: ShutdownOptions): Promise<void> {
@@ -142,7 +145,7 @@ t.test('whatever clients do, in whatever order, the counts are right and the bud
       else if (each.what === 'resume') client.socket.resume()
       else if (each.what === 'abort') {
         slot.own = true
-        client.socket.resetAndDestroy()
+        abort(client.socket)
       } else if (client.socket.writable && !slot.upgraded) {
         if (half !== '') {
           // Anything else would be read as the rest of it.
