@@ -5,16 +5,18 @@
  * entries are made at the server's 'request' event (at onRequest for what has none: inject, a server we do not know of)
  * and end at the response's 'close'. Not at `end()`: closing then truncates a slow reader's answer.
  *
- * This file is on the path of every request. While the server runs it costs one object, linked into a list, and one shared
- * listener.
+ * This file is on the path of every request. While the server runs and requests are only counted, most of them get no entry
+ * until somebody wants to know more of them: see `passing.ts`.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { InFlight, Track } from '../types/index'
 import { createAfterlife, hijacked, type Handler } from './afterlife'
+import type { Connection, Connections } from './connections'
 import { now, turn } from './deadline'
 import { createFarewell } from './farewell'
+import { createPassing, currentOf } from './passing'
 import { createRoll, type Linked } from './roll'
 
 /** Which kind of request this is. */
@@ -42,6 +44,8 @@ export interface InFlightTable {
   reject(res: ServerResponse): void
   /** From now on every HTTP/1 answer says `Connection: close`, and its connection is ended after it. */
   sayClose(): void
+  /** A connection is gone, and nobody has been told yet. */
+  lose(connection: Connection): void
   /** Resolves when nothing is in flight but our own 503s, of which there may always be one more, and what has been cut. */
   served(): Promise<void>
   /** Resolves when nothing at all is in flight. */
@@ -59,6 +63,7 @@ export interface InFlightTable {
 export interface InFlightOptions {
   readonly track: Track
   readonly categories: Categories
+  readonly connections: Connections
   /** Write the 503. */
   readonly refuse: (res: ServerResponse) => void
   /** This answer ends its connection, maybe while the request is still being sent: let its sender read it. */
@@ -76,7 +81,6 @@ interface Entry extends Linked<Entry> {
   request: FastifyRequest | null
   /** `refused`: its answer is our 503. `gone`: its client is, its handler is not. */
   state: 'in' | 'refused' | 'gone' | 'cut' | 'over'
-  handler: Handler
   /** Made when somebody asks for its signal. */
   abort: AbortController | null
   readonly startedAt: number | null
@@ -86,11 +90,12 @@ interface Entry extends Linked<Entry> {
 /** Where a response keeps its entry. */
 const key = Symbol('fastify-shutdown.entry')
 
-/** Where Fastify's request keeps it. Decorated, so that every request is born with the place. */
-export const slot = Symbol('fastify-shutdown.entry')
+/** Where Fastify's request keeps it, and what is known of its handler. Not decorated: that costs every request, whether it has them or not. */
+const entryOf = Symbol('fastify-shutdown.entry')
+const handlerOf = Symbol('fastify-shutdown.handler')
 
 type Tracked = ServerResponse & { [key]?: Entry }
-type Known = FastifyRequest & { [slot]?: Entry | null }
+type Known = FastifyRequest & { [entryOf]?: Entry, [handlerOf]?: Handler }
 
 /** NGHTTP2_CANCEL, without loading node:http2 for those who have no use for it. */
 const http2Cancel = 8
@@ -100,7 +105,9 @@ interface Http2Answer {
   readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly session: unknown, close(code: number): void }
 }
 
-export function createInFlightTable ({ track, categories, refuse, linger, cutReason, longest }: InFlightOptions): InFlightTable {
+export function createInFlightTable ({ track, categories, connections, refuse, linger, cutReason, longest }: InFlightOptions): InFlightTable {
+  const passing = createPassing(connections, res => (res as Tracked)[key] !== undefined)
+  if (track !== 'count') passing.end()
   const roll = createRoll<Entry>()
   const afterlife = createAfterlife(longest)
   const farewell = createFarewell(linger)
@@ -113,35 +120,40 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
   let waiters: { readonly done: () => boolean, readonly resolve: () => void }[] = []
 
   const table: InFlightTable = {
-    get received () { return count.received },
-    get completed () { return count.completed },
+    get received () { return passing.count + count.received },
+    get completed () {
+      enterAll()
+      return passing.count + count.completed
+    },
     get rejected () { return count.rejected },
     get aborted () { return count.aborted },
     get cutCount () { return count.cut },
-    get size () { return roll.size },
-    get requests () { return roll.size - table.streams },
-    get streams () { return roll.all().filter(({ res }) => isStream(res)).length },
+    get size () { return entries().length },
+    get requests () { return entries().filter(({ res }) => !isStream(res)).length },
+    get streams () { return entries().filter(({ res }) => isStream(res)).length },
     handler: handler => function (this: FastifyInstance, request, reply) {
       const result = handler.call(this, request, reply) as unknown
-      const entry = (request as Known)[slot]
-      if (entry == null) return result
-      if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') entry.handler = result as PromiseLike<unknown>
-      else if (reply.sent && !reply.raw.writableEnded) entry.handler = hijacked
+      if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') (request as Known)[handlerOf] = result as PromiseLike<unknown>
+      else if (!reply.raw.writableEnded && reply.sent) (request as Known)[handlerOf] = hijacked
       // A hook before it went on when its client had left already.
-      if (entry.state === 'gone') outlive(entry)
+      const entry = (request as Known)[entryOf]
+      if (entry?.state === 'gone') outlive(entry)
       return result
     } as RouteHandlerMethod,
-    track (_req, res) { add(res) },
+    track (req, res) {
+      if (!passing.admit(req, res)) add(res)
+    },
     identify (request, res) {
-      let entry = (res as Tracked)[key]
-      const known = entry !== undefined
-      // A hook before ours may go on when the client has left already: that one has been counted.
-      if (!known && isGone(res)) return true
-      entry ??= add(res)
-      entry.request = request
-      ;(request as Known)[slot] = entry
+      const known = (res as Tracked)[key]
+      if (known === undefined) {
+        if (passing.introduce(request, res)) return true
+        // A hook before ours may go on when the client has left already: that one has been counted.
+        if (isGone(res)) return true
+      }
+      const entry = known ?? add(res)
+      know(entry, request)
       if (track !== 'count') entry.category = categories.of(request)
-      return known
+      return known !== undefined
     },
     reject (res) {
       const entry = (res as Tracked)[key]
@@ -153,14 +165,16 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
     sayClose () {
       if (closing) return
       closing = true
-      for (const { res } of roll.all()) farewell.say(res)
+      passing.end()
+      for (const { res } of entries()) farewell.say(res)
     },
+    lose: enterFrom,
     served: () => until(() => owed === 0),
     empty: () => until(() => roll.size === 0),
-    busySockets: () => new Set(roll.all().map(({ res }) => res.req.socket)),
-    busySessions: () => new Set(roll.all().map(({ res }) => (res as unknown as Http2Answer).stream?.session)),
+    busySockets: () => new Set(entries().map(({ res }) => res.req.socket)),
+    busySessions: () => new Set(entries().map(({ res }) => (res as unknown as Http2Answer).stream?.session)),
     async cut (which) {
-      const chosen = roll.all().filter(entry => (entry.state === 'in' || entry.state === 'gone') && which(describe(entry)))
+      const chosen = entries().filter(entry => (entry.state === 'in' || entry.state === 'gone') && which(describe(entry)))
       const seen = chosen.map(describe)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))
       for (const entry of chosen) {
@@ -176,9 +190,10 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
       release()
       return seen
     },
-    list: () => roll.all().map(describe),
+    list: () => entries().map(describe),
     signalOf (request: Known) {
-      const entry = (request[slot] ??= beside(request))
+      const entry = request[entryOf] ?? find(request) ?? beside(request)
+      know(entry, request)
       if (entry.abort === null) {
         entry.abort = new AbortController()
         if (entry.state === 'over') entry.abort.abort(cutReason())
@@ -191,15 +206,50 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
   function add (res: ServerResponse): Entry {
     const known = (res as Tracked)[key]
     if (known !== undefined) return known
-    const entry = createEntry(res, track === 'detail' ? now() : null)
+    // Those of one connection stand in their order: the one that this one waits for comes first.
+    if (res.socket === null) followPipeline(res.req.socket)
+    const entry = enter(res)
+    if (closing) farewell.say(res)
+    return entry
+  }
+
+  function enter (res: ServerResponse): Entry {
+    const entry = createEntry(res, passing.requestOf(res), track === 'detail' ? now() : null)
     ;(res as Tracked)[key] = entry
+    if (entry.request !== null) know(entry, entry.request)
     roll.add(entry)
     count.received++
     owed++
-    res.on('close', closed)
-    if (res.socket === null) followPipeline(res.req.socket)
-    if (closing) farewell.say(res)
+    // Before who pipes into it, and takes his stream off: see `afterlife.ts`.
+    res.prependListener('close', closed)
     return entry
+  }
+
+  function know (entry: Entry, request: Known): void {
+    entry.request = request
+    request[entryOf] = entry
+  }
+
+  /** Whoever asks after those in flight asks after all of them. */
+  function entries (): Entry[] {
+    enterAll()
+    return roll.all()
+  }
+
+  function enterAll (): void {
+    for (const res of passing.call()) enter(res)
+  }
+
+  function enterFrom (connection: Connection | undefined): Entry | undefined {
+    const res = passing.callFrom(connection)
+    return res === undefined ? undefined : enter(res)
+  }
+
+  /** The entry of a request that nobody has asked after, or that has not been identified yet. */
+  function find ({ raw }: FastifyRequest): Entry | undefined {
+    const res = currentOf(raw.socket)
+    if (res == null || res.req !== raw) return undefined
+    return enterFrom(connections.of(raw.socket)) ?? (res as Tracked)[key]
   }
 
   function closed (this: ServerResponse): void {
@@ -213,7 +263,7 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
 
   /** The client is gone, but its handler may go on: no resource may close under it. */
   function outlive (entry: Entry): void {
-    afterlife.follow(entry.res, entry.handler, () => leave(entry))
+    afterlife.follow(entry.res, (entry.request as Known | null)?.[handlerOf] ?? null, () => leave(entry))
   }
 
   /**
@@ -221,6 +271,7 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
    * says nothing either, once its body has been read. One listener for each such connection, not for each request.
    */
   function followPipeline (socket: Socket): void {
+    enterFrom(connections.of(socket))
     if (pipelines.has(socket)) return
     pipelines.add(socket)
     socket.once('close', abandoned)
@@ -282,13 +333,13 @@ export function createInFlightTable ({ track, categories, refuse, linger, cutRea
   }
 }
 
-function createEntry (res: ServerResponse, startedAt: number | null): Entry {
-  return { res, request: null, state: 'in', handler: null, abort: null, startedAt, category: null, previous: null, next: null }
+function createEntry (res: ServerResponse, request: FastifyRequest | null, startedAt: number | null): Entry {
+  return { res, request, state: 'in', abort: null, startedAt, category: null, previous: null, next: null }
 }
 
 /** For what is not in the table: an upgrade, whose connection is its client, or a request that is over already. */
 function beside (request: FastifyRequest): Entry {
-  const entry = createEntry({} as ServerResponse, null) // it has no response that anybody will ask for
+  const entry = createEntry({} as ServerResponse, request, null) // it has no response that anybody will ask for
   const isUpgrade = (request.raw as { upgrade?: boolean }).upgrade === true
   if (!isUpgrade) entry.state = 'over'
   else (request.raw.socket as Socket | undefined)?.once('close', () => entry.abort?.abort(clientGone()))

@@ -18,7 +18,6 @@ import { diagnosticsExporter } from './exporters/diagnostics'
 import { flushLog, logExporter } from './exporters/log'
 import { createGate } from './gate'
 import { takeOverHooks } from './hooks'
-import { slot } from './inflight'
 import { resolveOptions } from './options'
 import { createPhaseLine } from './phase'
 import { addProbes } from './probes'
@@ -169,7 +168,6 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   app.decorate('shutdown', { getter: () => shutdown })
   app.decorate('shutdownState', { getter: () => state })
   app.decorateRequest('shutdownSignal', { getter () { return traffic.table.signalOf(this) } })
-  app.decorateRequest(slot, null)
 
   app.addHook('onRoute', route => {
     checkRoute(route.url, route.config?.shutdown, settings.categories)

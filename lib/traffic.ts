@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Outcome, ShutdownReport } from '../types/index'
 import { createCategories } from './categories'
+import { createConnections } from './connections'
 import { turn, within } from './deadline'
 import type { Drain } from './drain'
 import { connectionsDrain } from './drains/connections'
@@ -48,9 +49,11 @@ export interface TrafficOptions {
 
 export function createTraffic (app: FastifyInstance, { settings, phase, events, refusal, onProblem }: TrafficOptions): Traffic {
   const { timeouts } = settings
-  const table = createInFlightTable({
+  const connected = createConnections(connection => table.lose(connection))
+  const table: InFlightTable = createInFlightTable({
     track: settings.track,
     categories: createCategories(settings, onProblem),
+    connections: connected,
     refuse: refusal.answer,
     linger: req => connections.linger(req),
     cutReason: () => new ShutdownDrainingError(),
@@ -66,14 +69,14 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
     served: table.served,
     onDestroy: () => tally.cutOther('http2-session', 'HTTP/2 session')
   })
-  const connections = connectionsDrain(() => new Set([...table.busySockets(), ...webSockets.sockets()]))
+  const connections = connectionsDrain(connected, () => new Set([...table.busySockets(), ...webSockets.sockets()]))
   const servers = createServers(app, server => {
     server.prependListener('request', (req, res) => {
       table.track(req, res)
       // From here on Fastify answers with a 503 of its own, past every hook.
       if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
     })
-    for (const drain of [webSockets, http2, connections]) drain.attach(server)
+    for (const part of [connected, webSockets, http2, connections]) part.attach(server)
   })
   servers.refresh()
   phase.on('draining', () => {

@@ -6,9 +6,9 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../types/index'
+import type { Connections } from '../connections'
 import { after, every, now, sleep, turn, within } from '../deadline'
 import type { Drain } from '../drain'
-import { createRoll, type Linked } from '../roll'
 
 export interface ConnectionsDrain extends Drain {
   attach(server: Server): void
@@ -26,10 +26,6 @@ export interface ConnectionsDrain extends Drain {
   counts(): { readonly idle: number, readonly silent: number, readonly destroyed: number }
 }
 
-interface Entry extends Linked<Entry> {
-  readonly socket: Socket
-}
-
 /** How often idle connections are ended while they are spread, in milliseconds. */
 const spreadStep = 50
 
@@ -45,16 +41,12 @@ const atOnce = 250
  */
 const longestLinger = 2_000
 
-export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDrain {
+export function connectionsDrain (connected: Connections, busySockets: () => Set<Socket>): ConnectionsDrain {
   const servers = new Set<Server>()
-  // A Set of them costs a quarter of the CPU time where each request has a connection of its own: see `roll.ts`.
-  const roll = createRoll<Entry>()
-  /** Where a socket keeps its entry. */
-  const place = Symbol('fastify-shutdown.connection')
-  type Placed = Socket & { [place]?: Entry | null }
   const lingering = new Set<Promise<void>>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
-  let newcomers: WeakSet<Socket> | null = null
+  /** Who was there when the server began to ask its clients to leave. */
+  let settled: WeakSet<Socket> | null = null
   let stopSpreading = (): void => {}
   let told = Promise.resolve()
 
@@ -63,8 +55,6 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     timeout: 0,
     attach (server) {
       servers.add(server)
-      server.on('connection', follow)
-      server.on('secureConnection', followSecure)
     },
     linger (req) {
       const { socket } = req
@@ -87,11 +77,11 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
       if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
     },
     async heard (ms) {
-      const silent = (): boolean => roll.all().some(({ socket }) => newcomers?.has(socket) === true && socket.bytesRead === 0)
+      const silent = (): boolean => settled !== null && standing().some(socket => !settled!.has(socket) && socket.bytesRead === 0)
       for (const until = now() + ms; silent() && now() < until;) await sleep(hearingStep)
     },
     discourage (ms) {
-      newcomers = new WeakSet()
+      settled = new WeakSet(standing())
       const before = bytesRead()
       // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
       // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5).
@@ -137,29 +127,8 @@ export function connectionsDrain (busySockets: () => Set<Socket>): ConnectionsDr
     counts: () => ({ ...count })
   }
 
-  function follow (socket: Placed): void {
-    if (socket[place] != null) return
-    const entry: Entry = { socket, previous: null, next: null }
-    socket[place] = entry
-    roll.add(entry)
-    newcomers?.add(socket)
-    socket.once('close', forget)
-  }
-
-  /** The TLS socket takes the plain one's place: it is the one that requests arrive on. */
-  function followSecure (socket: Socket & { _parent?: Socket }): void {
-    if (socket._parent !== undefined) forget.call(socket._parent)
-    follow(socket)
-  }
-
-  function forget (this: Placed): void {
-    if (this[place] == null) return
-    roll.remove(this[place])
-    this[place] = null
-  }
-
   function standing (): Socket[] {
-    return roll.all().map(({ socket }) => socket).filter(({ destroyed }) => !destroyed)
+    return connected.all().map(({ socket }) => socket).filter(({ destroyed }) => !destroyed)
   }
 
   function bytesRead (): Map<Socket, number> {
