@@ -98,7 +98,6 @@ t.test('slow loris: nobody who trickles is waited for beyond the stage', async t
   const chunked = await many(`${body}Transfer-Encoding: chunked\r\n\r\n`, '1\r\nx\r\n')
   await eventually(() => app.shutdownState.activeRequests === 2 * each, () => app.shutdownState)
 
-  const began = performance.now()
   const closed = app.close()
   await entered(app, 'draining')
   await many('GET /', 'x')
