@@ -40,7 +40,7 @@ export function createConnections (onClose: (connection: Connection) => void): C
     const connection: Connection = { socket, passing: false, previous: null, next: null }
     socket[place] = connection
     roll.add(connection)
-    socket.once('close', forget)
+    socket.on('close', forget)
   }
 
   /** The TLS socket takes the plain one's place: it is the one that requests arrive on. */

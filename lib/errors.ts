@@ -3,6 +3,7 @@
  * both names.
  */
 import createError from '@fastify/error'
+import type { ShutdownState } from '../types/index'
 
 /** An option is of the wrong type, out of range or unknown. */
 export const ShutdownOptionError = createError<[string]>('FST_ERR_SHUTDOWN_OPTION', '%s', 500, TypeError)
@@ -30,6 +31,22 @@ export const ShutdownCircleError = createError<[string]>('FST_ERR_SHUTDOWN_CIRCU
 export const ShutdownLateError = createError<[string, string]>('FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in its phase '%s'", 500)
 /** Refused because the server drains. What a client sees as 503. Without a stack: it is made once for each answer, always at the same place. */
 export const ShutdownDrainingError = createError<[]>('FST_ERR_SHUTDOWN_DRAINING', 'The server is shutting down, please try again', 503, Error, false)
+/** The same, as an app's error handler gets it. Both are getters, or each logged 503 would print the whole state. */
+export class ShutdownRejectionError extends ShutdownDrainingError {
+  readonly #state: ShutdownState
+  readonly #retryAfter: number
+
+  constructor (state: ShutdownState, retryAfter: number) {
+    super()
+    this.#state = state
+    this.#retryAfter = retryAfter
+  }
+
+  get state (): ShutdownState { return this.#state }
+  /** In whole seconds. */
+  get retryAfter (): number { return this.#retryAfter }
+}
+
 /** Its time is over; the reason of an aborted signal. */
 export const ShutdownTimeoutError = createError<[string, number]>('FST_ERR_SHUTDOWN_TIMEOUT', '%s did not finish in %d ms', 503)
 

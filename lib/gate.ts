@@ -1,7 +1,7 @@
 /** The onRequest hook: who may come in, and what the others are told. */
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import type { ShutdownState } from '../types/index'
-import { ShutdownDrainingError } from './errors'
+import { ShutdownRejectionError } from './errors'
 import type { Settings } from './options'
 import type { PhaseLine } from './phase'
 import type { Refusal } from './refusal'
@@ -35,15 +35,13 @@ export function createGate ({ phase, state, traffic: { table, servers }, refusal
     table.reject(reply.raw)
     const retryAfter = refusal.retryAfter()
     reply.header('retry-after', retryAfter)
-    // For error handlers to read; not enumerable, or each logged 503 would print it all.
-    const error = Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } })
-    if (rejection === undefined) return next(error)
+    if (rejection === undefined) return next(new ShutdownRejectionError(state, retryAfter))
     let payload: unknown
     try {
       payload = rejection(request, state)
     } catch (thrown) {
       onProblem("'rejection' threw, the default is sent instead", thrown)
-      return next(error)
+      return next(new ShutdownRejectionError(state, retryAfter))
     }
     reply.code(503).send(payload)
   }

@@ -1,7 +1,7 @@
 /** Who is measured, in the order of the tables. Each is a file of its own in `contenders/`. */
 export const everybody = [
   'bare', 'limit', 'hook-pair',
-  'shutdown-count', 'shutdown-category', 'shutdown-detail',
+  'shutdown-count', 'shutdown-category', 'shutdown-detail', 'shutdown-rejection',
   'close-with-grace', 'fastify-graceful-shutdown', 'fastify-graceful-exit', 'terminus', 'http-terminator',
   'stoppable', 'http-graceful-shutdown', 'lightship', 'under-pressure'
 ]

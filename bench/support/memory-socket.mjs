@@ -19,10 +19,11 @@ export class MemorySocket extends Duplex {
     done()
   }
 
-  // net.Socket has it, and http.Server ends a `Connection: close` with it.
+  // net.Socket has it, and http.Server ends a `Connection: close` with it: what is written goes out first.
   destroySoon () {
-    this.end()
-    this.destroy()
+    if (this.writable) this.end()
+    if (this.writableFinished) this.destroy()
+    else this.once('finish', this.destroy)
   }
 }
 

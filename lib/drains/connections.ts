@@ -58,7 +58,7 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
     },
     linger (req) {
       const { socket } = req
-      if (req.httpVersionMajor > 1 || typeof socket.destroySoon !== 'function') return
+      if (req.httpVersionMajor > 1 || !hasBody(req) || typeof socket.destroySoon !== 'function') return
       let asked = false
       // Asked twice: by Node when the answer is out, and by us where it could not say close. The second must not end the wait.
       socket.destroySoon = () => {
@@ -156,6 +156,11 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
       busy = busySockets()
     }
   }
+}
+
+/** Whether something may still be on its way (RFC 9112, section 6.3). */
+function hasBody ({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
 /** End our side, and read on until the other one has said all, is gone, or takes too long. */
