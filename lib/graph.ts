@@ -18,9 +18,9 @@ export interface Place<P> {
   readonly name: string
   readonly resource: Resource
   /** Those that depend on it directly. They close first. */
-  readonly above: P[]
+  above: readonly P[]
   /** Those that it uses. They close after it. */
-  readonly below: P[]
+  below: readonly P[]
   /** How many of `above` are still to close. */
   waiting: number
 }
@@ -32,7 +32,7 @@ export interface Place<P> {
 export function planGraph (resources: ReadonlyMap<string, Resource>): Graph {
   interface Plain extends Place<Plain> {}
   const places = new Map<string, Plain>()
-  for (const [name, resource] of resources) places.set(name, { name, resource, above: [], below: [], waiting: 0 })
+  for (const [name, resource] of resources) places.set(name, { name, resource, above: nobody, below: nobody, waiting: 0 })
   link(places)
   const names = (side: 'above' | 'below'): Map<string, string[]> => new Map(Array.from(places.values(), place => [place.name, place[side].map(({ name }) => name)]))
   return { dependencies: names('below'), dependants: names('above') }
@@ -68,8 +68,18 @@ export function link<P extends Place<P>> (places: ReadonlyMap<string, P>): void 
 }
 
 function connect<P extends Place<P>> (place: P, below: P): void {
-  place.below.push(below)
-  below.above.push(place)
+  place.below = and(place.below, below)
+  below.above = and(below.above, place)
+}
+
+/** Whom a place has above and below while it has none. */
+export const nobody: readonly never[] = []
+
+/** Most places have one neighbour on a side, and the first `push` to an empty array takes room for seventeen. */
+function and<P> (places: readonly P[], one: P): readonly P[] {
+  if (places.length === 0) return [one]
+  ;(places as P[]).push(one)
+  return places
 }
 
 /** Take away who has no dependants, again and again (Kahn). What stays is in a circle, or below one. */

@@ -17,7 +17,7 @@ interface Check {
 const aFunction: Check = { expected: 'a function', holds: value => typeof value === 'function' }
 
 const checks: ReadonlyMap<string, Check> = new Map<string, Check>([
-  ['dependsOn', { expected: 'a list of names', holds: value => Array.isArray(value) && value.every(isString) }],
+  ['dependsOn', { expected: 'a list of names', holds: areNames }],
   ['pause', aFunction],
   ['close', aFunction],
   ['force', aFunction],
@@ -102,6 +102,8 @@ function disposeOf (input: ResourceInput): Resource['close'] {
   return undefined
 }
 
-function isString (value: unknown): boolean {
-  return typeof value === 'string'
+function areNames (value: unknown): boolean {
+  if (!Array.isArray(value)) return false
+  for (const name of value) if (typeof name !== 'string') return false
+  return true
 }

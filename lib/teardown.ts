@@ -9,7 +9,7 @@ import { setMaxListeners } from 'node:events'
 import type { Outcome, Resource, ResourceInput, ResourceResult, TeardownResult } from '../types/index'
 import { after, now, within } from './deadline'
 import { ShutdownResourceError, ShutdownTimeoutError, toError } from './errors'
-import { link, type Place } from './graph'
+import { link, nobody, type Place } from './graph'
 import { defaultTimeouts, milliseconds } from './options'
 import { toResources, type Adapt } from './resource'
 
@@ -106,7 +106,7 @@ export function createTeardown (resources: Iterable<readonly [name: string, reso
   }
 
   function enlist (name: string, resource: Resource): Entry {
-    const entry: Entry = { name, resource, above: [], below: [], waiting: 0, gate: 'shut', startedAt: -1, clock: null, result: null }
+    const entry: Entry = { name, resource, above: nobody, below: nobody, waiting: 0, gate: 'shut', startedAt: -1, clock: null, result: null }
     entries.push(entry)
     left++
     return entry
@@ -296,8 +296,9 @@ function forceTime (time: number): number {
 }
 
 function detailOf (resource: Resource): Readonly<Record<string, unknown>> | undefined {
+  if (resource.detail === undefined) return undefined
   try {
-    const detail = resource.detail?.()
+    const detail = resource.detail()
     return detail === undefined ? undefined : Object.freeze({ ...detail })
   } catch {
     return undefined // A report without its footnote is still a report.
