@@ -1,11 +1,14 @@
 /** Who is connected: the sockets of all our servers, from the accept to their close. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
+import { now } from './deadline'
 import { createRoll, type Linked } from './roll'
 
 /** One connection. Made once, with all its fields. */
 export interface Connection extends Linked<Connection> {
   readonly socket: Socket
+  /** When it was accepted, by the clock of `deadline.ts`. */
+  readonly since: number
   /** Whether the last request on it was one that passed: see `passing.ts`. */
   passing: boolean
 }
@@ -37,7 +40,7 @@ export function createConnections (onClose: (connection: Connection) => void): C
 
   function follow (socket: Placed): void {
     if (socket[place] !== undefined) return
-    const connection: Connection = { socket, passing: false, previous: null, next: null }
+    const connection: Connection = { socket, since: now(), passing: false, previous: null, next: null }
     socket[place] = connection
     roll.add(connection)
     socket.on('close', forget)

@@ -165,8 +165,8 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     sayClose () {
       if (closing) return
       closing = true
-      passing.end()
-      for (const { res } of entries()) farewell.say(res)
+      for (const res of passing.end()) enter(res)
+      for (const { res } of roll.all()) farewell.say(res)
     },
     lose: enterFrom,
     served: () => until(() => owed === 0),

@@ -24,8 +24,8 @@ export interface Passing {
   callFrom(connection: Connection | undefined): ServerResponse | undefined
   /** What Fastify knows of one that has been called. */
   requestOf(res: ServerResponse): FastifyRequest | null
-  /** From now on nobody passes. */
-  end(): void
+  /** From now on nobody passes. @returns the last who were called */
+  end(): ServerResponse[]
 }
 
 /** Where an answer that passes keeps Fastify's request. */
@@ -53,14 +53,22 @@ export function createPassing (connections: Connections, isEntered: (res: Server
       ;(res as Passer)[key] = request
       return true
     },
-    call: () => connections.all().flatMap(connection => callFrom(connection) ?? []),
+    call,
     callFrom,
     requestOf: res => (res as Passer)[key] ?? null,
-    end () { over = true }
+    end () {
+      const last = call()
+      over = true
+      return last
+    }
+  }
+
+  function call (): ServerResponse[] {
+    return over ? [] : connections.all().flatMap(connection => callFrom(connection) ?? [])
   }
 
   function callFrom (connection: Connection | undefined): ServerResponse | undefined {
-    if (connection?.passing !== true) return undefined
+    if (over || connection?.passing !== true) return undefined
     const res = currentOf(connection.socket)
     // The one that passed is over, and another may have come behind it.
     if (res == null || isEntered(res)) return undefined

@@ -84,8 +84,11 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
       settled = new WeakSet(standing())
       const before = bytesRead()
       // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
-      // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5).
-      const queue = idleSince(before).sort((one, other) => one.bytesRead - other.bytesRead)
+      // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5). Busy is who
+      // sends much for its age: who has just come from another replica that restarts has not sent much yet.
+      const began = now()
+      const rates = new Map(idleSince(before).map(socket => [socket, socket.bytesRead / (began - (connected.of(socket)?.since ?? 0))]))
+      const queue = [...rates.keys()].sort((one, other) => rates.get(one)! - rates.get(other)!)
       // One step less than there is time for, so that the last of them is gone before draining begins.
       const steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
       const share = Math.ceil(queue.length / steps)

@@ -158,6 +158,27 @@ t.test('idle connections are ended spread over the delay, while others are busy'
   t.equal(sockets.idle, crowd)
 })
 
+t.test('whoever sends little for its age is ended before one that has just come and sends much', async t => {
+  const { app } = await serve(t, { options: { delay: 400 }, routes: app => { app.get('/', async () => 'hello') } })
+  const ask = async (name: string, times: number): Promise<void> => {
+    const client = await connect(app)
+    t.teardown(() => client.socket.destroy())
+    for (let count = 0; count < times; count++) {
+      client.send(get('/'))
+      await client.answer()
+    }
+    void client.over.then(() => ended.push(name))
+  }
+  const ended: string[] = []
+  await ask('old', 3)
+  // It has to grow old: ten times the age at which the other one is looked at.
+  await new Promise(resolve => { setTimeout(resolve, 500) })
+  await ask('new', 2)
+  void app.shutdown.start()
+  await eventually(() => ended.length === 2, () => ended)
+  t.strictSame(ended, ['old', 'new'])
+})
+
 t.test('connections that come all through lame-duck are served, each once', async t => {
   const { app } = await replica(t, 'old')
   const port = portOf(app)
