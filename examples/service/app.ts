@@ -32,6 +32,7 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
   // First of all plugins: what is registered later is closed earlier, and is counted.
   await app.register(gracefulShutdown, {
     ...shutdown,
+    probes: true, // what everything in deploy/ asks: /health/live, /health/ready, /health/startup
     webSocketMessage: true, // {"type":"close","reason":"server_shutdown"} before the close frame 1001
     // Adopted from @fastify/redis. It is only a copy of the database, so it is the first to go.
     ...redisUrl !== undefined && { resources: { postgres: { timeout: 5_000 }, redis: { dependsOn: ['postgres'], timeout: 3_000 } } }
