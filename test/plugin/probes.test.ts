@@ -4,7 +4,8 @@ import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { now } from '../../lib/deadline'
 import { later } from '../../lib/later'
-import type { Check, Probes } from '../../types/index'
+import type { Check, Probes, ShutdownOptions } from '../../types/index'
+import { virtualTime } from '../support/time'
 import { connect, fetchOnce, get } from './client'
 import { build, entered, serve, serveHeld } from './serve'
 
@@ -66,6 +67,12 @@ t.test('each route has the path that it was given, and is missing where it was g
   const { app } = await serve(t, { options: { probes: { live: '/alive', ready: '/a/ready', startup: false } } })
   const statusOf = async (path: string): Promise<number> => (await fetchOnce(app, get(path))).status
   t.strictSame(await Promise.all(['/alive', '/a/ready', '/health/live', '/health/ready', '/health/startup'].map(statusOf)), [200, 200, 404, 404, 404])
+})
+
+t.test('a prefix moves them nowhere: the paths are whole', async t => {
+  const { app } = await build(t, { options: { probes: true, prefix: '/api' } as ShutdownOptions })
+  const statusOf = async (path: string): Promise<number> => (await app.inject(path)).statusCode
+  t.strictSame(await Promise.all(['/health/live', '/api/health/live'].map(statusOf)), [200, 404])
 })
 
 t.test('a route of the app in the same place is refused, by name', async t => {
@@ -168,6 +175,15 @@ t.test('a check that hangs costs its own time, once for all who ask, and is not 
   t.equal((await again).status, 200, 'and it is well as soon as it settles')
   t.equal(log.length, 1)
   t.match(JSON.parse(log[0]!), { msg: "shutdown: The check 'stuck' failed", err: { message: 'It took longer than 600 ms' } })
+})
+
+t.test('a check that names no time has two seconds', async t => {
+  const { ready } = await checked(t, { stuck: () => new Promise(() => {}) })
+  const time = virtualTime(t)
+  t.teardown(() => t.clock.exit())
+  const began = time.now()
+  t.equal((await time.until(ready())).status, 503)
+  t.equal(time.now() - began, 2_000)
 })
 
 t.test('answers are shared for half a second, and a check that fails again is told of again', async t => {
