@@ -40,6 +40,20 @@ for (const by of ['SIGTERM', 'disconnect']) {
   })
 }
 
+t.test('a primary that dies takes no answer with it, and its workers go by themselves', async t => {
+  const port = await freePort()
+  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port) }, execArgv: [] })
+  const [{ ready: workers }] = await once(primary, 'message') as [{ ready: number[] }]
+  const [response] = await once(http.get({ port, host: '127.0.0.1', path: '/halves', agent: false }), 'response') as [http.IncomingMessage]
+  let body = ''
+  response.setEncoding('utf8').on('data', chunk => { body += chunk })
+  await once(response, 'data')
+  primary.kill('SIGKILL')
+  await once(response, 'end')
+  t.equal(body, 'first second')
+  await until(() => workers.some(isAlive) ? undefined : true)
+})
+
 t.test('a SIGTERM to a worker while PM2 reloads it is no second thought that kills, and leaves no orphan', async t => {
   const port = await freePort()
   const home = mkdtempSync(join(tmpdir(), 'fastify-shutdown-'))
