@@ -24,14 +24,16 @@ async function announce (app: FastifyInstance, { address }: { readonly address: 
 /** What its peers do about it: they stop sending requests there. */
 async function peer (): Promise<{ readonly known: Set<string>, readonly told: Promise<string>, close(): Promise<void> }> {
   const redis = new Redis(url)
-  const known = new Set(await redis.smembers(service))
   const ears = redis.duplicate()
-  await ears.subscribe(service)
-  const told = new Promise<string>(resolve => ears.once('message', (_channel, text) => {
+  const known = new Set<string>()
+  const told = new Promise<string>(resolve => ears.on('message', (_channel, text) => {
     const { address, phase } = JSON.parse(text) as { address: string, phase: string }
     known.delete(address)
     resolve(phase)
   }))
+  // First the ears, then the list: who leaves in between would be missed the other way round.
+  await ears.subscribe(service)
+  for (const address of await redis.smembers(service)) known.add(address)
   return { known, told, close: async () => { await Promise.all([redis.quit(), ears.quit()]) } }
 }
 

@@ -1,8 +1,8 @@
 /**
  * The command `fastify-shutdown`. Nothing of this is loaded by the plugin.
  */
-import { readFileSync } from 'node:fs'
-import { basename, extname, join, resolve } from 'node:path'
+import { existsSync, readFileSync } from 'node:fs'
+import { basename, extname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { parseAllDocuments } from 'yaml'
@@ -77,19 +77,25 @@ function describe ({ source, preStop, delay, total, grace, spare, findings }: Bu
 
 async function readAll (files: readonly string[]): Promise<Reading[]> {
   if (files.length > 0) return await Promise.all(files.map(file => read(file, file === '-' ? 0 : file)))
-  const readings: Reading[] = []
-  for (const name of usualNames) {
-    try {
-      readings.push(await read(name, join(process.cwd(), name)))
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
-    }
-  }
-  if (readings.length === 0) throw new UsageError('name a file: none with a usual name is here')
-  return readings
+  const found = usualNames.filter(name => existsSync(name))
+  if (found.length === 0) throw new UsageError('name a file: none with a usual name is here')
+  return await Promise.all(found.map(name => read(name, name)))
 }
 
+/** @throws ManifestError, which names the file */
 async function read (name: string, file: string | 0): Promise<Reading> {
+  try {
+    return await readFile(name, file)
+  } catch (error) {
+    if (error instanceof ManifestError) throw error
+    if (error instanceof Error && 'code' in error && error.code === 'EISDIR') {
+      throw new ManifestError(`${name} is a directory: check what it renders, kubectl kustomize ${name} | fastify-shutdown budget -`)
+    }
+    throw new ManifestError(`${name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+  }
+}
+
+async function readFile (name: string, file: string | 0): Promise<Reading> {
   const content = readFileSync(file, 'utf8')
   if (file !== 0 && ['.js', '.cjs', '.mjs'].includes(extname(file))) {
     const ecosystem: { default: unknown } = await import(pathToFileURL(resolve(file)).href)
@@ -98,12 +104,16 @@ async function read (name: string, file: string | 0): Promise<Reading> {
   if (extname(basename(name)) === '.service' || /^\[(?:Unit|Service)\]\s*$/m.test(content)) return readUnit(name, content)
   const documents = [...parseAllDocuments(content, { merge: true, logLevel: 'error' })]
   const problem = documents.flatMap(document => document.errors)[0]
-  if (problem !== undefined) throw new ManifestError(`${name}: ${problem.message} (a template has to be rendered first)`)
+  if (problem !== undefined) throw new ManifestError(`${name}: ${problem.message.trim()}\n(a template has to be rendered first)`)
   return readManifest(name, documents.map(document => document.toJS()))
 }
 
 function milliseconds (name: 'delay' | 'total', given: string | undefined): Times {
   if (given === undefined) return {}
-  if (!/^\d{1,10}$/.test(given)) throw new UsageError(`expected --${name} to be a whole number of milliseconds, got '${given}'`)
+  // What the plugin itself would take (options.ts).
+  const least = name === 'total' ? 1 : 0
+  if (!/^\d+$/.test(given) || Number(given) < least || Number(given) >= 2 ** 31) {
+    throw new UsageError(`expected --${name} to be a whole number of milliseconds from ${least} to ${2 ** 31 - 1}, got '${given}'`)
+  }
   return { [name]: Number(given) }
 }

@@ -38,6 +38,7 @@ const workloads = ['Deployment', 'StatefulSet', 'DaemonSet', 'ReplicaSet', 'Pod'
 
 function kubernetes (file: string, manifest: Json): Reading {
   const kind = String(manifest.kind)
+  if (kind === 'Kustomization') return { deployments: [], skipped: [`${file} is a Kustomization: check what it renders, kubectl kustomize DIR | fastify-shutdown budget -`] }
   if (!workloads.includes(kind)) return { deployments: [], skipped: [] }
   const name = String(object(manifest.metadata).name ?? 'unnamed')
   const pod = kind === 'Pod' ? object(manifest.spec) : object(object(object(manifest.spec).template).spec)
@@ -52,6 +53,7 @@ function kubernetes (file: string, manifest: Json): Reading {
     const probe = container.readinessProbe === undefined ? null : object(container.readinessProbe)
     const preStop = preStopSeconds(file, object(object(container.lifecycle).preStop))
     if (preStop === null) skipped.push(`${source}: how long its preStop takes is not known, counted as 0`)
+    if (told !== undefined && told.value === undefined) skipped.push(`${source}: what TERMINATION_GRACE_PERIOD_SECONDS says is written elsewhere, counted as not told`)
     return {
       source,
       platform: 'kubernetes',

@@ -12,22 +12,28 @@ const freshFor = 500
 /** What a check may take where it names no time, in milliseconds. */
 const checkTimeout = 2_000
 
+/**
+ * For @fastify/under-pressure, which asks the route's config first: what is under pressure is not ready, but alive. Its 503 on
+ * liveness would have it restarted, and the others take over its load.
+ */
+const unpressed = { pressureHandler () {} }
+
 export function addProbes (app: FastifyInstance, probes: Exclude<Settings['probes'], false>, state: ShutdownState, booted: () => boolean, retryAfter: () => number, onProblem: (message: string, error: unknown) => void): void {
   const checks = createChecks(probes.checks ?? {}, onProblem)
-  add(probes.live, reply => answer(reply, true))
-  add(probes.startup, reply => answer(reply, booted()))
+  add(probes.live, reply => answer(reply, true), unpressed)
+  add(probes.startup, reply => answer(reply, booted()), unpressed)
   add(probes.ready, async reply => {
     if (!state.ready) return await answer(reply, false)
     const failed = await checks()
     return await answer(reply, failed.length === 0 && state.ready, failed)
   })
 
-  function add (url: string | false, handler: (reply: FastifyReply) => Promise<FastifyReply>): void {
+  function add (url: string | false, handler: (reply: FastifyReply) => Promise<FastifyReply>, config: object = {}): void {
     if (url === false) return
     app.route({
       method: ['GET', 'HEAD'],
       url,
-      config: { shutdown: { exempt: true } },
+      config: { ...config, shutdown: { exempt: true } },
       // A line each second from each load balancer is no news.
       logLevel: 'warn',
       handler: async (_request, reply) => await handler(reply)

@@ -98,6 +98,12 @@ t.test('what the files say', async t => {
     }
   })
 
+  t.test('a grace period that is told from elsewhere is counted as not told, and that is said', async t => {
+    const { deployments, skipped } = deployment('{ containers: [{ name: a, env: [{ name: TERMINATION_GRACE_PERIOD_SECONDS, valueFrom: { configMapKeyRef: { name: x, key: y } } }] }] }')
+    t.match(deployments, [{ told: null }])
+    t.strictSame(skipped, ['f: Deployment web, container a: what TERMINATION_GRACE_PERIOD_SECONDS says is written elsewhere, counted as not told'])
+  })
+
   t.test('every kind that serves is read, in several documents and in lists; others are passed over', async t => {
     const spec = '{ containers: [{ name: a }] }'
     const { deployments } = yaml(`
@@ -210,15 +216,28 @@ skipped deploy/docker/compose.yaml: service redis has neither build nor stop_gra
   })
 
   t.test('what cannot be told is exit code 2, on stderr', async t => {
-    const dir = t.testdir({ empty: {}, 'chart.yaml': '{{- if .Values.web }}\nkind: Deployment\n{{- end }}', 'service.yaml': '{ apiVersion: v1, kind: Service }' })
+    const dir = t.testdir({
+      empty: {},
+      'throws.cjs': "throw new Error('boom')",
+      'kustomization.yaml': '{ apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization }',
+      'bomb.yaml': `a: &a [x]\n${['ba', 'cb', 'dc', 'ed', 'fe'].map(([name, of]) => `${name}: &${name} [${Array(9).fill(`*${of}`)}]`).join('\n')}`,
+      'chart.yaml': '{{- if .Values.web }}\nkind: Deployment\n{{- end }}',
+      'service.yaml': '{ apiVersion: v1, kind: Service }'
+    })
     t.match(await command(['budget'], { cwd: join(dir, 'empty') }), { code: 2, stdout: '', stderr: /name a file: none with a usual name is here\n\nUsage: / })
     for (const [args, message] of [
       [[], /which command\?\n\nUsage: /],
       [['bugdet'], /there is no command 'bugdet'\n\nUsage: /],
-      [['budget', '--delay', '5s', 'x'], /expected --delay to be a whole number of milliseconds, got '5s'\n\nUsage: /],
+      [['budget', '--delay', '5s', 'x'], /expected --delay to be a whole number of milliseconds from 0 to 2147483647, got '5s'\n\nUsage: /],
+      [['budget', '--total', '0', 'x'], /expected --total to be a whole number of milliseconds from 1 to 2147483647, got '0'\n\nUsage: /],
+      [['budget', '--total', '2147483648', 'x'], /expected --total to be .* got '2147483648'/],
       [['budget', '--wait'], /Unknown option '--wait'[^]*\n\nUsage: /],
       [['budget', 'no-such-file.yaml'], /ENOENT.*no-such-file\.yaml/],
       [['budget', join(dir, 'chart.yaml')], /chart\.yaml: .*\(a template has to be rendered first\)/s],
+      [['budget', dir], / is a directory: check what it renders, kubectl kustomize .* \| fastify-shutdown budget -\n$/],
+      [['budget', join(dir, 'kustomization.yaml')], /nothing to check: no workload was found\n.*kustomization\.yaml is a Kustomization: check what it renders/],
+      [['budget', join(dir, 'throws.cjs')], /throws\.cjs: boom\n$/],
+      [['budget', join(dir, 'bomb.yaml')], /bomb\.yaml: Excessive alias count/],
       [['budget', join(dir, 'service.yaml')], /nothing to check: no workload was found/]
     ] as ReadonlyArray<[string[], RegExp]>) {
       const terminal = { stdout: { write: () => t.fail('nothing is told') }, stderr: { write: (text: string) => t.match(text, message) } }

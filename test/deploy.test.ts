@@ -2,10 +2,14 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
 import { parse, parseAllDocuments } from 'yaml'
 import { checkBudget } from '../lib/budget'
 import { readManifest } from '../lib/manifest'
+import { connect, get } from './plugin/client'
+import { run, translate } from './process/children'
+import { findServer, freePort, unless } from './services/servers'
 
 const deploy = join(__dirname, '../deploy')
 const kubernetes = join(deploy, 'kubernetes')
@@ -147,3 +151,40 @@ t.test('HAProxy accepts its configuration, without a warning', async t => {
   const { status, stderr } = spawnSync('haproxy', ['-c', '-q', '-dW', '-f', join(deploy, 'haproxy/haproxy.cfg')], { encoding: 'utf8' })
   t.equal(status, 0, stderr)
 })
+
+void findServer('postgres').then(postgres => t.test('the service in the image answers what its manifests and HAProxy ask, and not to itself alone', unless('postgres', postgres !== undefined), async t => {
+  const { user = 'postgres', password = 'postgres', host, port: database } = postgres!
+  const [manifest] = manifests(read('kubernetes/base/deployment.yaml'))
+  const [container] = manifest!.spec.template.spec.containers
+  const port = await freePort()
+  const directory = translate(t.testdir({ 'package.json': '{ "name": "fastify-shutdown", "exports": "./lib/index.js" }' }), ['lib', 'examples/service/app.ts', 'examples/service/main.ts'])
+  const service = run(t, {
+    args: [join(directory, 'examples/service/main.js')],
+    env: {
+      ...imageEnvironment(),
+      ...Object.fromEntries(container.env.map(({ name, value }: { name: string, value?: string }) => [name, value]).filter(([, value]: [string, string?]) => value !== undefined)),
+      KUBERNETES_SERVICE_HOST: '10.0.0.1',
+      DATABASE_URL: `postgres://${user}:${password}@${host}:${database}/postgres`,
+      PORT: String(port)
+    }
+  })
+  await new Promise<void>((resolve, reject) => {
+    createInterface({ input: service.process.stdout! }).on('line', line => { if (line.includes('Server listening')) resolve() })
+    void service.ended.then(({ stderr }) => reject(new Error(`It ended before it listened: ${stderr}`)))
+  })
+  t.match(service.lines.find(line => line.includes('graceful shutdown is ready')), /"platform":"kubernetes","delay":5000,"gracePeriod":70000/)
+  const asked = /^ *http-check send meth GET uri (\S+)/m.exec(read('haproxy/haproxy.cfg'))?.[1]
+  for (const path of [asked!, ...[container.startupProbe, container.readinessProbe, container.livenessProbe].map(probe => probe.httpGet.path as string)]) {
+    // Not the address of one who listens to itself alone.
+    const client = await connect(port, '127.0.0.2')
+    client.send(get(path))
+    t.equal((await client.answer()).status, 200, path)
+    client.socket.destroy()
+  }
+}))
+
+/** What the last stage of the Dockerfile sets. */
+function imageEnvironment (): Record<string, string> {
+  const last = read('docker/Dockerfile').split(/^FROM /m).at(-1)!
+  return Object.fromEntries([...last.matchAll(/^ENV (.*)$/mg)].flatMap(([, pairs]) => pairs!.split(' ').map(pair => pair.split('='))))
+}

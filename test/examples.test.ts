@@ -2,6 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { Redis } from 'ioredis'
 import t from 'tap'
 import { findServer, unless } from './services/servers'
 
@@ -55,5 +56,15 @@ t.test('lesson 5: without a server, and with one that fails', async t => {
 })
 
 void findServer('redis').then(redis => t.test('lesson 6: the peers have stopped knowing it before it stops to serve', unless('redis', redis !== undefined), async t => {
+  // One more peer, in another process: this one.
+  const url = process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379'
+  const [ears, registry] = [new Redis(url), new Redis(url)]
+  t.teardown(() => Promise.all([ears.quit(), registry.quit()]))
+  const heard: unknown[] = []
+  ears.on('pmessage', (_pattern, service, text) => {
+    heard.push(registry.smembers(service).then(left => ({ ...JSON.parse(text), left })))
+  })
+  await ears.psubscribe('lesson-6-*')
   t.same(await run('06-tell-the-others'), { code: 0, lines: ['the peer knows 1', 'the peer hears of phase lame-duck and knows 0'] })
+  t.same(await Promise.all(heard), [{ address: 'http://127.0.0.1:3000', phase: 'lame-duck', left: [] }], 'it had left the registry before it said so')
 }))

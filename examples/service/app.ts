@@ -32,6 +32,7 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
   // First of all plugins: what is registered later is closed earlier, and is counted.
   await app.register(gracefulShutdown, {
     ...shutdown,
+    probes: true, // what everything in deploy/ asks: /health/live, /health/ready, /health/startup
     webSocketMessage: true, // {"type":"close","reason":"server_shutdown"} before the close frame 1001
     // Adopted from @fastify/redis. It is only a copy of the database, so it is the first to go.
     ...redisUrl !== undefined && { resources: { postgres: { timeout: 5_000 }, redis: { dependsOn: ['postgres'], timeout: 3_000 } } }
@@ -39,7 +40,9 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
 
   await app.register(fastifyPostgres, { connectionString: databaseUrl })
   app.pg.pool.on('error', error => app.log.error({ err: error }, 'an idle database connection was lost'))
+  // One replica after the other: two that create the same table at once fail, `if not exists` or not.
   await app.pg.query(`
+    select pg_advisory_xact_lock(1);
     create table if not exists orders (id uuid primary key, item text not null);
     create table if not exists jobs (id uuid primary key, steps integer not null, state text not null)`)
 

@@ -36,7 +36,11 @@ export function tieCluster (app: Steerable): Tie {
   const onMessage = (message: unknown): void => {
     if (message === 'shutdown') app.start({ kind: 'message', detail: 'shutdown' })
   }
-  const onDisconnect = (): unknown => app.start({ kind: 'message', detail: 'disconnect' })
+  const onDisconnect = (): void => {
+    // Also where the primary has died. Node exits right after this, with all that is in flight, unless it was meant.
+    worker.exitedAfterDisconnect = true
+    app.start({ kind: 'message', detail: 'disconnect' })
+  }
 
   // The worker's own wish takes the same way. Where nobody holds it back any more, Node does what it would have done.
   worker.disconnect = function disconnect () {

@@ -119,7 +119,7 @@ export interface Answer {
 
 /** Start the fixture and wait until it listens, or says `until`. */
 export async function serve (t: Test, directory: string, service: Service, { until = 'ready', ...command }: Partial<Command> & { until?: string } = {}): Promise<RunningService> {
-  const child = run(t, { args: [join(directory, 'test/process/fixtures/service.js')], cwd: directory, ...command, env: { SERVICE: JSON.stringify(service) } })
+  const child = run(t, { args: [join(directory, 'test/process/fixtures/service.js')], cwd: directory, ...command, env: { ...command.env, SERVICE: JSON.stringify(service) } })
   await child.said(until)
   const port = Number(child.lines.find(line => line.startsWith('port '))?.slice(5))
   return {

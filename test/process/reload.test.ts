@@ -13,29 +13,45 @@ import { translate } from './children'
 const directory = translate(t.testdir(), ['lib', 'test/process/fixtures/reload-worker.ts', 'test/process/fixtures/reload-primary.ts'])
 const fixture = (name: string): string => join(directory, 'test/process/fixtures', name)
 
-t.test('two SIGHUPs to a cluster reload it once, lose no request and leave no orphan', async t => {
+for (const by of ['SIGTERM', 'disconnect']) {
+  t.test(`two SIGHUPs to a cluster that ends its workers by ${by} reload it once, lose no request and leave no orphan`, async t => {
+    const port = await freePort()
+    const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port), RELOAD_BY: by }, execArgv: [] })
+    const messages: Record<string, any>[] = [] // any: each message has its own field
+    primary.on('message', message => { messages.push(message as Record<string, any>) })
+    t.teardown(() => { primary.kill('SIGKILL') })
+    const first = await until(() => messages.find(({ ready }) => ready !== undefined)?.['ready'] as number[] | undefined)
+
+    const traffic = keepAsking(port)
+    primary.kill('SIGHUP')
+    primary.kill('SIGHUP')
+    const second = await until(() => messages.find(({ reloaded }) => reloaded !== undefined)?.['reloaded'] as number[] | undefined)
+    const { answered, failed } = await traffic.stop()
+    t.ok(answered > 0)
+    t.strictSame(failed, [])
+    t.equal(new Set([...first, ...second]).size, 4, 'each worker was replaced')
+
+    const over = once(primary, 'exit')
+    primary.kill('SIGTERM')
+    t.equal((await over)[0], 0)
+    t.strictSame(messages.filter(({ gone }) => gone !== undefined).map(({ code }) => code), [0, 0, 0, 0])
+    t.strictSame([...first, ...second].filter(isAlive), [])
+    t.equal(messages.filter(({ reloaded }) => reloaded !== undefined).length, 1)
+  })
+}
+
+t.test('a primary that dies takes no answer with it, and its workers go by themselves', async t => {
   const port = await freePort()
   const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port) }, execArgv: [] })
-  const messages: Record<string, any>[] = [] // any: each message has its own field
-  primary.on('message', message => { messages.push(message as Record<string, any>) })
-  t.teardown(() => { primary.kill('SIGKILL') })
-  const first = await until(() => messages.find(({ ready }) => ready !== undefined)?.['ready'] as number[] | undefined)
-
-  const traffic = keepAsking(port)
-  primary.kill('SIGHUP')
-  primary.kill('SIGHUP')
-  const second = await until(() => messages.find(({ reloaded }) => reloaded !== undefined)?.['reloaded'] as number[] | undefined)
-  const { answered, failed } = await traffic.stop()
-  t.ok(answered > 0)
-  t.strictSame(failed, [])
-  t.equal(new Set([...first, ...second]).size, 4, 'each worker was replaced')
-
-  const over = once(primary, 'exit')
-  primary.kill('SIGTERM')
-  t.equal((await over)[0], 0)
-  t.strictSame(messages.filter(({ gone }) => gone !== undefined).map(({ code }) => code), [0, 0, 0, 0])
-  t.strictSame([...first, ...second].filter(isAlive), [])
-  t.equal(messages.filter(({ reloaded }) => reloaded !== undefined).length, 1)
+  const [{ ready: workers }] = await once(primary, 'message') as [{ ready: number[] }]
+  const [response] = await once(http.get({ port, host: '127.0.0.1', path: '/halves', agent: false }), 'response') as [http.IncomingMessage]
+  let body = ''
+  response.setEncoding('utf8').on('data', chunk => { body += chunk })
+  await once(response, 'data')
+  primary.kill('SIGKILL')
+  await once(response, 'end')
+  t.equal(body, 'first second')
+  await until(() => workers.some(isAlive) ? undefined : true)
 })
 
 t.test('a SIGTERM to a worker while PM2 reloads it is no second thought that kills, and leaves no orphan', async t => {

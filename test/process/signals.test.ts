@@ -213,6 +213,22 @@ t.test('around the process', async t => {
       t.equal(await service.said('exit'), '0', service.lines.join('\n'))
       t.strictSame(await report(service), { reason: { kind: 'signal', detail: 'SIGINT' }, outcome: 'clean', exitCode: 0 })
     })
+
+    t.test(`Ctrl-C twice through ${name} ends it at once, with 1`, options, async t => {
+      const service = await serve(t, directory, {}, { program, args, group: true })
+      const { answer } = await service.slow(20_000)
+      service.kill('SIGINT')
+      // A pause, as a person makes: without it the second one is an echo.
+      await pause(400)
+      const began = performance.now()
+      service.kill('SIGINT')
+      t.equal(await service.said('exit'), '1', service.lines.join('\n'))
+      const took = performance.now() - began
+      t.ok(took < 1_000, `${took} ms`)
+      t.equal((await answer).whole, false)
+      await service.ended
+      t.equal(service.count('report'), 0)
+    })
   }
 
   t.test('SIGTERM to npm alone reaches a service that was started with exec', npm, async t => {

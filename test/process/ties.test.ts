@@ -11,6 +11,7 @@ import t, { type Test } from 'tap'
 import { tieCluster } from '../../lib/process/cluster'
 import { tiePm2, type Channel } from '../../lib/process/pm2'
 import { tieSystemd, type SystemdOptions } from '../../lib/process/systemd'
+import { serve, translate } from './children'
 import { standIn } from './fixtures/stand-in'
 
 /** Not t.testdir(): a socket's path ends at 107 characters. */
@@ -263,6 +264,24 @@ t.test('systemd', async t => {
     t.equal(known.filter(words => 'STOPPING' in words).length, 1)
     t.equal(known.find(words => 'EXTEND_TIMEOUT_USEC' in words)?.EXTEND_TIMEOUT_USEC, '5000000', 'a process that froze is not waited for long')
     t.ok(known.findIndex(words => 'READY' in words) < known.findIndex(words => 'STOPPING' in words))
+  })
+
+  t.test('hears from a whole service that it is ready, that it stops, what it waits for, and that it lives', async t => {
+    const { env, heard, until } = await systemd(t)
+    const service = await serve(t, translate(t.testdir()), {}, { env: { NOTIFY_SOCKET: env.NOTIFY_SOCKET, WATCHDOG_USEC: '200000' } })
+    t.match(await until(words => 'READY' in words), { STATUS: 'running' })
+    await until(words => 'WATCHDOG' in words)
+    const { answer } = await service.slow(1_500)
+    service.kill('SIGTERM')
+    await until(words => 'STOPPING' in words)
+    const told = heard.length
+    t.match(await until(words => words.STATUS === 'draining: 1 requests'), { EXTEND_TIMEOUT_USEC: '5000000' })
+    await until(words => heard.indexOf(words) > told && 'WATCHDOG' in words)
+    t.equal((await answer).whole, true)
+    t.strictSame(await service.ended.then(({ code, stderr }) => [code, stderr]), [0, ''])
+    t.equal(heard.filter(words => 'READY' in words).length, 1)
+    t.equal(heard.filter(words => 'STOPPING' in words).length, 1)
+    t.ok(heard.findIndex(words => 'READY' in words) < heard.findIndex(words => 'STOPPING' in words))
   })
 
   t.test('is asked for more time each second while work remains, and no longer after undo', async t => {
