@@ -34,6 +34,9 @@ export function createRefusal (
   }
 
   function answer (res: ServerResponse): void {
+    // Nothing of the answer in whose place it stands: its encoding is not ours, its cookies are not due, and nobody may cache this.
+    // The connection's own header stays: once removed, Node says no `Connection: close` either.
+    for (const name of res.getHeaderNames()) if (name !== 'connection') res.removeHeader(name)
     const headers: Record<string, string | number> = {
       'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(body), 'retry-after': retryAfter()
     }
