@@ -4,7 +4,7 @@ import type { ShutdownState } from '../types/index'
 import { ShutdownDrainingError } from './errors'
 import type { Settings } from './options'
 import type { PhaseLine } from './phase'
-import type { Refusal } from './refusal'
+import { readOn, type Refusal } from './refusal'
 import type { Traffic } from './traffic'
 
 export interface GateOptions {
@@ -33,6 +33,7 @@ export function createGate ({ phase, state, traffic: { table, servers }, refusal
 
   function refuse (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     table.reject(reply.raw)
+    readOn(request.raw)
     const retryAfter = refusal.retryAfter()
     reply.header('retry-after', retryAfter)
     // For error handlers to read; not enumerable, or each logged 503 would print it all.

@@ -1,5 +1,5 @@
 /** How a server says "not now": 503 with Retry-After (RFC 9110, sections 15.6.4 and 10.2.3), whoever has to say it. */
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ShutdownOptionError, received } from './errors'
 import { defaultRetryAfter, isRetryAfter } from './options'
 import type { ShutdownState } from '../types/index'
@@ -11,6 +11,14 @@ export interface Refusal {
   answer(res: ServerResponse): void
   /** The whole 503 for an upgrade, which has a socket and no response. */
   upgradeAnswer(): string
+}
+
+/**
+ * HTTP/2: a stream that nobody reads is closed with its answer, and its session with the last stream, where GOAWAY was said. The
+ * socket is then reset under whoever still sends, and takes the answer along. What is read is waited for. HTTP/1 has its linger.
+ */
+export function readOn (req: IncomingMessage): void {
+  if (req.httpVersionMajor > 1) req.resume()
 }
 
 const body = JSON.stringify({ statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable', message: 'The server is shutting down, please try again' })
@@ -41,6 +49,7 @@ export function createRefusal (
       'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(body), 'retry-after': retryAfter()
     }
     // `Connection: close` is said by the table, on the last answer of a connection only: behind it Node throws away the rest.
+    readOn(res.req)
     res.writeHead(503, headers)
     res.end(body)
   }

@@ -1,9 +1,14 @@
 /** Requests with bodies, and requests behind requests. */
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import http from 'node:http'
+import http2 from 'node:http2'
 import net from 'node:net'
+import { Readable } from 'node:stream'
 import tls from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
+import * as undici from 'undici'
 import type gracefulShutdown from '../../lib/index'
 import type { ShutdownReport } from '../../types/index'
 import { later, type Later } from '../../lib/later'
@@ -82,6 +87,72 @@ for (const [name, transport, dial] of [
     t.equal(report.outcome, 'clean')
   })
 }
+
+/** Each sends 50 MB in its own way, and says the status, when to come back, and how the body begins. */
+type Sent = readonly [status: number, retryAfter: string | null | undefined, body: string]
+const clients: Readonly<Record<string, (port: number) => Promise<Sent>>> = {
+  async undici (port) {
+    const { statusCode, headers, body } = await undici.request(`http://127.0.0.1:${port}/upload`, { method: 'POST', headers: octets, body: Buffer.alloc(size) })
+    return [statusCode, headers['retry-after'] as string, await body.text()]
+  },
+  async 'undici with a stream' (port) {
+    const { statusCode, headers, body } = await undici.request(`http://127.0.0.1:${port}/upload`, { method: 'POST', headers: octets, body: megabytes() })
+    return [statusCode, headers['retry-after'] as string, await body.text()]
+  },
+  async fetch (port) {
+    const res = await fetch(`http://127.0.0.1:${port}/upload`, { method: 'POST', headers: octets, body: Buffer.alloc(size) })
+    return [res.status, res.headers.get('retry-after'), await res.text()]
+  },
+  async 'node:http' (port) {
+    const request = http.request({ port, host: '127.0.0.1', path: '/upload', method: 'POST', headers: octets })
+    megabytes().pipe(request)
+    const [res] = await once(request, 'response') as [http.IncomingMessage]
+    return [res.statusCode!, res.headers['retry-after'], (await res.setEncoding('utf8').toArray()).join('')]
+  },
+  async 'node:http2' (port) {
+    const session = http2.connect(`http://127.0.0.1:${port}`)
+    const stream = session.request({ ':method': 'POST', ':path': '/upload', ...octets })
+    megabytes().pipe(stream)
+    const [headers] = await once(stream, 'response') as [http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader]
+    const body = (await stream.setEncoding('utf8').toArray()).join('')
+    session.destroy()
+    return [headers[':status']!, headers['retry-after'], body]
+  },
+  curl: async port => await curl(port),
+  'curl without Expect': async port => await curl(port, '-H', 'Expect:'),
+  'curl in chunks': async port => await curl(port, '-H', 'Expect:', '-H', 'Transfer-Encoding: chunked'),
+  'curl over HTTP/2': async port => await curl(port, '--http2-prior-knowledge')
+}
+const octets = { 'content-type': 'application/octet-stream' }
+
+function megabytes (): Readable {
+  return Readable.from((function * () { for (let sent = 0; sent < size; sent += 1_000_000) yield Buffer.alloc(1_000_000) })())
+}
+
+async function curl (port: number, ...args: readonly string[]): Promise<Sent> {
+  const child = spawn('curl', ['-sS', '-i', ...args, '-H', 'Content-Type: application/octet-stream', '--data-binary', '@-', `http://127.0.0.1:${port}/upload`])
+  const ended = once(child, 'close')
+  megabytes().on('error', () => {}).pipe(child.stdin).on('error', () => {})
+  const answer = (await child.stdout.setEncoding('latin1').toArray()).join('')
+  await ended
+  const [, status, retryAfter] = /^HTTP\/[\d.]+ (\d+)[^]*^retry-after: (\d+)\r$/im.exec(answer) ?? []
+  return [Number(status), retryAfter, answer.slice(answer.indexOf('\r\n\r\n') + 4)]
+}
+
+void t.test('a 503 reaches real clients that send 50 MB', async t => {
+  const hasCurl = spawnSync('curl', ['--version'], { encoding: 'utf8' }).stdout?.includes('HTTP2') === true
+  for (const [name, send] of Object.entries(clients)) {
+    if (name.startsWith('curl') && !hasCurl) {
+      if (process.env['REQUIRE_SERVICES'] === '1') t.fail('curl with HTTP/2 is missing')
+      else t.comment(`skipped: ${name}, which is missing`)
+      continue
+    }
+    const { port, release } = await draining({}, () => {}, transports[name.endsWith('2') ? 2 : 0]!)
+    for (let round = 0; round < 3; round++) t.match(await send(port), [503, '10', /FST_ERR_SHUTDOWN_DRAINING/], name)
+    t.match(await release(), { outcome: 'clean', requests: { rejected: 3 } })
+  }
+  await undici.getGlobalDispatcher().close()
+})
 
 void t.test('a sender that never stops is not waited for longer than the linger', async t => {
   const { port, release } = await draining()
