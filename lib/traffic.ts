@@ -59,7 +59,13 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
   const tally = createTally(table, events, phase)
   const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
   const streams = streamsDrain(table, timeouts.streams, tally.cut)
-  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, refusal.upgradeAnswer, name => tally.cutOther('websocket', name))
+  const webSockets = webSocketsDrain({
+    timeout: timeouts.streams,
+    message: settings.webSocketMessage,
+    refuse: refusal.upgradeAnswer,
+    onTerminate: name => tally.cutOther('websocket', name),
+    onProblem
+  })
   const http2 = http2Drain({
     timeout: Math.max(requests.timeout, streams.timeout),
     busy: table.busySessions,

@@ -196,6 +196,30 @@ void t.test('a WebSocket that the app is closing already is left to it', async t
   t.equal(report.outcome, 'clean')
 })
 
+void t.test('a WebSocket whose own methods throw holds nobody up, and is terminated at the end of its stage', async t => {
+  const problems: string[] = []
+  const { app, port } = await withPlugin({
+    webSocketMessage: true,
+    timeouts: { streams: 200 },
+    exporters: [{ name: 'test', start: ({ listen }) => listen(event => { if (event.type === 'problem') problems.push(event.message) }) }]
+  }, {
+    more (app) {
+      app.get('/mute', { websocket: true }, socket => { socket.send = () => { throw new Error('mute') } })
+      app.get('/stubborn', { websocket: true }, socket => { socket.close = () => { throw new Error('stubborn') } })
+    }
+  })
+  const [mute, stubborn] = ['mute', 'stubborn'].map(path => new WebSocket(`ws://127.0.0.1:${port}/${path}`)) as [WebSocket, WebSocket]
+  const closed = Promise.all([once(mute, 'close'), once(stubborn, 'close')])
+  await Promise.all([once(mute, 'open'), once(stubborn, 'open')])
+  const polite = await open(port)
+  const report = await app.shutdown.start()
+  t.same((await closed).map(([code]) => code), [1001, 1006], 'only the last message is lost on the first')
+  t.equal((await polite.closed)[0], 1001)
+  t.same(report.webSockets, { closed: 2, terminated: 1 })
+  t.equal(report.outcome, 'forced')
+  t.equal(problems.length, 2)
+})
+
 void t.test('an upgrade that is still being decided on when draining begins gets its handshake first, and the close frame then', async t => {
   const gate = later<void>()
   const entered = later<void>()
