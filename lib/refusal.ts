@@ -42,6 +42,16 @@ export function createRefusal (
   }
 
   function answer (res: ServerResponse): void {
+    try {
+      write(res)
+    } catch (error) {
+      // Middleware that has put itself before `writeHead` may throw, and nobody else may wait for that.
+      onProblem('A 503 could not be written, its connection ends without', error)
+      res.destroy()
+    }
+  }
+
+  function write (res: ServerResponse): void {
     // Nothing of the answer in whose place it stands: its encoding is not ours, its cookies are not due, and nobody may cache this.
     // The connection's own header stays: once removed, Node says no `Connection: close` either.
     for (const name of res.getHeaderNames()) if (name !== 'connection') res.removeHeader(name)

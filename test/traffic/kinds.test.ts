@@ -136,6 +136,31 @@ void t.test('categorize', async t => {
   t.equal((await app.shutdown.start()).outcome, 'clean')
 })
 
+void t.test('one whose 503 cannot be written is cut without it, and holds nobody up', async t => {
+  const problems: string[] = []
+  const { app, port } = await http1.start({
+    timeouts: { requests: 150 },
+    exporters: [{ name: 'test', start: ({ listen }) => listen(event => { if (event.type === 'problem') problems.push(event.message) }) }]
+  }, app => {
+    app.get('/broken', async (_request, reply) => {
+      reply.raw.writeHead = () => { throw new Error('middleware') }
+      return await new Promise(() => {})
+    })
+    app.get('/', async () => await new Promise(() => {}))
+  })
+  const [broken, other] = [await connect(port), await connect(port)]
+  broken.send(get('/broken'))
+  await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+  other.send(get('/'))
+  await eventually(() => app.shutdownState.activeRequests === 2, () => app.shutdownState)
+  const report = await app.shutdown.start()
+  t.equal((await other.answer()).status, 503)
+  await broken.over
+  t.equal(broken.rest, '')
+  t.match(report, { outcome: 'forced', requests: { cut: [{ route: '/broken' }, { route: '/' }] } })
+  t.equal(problems.length, 1)
+})
+
 void t.test('track', async t => {
   for (const [track, categories, shown] of [
     ['count', {}, { method: 'GET', route: '/', ageMs: null, category: null, kind: 'request' }],
