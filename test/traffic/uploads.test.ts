@@ -4,7 +4,8 @@ import { once } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
 import net from 'node:net'
-import { Readable } from 'node:stream'
+import { Readable, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import tls from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
@@ -194,6 +195,35 @@ void t.test('an answer that is given before its upload is complete reaches its s
     t.match(answer, /^HTTP\/1\.1 401 [^]*connection: close[^]*who are you\?$/i, `delay ${delay}`)
     t.equal(error, null)
     t.equal((await closing).outcome, 'clean')
+  }
+})
+
+void t.test('a 503 reaches whoever is cut while sending 50 MB, however its handler holds them back', async t => {
+  const never = (): Promise<never> => new Promise(() => {})
+  for (const [name, read] of [
+    ['does not read', never],
+    ['iterates over it', async (body: Readable) => {
+      for await (const chunk of body) if (chunk !== null) await never()
+    }],
+    ['pipes it to somewhere slow', async (body: Readable) => await pipeline(body, new Writable({ write () {} }))],
+    ['has paused it', async (body: Readable) => {
+      body.once('data', () => body.pause())
+      await never()
+    }]
+  ] as const) {
+    let failed: unknown = null
+    const { app, port } = await transports[0]!.start({ timeouts: { requests: 200 } }, app => {
+      app.addContentTypeParser('application/octet-stream', (_request, payload, done) => { done(null, payload) })
+      app.post('/upload', { bodyLimit: 2 * size }, async request => await read(request.body as Readable).catch((error: unknown) => { failed = error }))
+    })
+    const uploading = uploadFirst(net.connect(port, '127.0.0.1'), `Content-Length: ${size}\r\n`)
+    await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+    const report = await app.shutdown.start()
+    const { answer, sent, error } = await uploading
+    t.match(answer, /^HTTP\/1\.1 503 [^]*retry-after: 10\r\n[^]*FST_ERR_SHUTDOWN_DRAINING/i, `one that ${name}`)
+    t.match({ sent, error }, { sent: true, error: null })
+    t.match(report.requests.cut, [{ route: '/upload' }])
+    if (/slow/.test(name)) t.match(failed, { message: /aborted|premature/i }, 'half of it is not taken for the whole')
   }
 })
 
