@@ -39,13 +39,10 @@ export function createGate ({ phase, state, traffic: { table, servers }, refusal
     // For error handlers to read; not enumerable, or each logged 503 would print it all.
     const error = Object.defineProperties(new ShutdownDrainingError(), { state: { value: state }, retryAfter: { value: retryAfter } })
     if (rejection === undefined) return next(error)
-    let payload: unknown
-    try {
-      payload = rejection(request, state)
-    } catch (thrown) {
+    // An async function may be given: a promise of a body is none, and one that rejects would be an unhandled rejection.
+    new Promise(resolve => { resolve(rejection(request, state)) }).then(payload => { reply.code(503).send(payload) }).catch((thrown: unknown) => {
       onProblem("'rejection' threw, the default is sent instead", thrown)
-      return next(error)
-    }
-    reply.code(503).send(payload)
+      next(error)
+    })
   }
 }

@@ -549,14 +549,25 @@ t.test('rejection makes the body', async t => {
   await closed
 })
 
-t.test('a rejection that throws is refused like any other', async t => {
-  const { app, release, report } = await serveHeld(t, { options: { rejection: () => { throw new Error('no') } } })
+t.test('a rejection may be async', async t => {
+  const { app, release } = await serveHeld(t, { options: { rejection: async () => ({ try: 'again' }) } })
   const closed = app.close()
   await entered(app, 'draining')
-  t.match(await fetchOnce(app, get('/')), refused)
+  t.match(await fetchOnce(app, get('/')), { status: 503, headers: { 'retry-after': '10' }, body: '{"try":"again"}' })
   release()
   await closed
-  t.match(await report, { outcome: 'clean', requests: { rejected: 1 } })
+})
+
+t.test('a rejection that throws or rejects is refused like any other', async t => {
+  for (const rejection of [() => { throw new Error('no') }, async () => { throw new Error('no') }]) {
+    const { app, release, report } = await serveHeld(t, { options: { rejection } })
+    const closed = app.close()
+    await entered(app, 'draining')
+    t.match(await fetchOnce(app, get('/')), refused)
+    release()
+    await closed
+    t.match(await report, { outcome: 'clean', requests: { rejected: 1 } })
+  }
 })
 
 t.test("the app's own error handler says it in its own words, and finds the state", async t => {
