@@ -25,7 +25,8 @@ export function createGate ({ phase, state, traffic: { table, servers }, refusal
     if (!phase.reached('draining')) return next()
     if (request.routeOptions.config?.shutdown?.exempt === true) {
       reply.raw.removeHeader('retry-after')
-      if (request.raw.headers.expect !== undefined) reply.raw.writeContinue()
+      // HTTP/1.0 knows no interim answers: it would take this one for the answer (RFC 9110, section 10.1.1).
+      if (request.raw.headers.expect !== undefined && request.raw.httpVersion !== '1.0') reply.raw.writeContinue()
       return next()
     }
     refuse(request, reply, next)

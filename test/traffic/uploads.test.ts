@@ -296,8 +296,37 @@ void t.test('Expect: 100-continue', async t => {
   const answer = await exempt.answer()
   t.match(answer, { status: 200, body: 'hello' })
   t.notOk('retry-after' in answer.headers)
+
+  const old = await connect(port)
+  old.send('POST /exempt HTTP/1.0\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello')
+  t.match(await old.answer(), { status: 200, body: 'hello' }, 'HTTP/1.0 knows no 100')
   t.equal((await release()).outcome, 'clean')
   t.equal(app.shutdownState.stats.rejected, 1)
+})
+
+void t.test('Expect: 100-continue over HTTP/2 and beside it', async t => {
+  for (const transport of transports.slice(2, 4)) {
+    const { app, port, release } = await draining({}, app => {
+      app.post('/exempt', { config: { shutdown: { exempt: true } } }, async request => request.body)
+    }, transport)
+    const ask = async (path: string): Promise<{ readonly continued: number, readonly status: number, readonly body: string }> => {
+      const session = http2.connect(`http${transport === transports[3] ? 's' : ''}://localhost:${port}`, { ca: fixtures.cert, family: 4 } as http2.SecureClientSessionOptions)
+      const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'text/plain', expect: '100-continue' }, { endStream: false })
+      let continued = 0
+      stream.on('continue', () => {
+        continued++
+        stream.end('hello')
+      })
+      const [headers] = await once(stream, 'response') as [http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader]
+      const body = (await stream.setEncoding('utf8').toArray()).join('')
+      session.destroy()
+      return { continued, status: headers[':status']!, body }
+    }
+    t.match(await ask('/upload'), { continued: 0, status: 503, body: /FST_ERR_SHUTDOWN_DRAINING/ }, transport.name)
+    t.match(await ask('/exempt'), { continued: 1, status: 200, body: 'hello' }, transport.name)
+    t.equal((await release()).outcome, 'clean')
+    t.match(app.shutdownState.stats, { completed: 1, rejected: 1 })
+  }
 })
 
 void t.test('pipelined requests', async t => {
