@@ -92,8 +92,10 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
     servers,
     drains: [requests, streams, webSockets, http2, connections],
     get webSockets () { return webSockets.active },
-    cut (id) {
-      const known = table.list().some(entry => entry.id === id)
+    cut (given) {
+      // `genReqId` may make numbers, whatever Fastify's type of `request.id` says.
+      const id = String(given)
+      const known = id !== '' && table.list().some(entry => entry.id === id)
       if (known) void table.cut(entry => entry.id === id).then(entries => entries.forEach(tally.cut))
       return known
     },
