@@ -4,7 +4,7 @@ import type { ShutdownState } from '../types/index'
 import { ShutdownRejectionError } from './errors'
 import type { Settings } from './options'
 import type { PhaseLine } from './phase'
-import type { Refusal } from './refusal'
+import { readOn, type Refusal } from './refusal'
 import type { Traffic } from './traffic'
 
 export interface GateOptions {
@@ -25,7 +25,8 @@ export function createGate ({ phase, state, traffic: { table, servers }, refusal
     if (!phase.reached('draining')) return next()
     if (request.routeOptions.config?.shutdown?.exempt === true) {
       reply.raw.removeHeader('retry-after')
-      if (request.raw.headers.expect !== undefined) reply.raw.writeContinue()
+      // HTTP/1.0 knows no interim answers: it would take this one for the answer (RFC 9110, section 10.1.1).
+      if (request.raw.headers.expect !== undefined && request.raw.httpVersion !== '1.0') reply.raw.writeContinue()
       return next()
     }
     refuse(request, reply, next)
@@ -33,16 +34,14 @@ export function createGate ({ phase, state, traffic: { table, servers }, refusal
 
   function refuse (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     table.reject(reply.raw)
+    readOn(request.raw)
     const retryAfter = refusal.retryAfter()
     reply.header('retry-after', retryAfter)
     if (rejection === undefined) return next(new ShutdownRejectionError(state, retryAfter))
-    let payload: unknown
-    try {
-      payload = rejection(request, state)
-    } catch (thrown) {
+    // An async function may be given: a promise of a body is none, and one that rejects would be an unhandled rejection.
+    new Promise(resolve => { resolve(rejection(request, state)) }).then(payload => { reply.code(503).send(payload) }).catch((thrown: unknown) => {
       onProblem("'rejection' threw, the default is sent instead", thrown)
-      return next(new ShutdownRejectionError(state, retryAfter))
-    }
-    reply.code(503).send(payload)
+      next(new ShutdownRejectionError(state, retryAfter))
+    })
   }
 }

@@ -326,7 +326,8 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
       res.writeHead = writeHead
       if (status < 500 || res.headersSent) return (writeHead as (...args: unknown[]) => ServerResponse).call(res, status, ...rest)
       refuse(res)
-      // Fastify goes on to end it with what it had to say.
+      // Whoever gave up goes on with what they had to say.
+      res.write = () => true
       res.end = () => res
       return res
     } as typeof res.writeHead

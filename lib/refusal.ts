@@ -1,5 +1,5 @@
 /** How a server says "not now": 503 with Retry-After (RFC 9110, sections 15.6.4 and 10.2.3), whoever has to say it. */
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ShutdownOptionError, received } from './errors'
 import { defaultRetryAfter, isRetryAfter } from './options'
 import type { ShutdownState } from '../types/index'
@@ -11,6 +11,14 @@ export interface Refusal {
   answer(res: ServerResponse): void
   /** The whole 503 for an upgrade, which has a socket and no response. */
   upgradeAnswer(): string
+}
+
+/**
+ * HTTP/2: a stream that nobody reads is closed with its answer, and its session with the last stream, where GOAWAY was said. The
+ * socket is then reset under whoever still sends, and takes the answer along. What is read is waited for. HTTP/1 has its linger.
+ */
+export function readOn (req: IncomingMessage): void {
+  if (req.httpVersionMajor > 1) req.resume()
 }
 
 const body = JSON.stringify({ statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable', message: 'The server is shutting down, please try again' })
@@ -34,10 +42,24 @@ export function createRefusal (
   }
 
   function answer (res: ServerResponse): void {
+    try {
+      write(res)
+    } catch (error) {
+      // Middleware that has put itself before `writeHead` may throw, and nobody else may wait for that.
+      onProblem('A 503 could not be written, its connection ends without', error)
+      res.destroy()
+    }
+  }
+
+  function write (res: ServerResponse): void {
+    // Nothing of the answer in whose place it stands: its encoding is not ours, its cookies are not due, and nobody may cache this.
+    // The connection's own header stays: once removed, Node says no `Connection: close` either.
+    for (const name of res.getHeaderNames()) if (name !== 'connection') res.removeHeader(name)
     const headers: Record<string, string | number> = {
       'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(body), 'retry-after': retryAfter()
     }
     // `Connection: close` is said by the table, on the last answer of a connection only: behind it Node throws away the rest.
+    readOn(res.req)
     res.writeHead(503, headers)
     res.end(body)
   }

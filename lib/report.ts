@@ -24,7 +24,7 @@ export interface Counts {
 }
 
 export function createReport (story: Story, counts: Counts): ShutdownReport {
-  const outcome = outcomeOf(story)
+  const outcome = outcomeOf(story, counts)
   const { crashed, ...counted } = counts
   return frozen({
     reason: story.reason,
@@ -52,9 +52,11 @@ export function failuresOf (report: ShutdownReport): Error[] {
   })
 }
 
-function outcomeOf ({ phases }: Story): Outcome {
+function outcomeOf ({ phases }: Story, { requests, streams }: Counts): Outcome {
   const outcomes = new Set(phases.map(phase => phase.outcome))
-  return outcomes.has('failed') ? 'failed' : outcomes.has('forced') ? 'forced' : 'clean'
+  if (outcomes.has('failed')) return 'failed'
+  // What the app has cut by its id meanwhile was no phase's doing, but it was cut.
+  return outcomes.has('forced') || requests.cut.length > 0 || streams.cut > 0 ? 'forced' : 'clean'
 }
 
 /**

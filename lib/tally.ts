@@ -21,27 +21,44 @@ const mostRecords = 1_000
 export function createTally (table: InFlightTable, events: Events, phase: PhaseLine): Tally {
   const cut: CutRequest[] = []
   let before = { completed: 0, rejected: 0, aborted: 0 }
+  /** Those that streamed when draining began, by id: others may begin to stream later, and be cut. */
+  const streaming = new Map<string, number>()
   let streams = 0
   let cutStreams = 0
   events.listen(event => {
     if (event.type === 'phase' && event.previous === 'running') before = { completed: table.completed, rejected: table.rejected, aborted: table.aborted }
   })
   // Before anyone else hears of it, and ends his stream.
-  phase.on('draining', () => { streams = table.streams })
+  phase.on('draining', () => {
+    for (const { kind, id } of table.list()) {
+      if (kind !== 'stream') continue
+      streams++
+      streaming.set(id, (streaming.get(id) ?? 0) + 1)
+    }
+  })
 
   return {
     cut (entry) {
-      const { method, route, ageMs, category, kind } = entry
-      if (kind === 'stream') cutStreams++
-      else if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })
+      const { id, method, route, ageMs, category, kind } = entry
       events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
+      // Cut by its id, long before: no part of the shutdown.
+      if (phase.current === 'running') return
+      if (kind === 'request') {
+        if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })
+        return
+      }
+      cutStreams++
+      const left = streaming.get(id) ?? 0
+      if (left === 0) return
+      streaming.set(id, left - 1)
+      streams--
     },
     cutOther: (what, name) => events.emit({ type: 'cut', what, name, ageMs: null }),
     counts: () => ({
       requests: {
         completed: table.completed - before.completed, rejected: table.rejected - before.rejected, aborted: table.aborted - before.aborted, cut
       },
-      streams: { ended: Math.max(0, streams - cutStreams), cut: cutStreams }
+      streams: { ended: streams, cut: cutStreams }
     })
   }
 }

@@ -62,7 +62,13 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
   const tally = createTally(table, events, phase)
   const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
   const streams = streamsDrain(table, timeouts.streams, tally.cut)
-  const webSockets = webSocketsDrain(timeouts.streams, settings.webSocketMessage, refusal.upgradeAnswer, name => tally.cutOther('websocket', name))
+  const webSockets = webSocketsDrain({
+    timeout: timeouts.streams,
+    message: settings.webSocketMessage,
+    refuse: refusal.upgradeAnswer,
+    onTerminate: name => tally.cutOther('websocket', name),
+    onProblem
+  })
   const http2 = http2Drain({
     timeout: Math.max(requests.timeout, streams.timeout),
     busy: table.busySessions,
@@ -89,8 +95,10 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
     servers,
     drains: [requests, streams, webSockets, http2, connections],
     get webSockets () { return webSockets.active },
-    cut (id) {
-      const known = table.list().some(entry => entry.id === id)
+    cut (given) {
+      // `genReqId` may make numbers, whatever Fastify's type of `request.id` says.
+      const id = String(given)
+      const known = id !== '' && table.list().some(entry => entry.id === id)
       if (known) void table.cut(entry => entry.id === id).then(entries => entries.forEach(tally.cut))
       return known
     },

@@ -1,6 +1,7 @@
 /** What happened, and who is told: events, exporters, the log, the report, the state; and what a 503 says. */
 import { channel } from 'node:diagnostics_channel'
-import type { ServerResponse } from 'node:http'
+import { IncomingMessage, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import t from 'tap'
 import { checkRoute, createCategories } from '../lib/categories'
@@ -294,7 +295,8 @@ t.test('the state', t => {
 t.test('the 503', async t => {
   const refusal = createRefusal(given => given === state ? 7 : 8, () => state, () => {})
   const sent: unknown[] = []
-  refusal.answer({ req: { httpVersionMajor: 1 }, writeHead: (...head: unknown[]) => sent.push(...head), end: (body: string) => sent.push(body) } as unknown as ServerResponse)
+  const res = new ServerResponse(new IncomingMessage(new Socket()))
+  refusal.answer(Object.assign(res, { writeHead: (...head: unknown[]) => sent.push(...head), end: (body: string) => sent.push(body) }) as unknown as ServerResponse)
   const body = JSON.parse(String(sent[2])) as object
   t.match(body, { statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable' })
   t.match(sent, [503, { 'retry-after': 7, 'content-length': String(sent[2]).length, 'content-type': /json/ }])

@@ -124,7 +124,7 @@ export interface ShutdownOptions {
    * `'auto'` is `'close'` after a lame-duck and `'answer'` without one. @default 'auto'
    */
   readonly refuse?: 'auto' | 'answer' | 'close'
-  /** The 503's body. @default an error with code FST_ERR_SHUTDOWN_DRAINING through the app's own error handler */
+  /** The 503's body, or a promise of it. @default an error with code FST_ERR_SHUTDOWN_DRAINING through the app's own error handler */
   readonly rejection?: (request: FastifyRequest, state: ShutdownState) => unknown
   /** Name -> drain time in milliseconds. @default {} */
   readonly categories?: Readonly<Record<string, number>>

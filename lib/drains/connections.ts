@@ -173,12 +173,22 @@ function lingerOn (req: IncomingMessage, socket: Socket): Promise<void> {
     socket.once('close', end)
     req.once('end', end)
     socket.end()
+    // Who reads it for the handler may hold it back, as a pipe to somewhere slow does. They get no more of it, and are told that it broke off.
+    const held = req.listenerCount('data') + req.listenerCount('readable') > 0
+    if (held) {
+      req.push = chunk => {
+        if (chunk === null) end()
+        return true
+      }
+      socket.resume()
+    }
     req.resume()
 
     function end (): void {
       cancel()
       socket.removeListener('close', end)
       req.removeListener('end', end)
+      if (held) req.destroy()
       socket.destroy()
       resolve()
     }

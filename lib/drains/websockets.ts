@@ -37,17 +37,23 @@ interface Upgraded {
   told: boolean
 }
 
+export interface WebSocketsOptions {
+  /** Longest time for all of them, in milliseconds. */
+  readonly timeout: number
+  /** The last one, where there is one to give. */
+  readonly message: string | Buffer | undefined
+  /** The whole answer to a CONNECT that comes while draining. */
+  readonly refuse: () => string
+  readonly onTerminate: (name: string) => void
+  readonly onProblem: (message: string, error: unknown) => void
+}
+
 const goingAway = 1001
 const reason = 'server shutdown'
 /** FIN and opcode 8, two bytes of payload, the code. A server does not mask (RFC 6455, sections 5.1 and 5.5.1). */
 const closeFrame = Buffer.from([0x88, 0x02, goingAway >> 8, goingAway & 0xff])
 
-/**
- * @param timeout of all of them, in milliseconds
- * @param message the last one, where there is one to give
- * @param refuse the whole answer to a CONNECT that comes while draining
- */
-export function webSocketsDrain (timeout: number, message: string | Buffer | undefined, refuse: () => string, onTerminate: (name: string) => void): WebSocketsDrain {
+export function webSocketsDrain ({ timeout, message, refuse, onTerminate, onProblem }: WebSocketsOptions): WebSocketsDrain {
   const upgraded = new Map<Socket, Upgraded>()
   const servers = new Set<Server>()
   const count = { closed: 0, terminated: 0 }
@@ -184,8 +190,17 @@ export function webSocketsDrain (timeout: number, message: string | Buffer | und
       }
       return
     }
-    if (message !== undefined) webSocket.send(message)
-    webSocket.close(goingAway, reason)
+    attempt(() => { if (message !== undefined) webSocket.send(message) })
+    attempt(() => webSocket.close(goingAway, reason))
+  }
+
+  /** The app may have put methods of its own in the place of these. What one of them throws must not keep the others waiting. */
+  function attempt (say: () => void): void {
+    try {
+      say()
+    } catch (error) {
+      onProblem('A WebSocket could not be told', error)
+    }
   }
 }
 

@@ -99,8 +99,8 @@ export function post (path: string, body: string, headers: Readonly<Record<strin
  * the socket, and spins for ever when the process ends (Node 20: TCPWrap::Reset marks it as closed before libuv refuses).
  */
 export function abort (socket: net.Socket): void {
-  if (socket.writableEnded) socket.destroy()
-  else socket.resetAndDestroy()
+  if (socket.writable) socket.resetAndDestroy()
+  else socket.destroy()
 }
 
 /** One request on a connection of its own. */

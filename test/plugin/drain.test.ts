@@ -385,6 +385,56 @@ t.test('every kind of route is refused, whether it was there before the plugin o
   await closed
 })
 
+t.test('HEAD, a preflight, and a route that would refuse the body are refused like any other', async t => {
+  const { app, release, report } = await serveHeld(t, {
+    routes: app => {
+      app.get('/here', async () => 'here')
+      app.post('/strict', { bodyLimit: 1, schema: { body: { type: 'object', required: ['a'] }, response: { '2xx': { type: 'object', properties: {} } } } }, async () => ({}))
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const head = await connect(app)
+  head.send(get('/here', {}, 'HEAD'))
+  t.match(await head.answer(true), { status: 503, headers: { 'retry-after': '10', connection: 'close' } })
+  t.equal(await head.over, 'end')
+  t.equal(head.rest, '', 'an answer to HEAD has no body')
+  for (const bytes of [
+    get('/here', { Origin: 'http://elsewhere', 'Access-Control-Request-Method': 'GET' }, 'OPTIONS'),
+    post('/strict', '{"a":"long"}', { 'Content-Type': 'application/json' }),
+    post('/strict', 'no JSON', { 'Content-Type': 'application/json' })
+  ]) t.match(await fetchOnce(app, bytes), refused)
+  release()
+  await closed
+  t.match(await report, { outcome: 'clean', requests: { rejected: 4 } })
+})
+
+t.test('what the app has in front of the 503 may throw: it is told when to come back all the same', async t => {
+  for (const handler of [() => { throw new Error('a bug') }, async () => { throw new Error('a bug') }]) {
+    const { app, release, report } = await serveHeld(t, { routes: app => { app.setErrorHandler(handler) } })
+    const closed = app.close()
+    await entered(app, 'draining')
+    t.match(await fetchOnce(app, get('/')), { status: 500, headers: { 'retry-after': '10', connection: 'close' } })
+    release()
+    await closed
+    t.match(await report, { outcome: 'clean', requests: { rejected: 1 } })
+  }
+})
+
+t.test('an error handler that never answers holds its own request, and not the shutdown', async t => {
+  const { app, release, report } = await serveHeld(t, { options: { timeouts: { requests: 200, streams: 200, tasks: 200, resources: 200, total: 700 } }, routes: app => { app.setErrorHandler(() => {}) } })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const client = await connect(app)
+  client.send(get('/'))
+  await eventually(() => app.shutdownState.stats.received === 2, () => app.shutdownState)
+  release()
+  await closed
+  await client.over
+  const { durationMs } = await report
+  t.ok(durationMs < 800, `took ${durationMs} ms`)
+})
+
 t.test('an exempt route is served while draining, on a connection that ends after it', async t => {
   const { app, release, report } = await serveHeld(t, {
     routes: app => { app.get('/status', { config: { shutdown: { exempt: true } } }, async () => app.shutdownState) }
@@ -549,14 +599,25 @@ t.test('rejection makes the body', async t => {
   await closed
 })
 
-t.test('a rejection that throws is refused like any other', async t => {
-  const { app, release, report } = await serveHeld(t, { options: { rejection: () => { throw new Error('no') } } })
+t.test('a rejection may be async', async t => {
+  const { app, release } = await serveHeld(t, { options: { rejection: async () => ({ try: 'again' }) } })
   const closed = app.close()
   await entered(app, 'draining')
-  t.match(await fetchOnce(app, get('/')), refused)
+  t.match(await fetchOnce(app, get('/')), { status: 503, headers: { 'retry-after': '10' }, body: '{"try":"again"}' })
   release()
   await closed
-  t.match(await report, { outcome: 'clean', requests: { rejected: 1 } })
+})
+
+t.test('a rejection that throws or rejects is refused like any other', async t => {
+  for (const rejection of [() => { throw new Error('no') }, async () => { throw new Error('no') }]) {
+    const { app, release, report } = await serveHeld(t, { options: { rejection } })
+    const closed = app.close()
+    await entered(app, 'draining')
+    t.match(await fetchOnce(app, get('/')), refused)
+    release()
+    await closed
+    t.match(await report, { outcome: 'clean', requests: { rejected: 1 } })
+  }
 })
 
 t.test("the app's own error handler says it in its own words, and finds the state", async t => {

@@ -2,9 +2,9 @@
 import { once } from 'node:events'
 import { Readable } from 'node:stream'
 import type { Socket } from 'node:net'
-import type { FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import type gracefulShutdown from '../../lib/index'
+import gracefulShutdown from '../../lib/index'
 import { later, type Later } from '../../lib/later'
 import { connect, eventually, get, type Client } from '../plugin/client'
 import { transports } from './transports'
@@ -136,6 +136,31 @@ void t.test('categorize', async t => {
   t.equal((await app.shutdown.start()).outcome, 'clean')
 })
 
+void t.test('one whose 503 cannot be written is cut without it, and holds nobody up', async t => {
+  const problems: string[] = []
+  const { app, port } = await http1.start({
+    timeouts: { requests: 150 },
+    exporters: [{ name: 'test', start: ({ listen }) => listen(event => { if (event.type === 'problem') problems.push(event.message) }) }]
+  }, app => {
+    app.get('/broken', async (_request, reply) => {
+      reply.raw.writeHead = () => { throw new Error('middleware') }
+      return await new Promise(() => {})
+    })
+    app.get('/', async () => await new Promise(() => {}))
+  })
+  const [broken, other] = [await connect(port), await connect(port)]
+  broken.send(get('/broken'))
+  await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+  other.send(get('/'))
+  await eventually(() => app.shutdownState.activeRequests === 2, () => app.shutdownState)
+  const report = await app.shutdown.start()
+  t.equal((await other.answer()).status, 503)
+  await broken.over
+  t.equal(broken.rest, '')
+  t.match(report, { outcome: 'forced', requests: { cut: [{ route: '/broken' }, { route: '/' }] } })
+  t.equal(problems.length, 1)
+})
+
 void t.test('track', async t => {
   for (const [track, categories, shown] of [
     ['count', {}, { method: 'GET', route: '/', ageMs: null, category: null, kind: 'request' }],
@@ -183,6 +208,42 @@ void t.test('track', async t => {
     await app.close()
     one.socket.destroy()
   })
+})
+
+void t.test('the report tells of what was cut in the shutdown, and not of what was cut before', async t => {
+  const { app, gates, send } = await kinds({ track: 'detail' })
+  const before = await send('/plain/1')
+  t.ok(app.shutdown.cut(app.shutdownState.requests()[0]!.id))
+  t.equal((await before.answer()).status, 503)
+  before.socket.destroy()
+  const [one, two] = [await send('/slow/1'), await send('/plain/2')]
+  const closing = app.shutdown.start()
+  await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
+  const [first] = app.shutdownState.requests()
+  t.match(first, { route: '/slow/:id', category: 'slow' })
+  t.ok(app.shutdown.cut(first!.id))
+  t.equal((await one.answer()).status, 503)
+  gates.get('plain')!.resolve()
+  t.match(await two.answer(), { status: 200, body: 'plain' })
+  const report = await closing
+  t.match(report.requests, { completed: 1, cut: [{ route: '/slow/:id' }] })
+  t.equal(report.requests.cut.length, 1)
+  t.match({ outcome: report.outcome, exitCode: report.exitCode }, { outcome: 'forced', exitCode: 1 }, 'something was cut, whoever did it')
+})
+
+void t.test('an id that is a number names its request as well', async t => {
+  let last = 0
+  const app = Fastify({ genReqId: () => ++last as unknown as string })
+  await app.register(gracefulShutdown, { signals: false })
+  app.get('/', async () => await new Promise(() => {}))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const client = await connect(app)
+  client.send(get('/'))
+  await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+  t.equal(app.shutdown.cut(1 as unknown as string), true)
+  t.equal((await client.answer()).status, 503)
+  client.socket.destroy()
+  await app.close()
 })
 
 void t.test('request.shutdownSignal', async t => {

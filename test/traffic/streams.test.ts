@@ -162,6 +162,52 @@ void t.test('a stream that begins after the streams have had their time has that
   await client.over
 })
 
+void t.test('the report tells the streams that ended from those that were cut, also where a request became one', async t => {
+  const gate = later<void>()
+  const { app, port } = await http1.start({ timeouts: { streams: 150, requests: 500 } }, app => {
+    app.get('/', (_request, reply) => reply.send(app.shutdown.stream(silent['a Node stream']!().source, { end: 'the end' })))
+    app.get('/later', async (_request, reply) => {
+      await gate.promise
+      return reply.send(silent['a Node stream']!().source)
+    })
+  })
+  const [stream, request] = [await connect(port), await connect(port)]
+  stream.send(get('/'))
+  await stream.until('begun')
+  request.send(get('/later'))
+  await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+  const closing = app.shutdown.start()
+  t.match(await stream.answer(), { body: 'begunthe end' })
+  gate.resolve()
+  await request.until('begun')
+  const report = await closing
+  t.same(report.streams, { ended: 1, cut: 1 })
+  t.match(report.requests, { completed: 1, cut: [] })
+  await request.over
+})
+
+void t.test('a stream that has not said a word is cut as a request, by a 503 that has nothing of its headers', async t => {
+  for (const transport of [http1, transports[2]!]) {
+    const source = new Readable({ read () {} })
+    const { app, port } = await transport.start({ timeouts: { requests: 150 } }, app => {
+      app.get('/', (_request, reply) => reply
+        .headers({ 'content-encoding': 'gzip', 'cache-control': 'public, max-age=60', 'set-cookie': 'a=b', etag: '"1"', 'content-type': 'text/event-stream' })
+        .send(source))
+    })
+    const client = transport.connect(port)
+    t.teardown(() => client.close())
+    const cut = client.get('/')
+    await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+    const [{ status, headers, body }, report] = await Promise.all([cut, app.shutdown.start()])
+    t.match({ status, retry: headers['retry-after'], type: headers['content-type'] }, { status: 503, retry: '10', type: /json/ }, transport.name)
+    t.equal(JSON.parse(body).code, 'FST_ERR_SHUTDOWN_DRAINING')
+    for (const name of ['content-encoding', 'cache-control', 'set-cookie', 'etag']) t.notOk(name in headers, name)
+    if (!transport.http2) t.equal(headers['connection'], 'close')
+    t.match(report.requests.cut, [{ route: '/' }])
+    t.ok(source.destroyed)
+  }
+})
+
 void t.test('reply.hijack() and raw writes', async t => {
   const byHand = (listens: boolean) => (app: FastifyInstance): void => {
     app.get('/', (_request: FastifyRequest, reply: FastifyReply) => {

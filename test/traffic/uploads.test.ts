@@ -1,9 +1,15 @@
 /** Requests with bodies, and requests behind requests. */
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import http from 'node:http'
+import http2 from 'node:http2'
 import net from 'node:net'
+import { Readable, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import tls from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
+import * as undici from 'undici'
 import type gracefulShutdown from '../../lib/index'
 import type { ShutdownReport } from '../../types/index'
 import { later, type Later } from '../../lib/later'
@@ -83,6 +89,72 @@ for (const [name, transport, dial] of [
   })
 }
 
+/** Each sends 50 MB in its own way, and says the status, when to come back, and how the body begins. */
+type Sent = readonly [status: number, retryAfter: string | null | undefined, body: string]
+const clients: Readonly<Record<string, (port: number) => Promise<Sent>>> = {
+  async undici (port) {
+    const { statusCode, headers, body } = await undici.request(`http://127.0.0.1:${port}/upload`, { method: 'POST', headers: octets, body: Buffer.alloc(size) })
+    return [statusCode, headers['retry-after'] as string, await body.text()]
+  },
+  async 'undici with a stream' (port) {
+    const { statusCode, headers, body } = await undici.request(`http://127.0.0.1:${port}/upload`, { method: 'POST', headers: octets, body: megabytes() })
+    return [statusCode, headers['retry-after'] as string, await body.text()]
+  },
+  async fetch (port) {
+    const res = await fetch(`http://127.0.0.1:${port}/upload`, { method: 'POST', headers: octets, body: Buffer.alloc(size) })
+    return [res.status, res.headers.get('retry-after'), await res.text()]
+  },
+  async 'node:http' (port) {
+    const request = http.request({ port, host: '127.0.0.1', path: '/upload', method: 'POST', headers: octets })
+    megabytes().pipe(request)
+    const [res] = await once(request, 'response') as [http.IncomingMessage]
+    return [res.statusCode!, res.headers['retry-after'], (await res.setEncoding('utf8').toArray()).join('')]
+  },
+  async 'node:http2' (port) {
+    const session = http2.connect(`http://127.0.0.1:${port}`)
+    const stream = session.request({ ':method': 'POST', ':path': '/upload', ...octets })
+    megabytes().pipe(stream)
+    const [headers] = await once(stream, 'response') as [http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader]
+    const body = (await stream.setEncoding('utf8').toArray()).join('')
+    session.destroy()
+    return [headers[':status']!, headers['retry-after'], body]
+  },
+  curl: async port => await curl(port),
+  'curl without Expect': async port => await curl(port, '-H', 'Expect:'),
+  'curl in chunks': async port => await curl(port, '-H', 'Expect:', '-H', 'Transfer-Encoding: chunked'),
+  'curl over HTTP/2': async port => await curl(port, '--http2-prior-knowledge')
+}
+const octets = { 'content-type': 'application/octet-stream' }
+
+function megabytes (): Readable {
+  return Readable.from((function * () { for (let sent = 0; sent < size; sent += 1_000_000) yield Buffer.alloc(1_000_000) })())
+}
+
+async function curl (port: number, ...args: readonly string[]): Promise<Sent> {
+  const child = spawn('curl', ['-sS', '-i', ...args, '-H', 'Content-Type: application/octet-stream', '--data-binary', '@-', `http://127.0.0.1:${port}/upload`])
+  const ended = once(child, 'close')
+  megabytes().on('error', () => {}).pipe(child.stdin).on('error', () => {})
+  const answer = (await child.stdout.setEncoding('latin1').toArray()).join('')
+  await ended
+  const [, status, retryAfter] = /^HTTP\/[\d.]+ (\d+)[^]*^retry-after: (\d+)\r$/im.exec(answer) ?? []
+  return [Number(status), retryAfter, answer.slice(answer.indexOf('\r\n\r\n') + 4)]
+}
+
+void t.test('a 503 reaches real clients that send 50 MB', async t => {
+  const hasCurl = spawnSync('curl', ['--version'], { encoding: 'utf8' }).stdout?.includes('HTTP2') === true
+  for (const [name, send] of Object.entries(clients)) {
+    if (name.startsWith('curl') && !hasCurl) {
+      if (process.env['REQUIRE_SERVICES'] === '1') t.fail('curl with HTTP/2 is missing')
+      else t.comment(`skipped: ${name}, which is missing`)
+      continue
+    }
+    const { port, release } = await draining({}, () => {}, transports[name.endsWith('2') ? 2 : 0]!)
+    for (let round = 0; round < 3; round++) t.match(await send(port), [503, '10', /FST_ERR_SHUTDOWN_DRAINING/], name)
+    t.match(await release(), { outcome: 'clean', requests: { rejected: 3 } })
+  }
+  await undici.getGlobalDispatcher().close()
+})
+
 void t.test('a sender that never stops is not waited for longer than the linger', async t => {
   const { port, release } = await draining()
   const client = await connect(port)
@@ -123,6 +195,35 @@ void t.test('an answer that is given before its upload is complete reaches its s
     t.match(answer, /^HTTP\/1\.1 401 [^]*connection: close[^]*who are you\?$/i, `delay ${delay}`)
     t.equal(error, null)
     t.equal((await closing).outcome, 'clean')
+  }
+})
+
+void t.test('a 503 reaches whoever is cut while sending 50 MB, however its handler holds them back', async t => {
+  const never = (): Promise<never> => new Promise(() => {})
+  for (const [name, read] of [
+    ['does not read', never],
+    ['iterates over it', async (body: Readable) => {
+      for await (const chunk of body) if (chunk !== null) await never()
+    }],
+    ['pipes it to somewhere slow', async (body: Readable) => await pipeline(body, new Writable({ write () {} }))],
+    ['has paused it', async (body: Readable) => {
+      body.once('data', () => body.pause())
+      await never()
+    }]
+  ] as const) {
+    let failed: unknown = null
+    const { app, port } = await transports[0]!.start({ timeouts: { requests: 200 } }, app => {
+      app.addContentTypeParser('application/octet-stream', (_request, payload, done) => { done(null, payload) })
+      app.post('/upload', { bodyLimit: 2 * size }, async request => await read(request.body as Readable).catch((error: unknown) => { failed = error }))
+    })
+    const uploading = uploadFirst(net.connect(port, '127.0.0.1'), `Content-Length: ${size}\r\n`)
+    await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+    const report = await app.shutdown.start()
+    const { answer, sent, error } = await uploading
+    t.match(answer, /^HTTP\/1\.1 503 [^]*retry-after: 10\r\n[^]*FST_ERR_SHUTDOWN_DRAINING/i, `one that ${name}`)
+    t.match({ sent, error }, { sent: true, error: null })
+    t.match(report.requests.cut, [{ route: '/upload' }])
+    if (/slow/.test(name)) t.match(failed, { message: /aborted|premature/i }, 'half of it is not taken for the whole')
   }
 })
 
@@ -195,8 +296,37 @@ void t.test('Expect: 100-continue', async t => {
   const answer = await exempt.answer()
   t.match(answer, { status: 200, body: 'hello' })
   t.notOk('retry-after' in answer.headers)
+
+  const old = await connect(port)
+  old.send('POST /exempt HTTP/1.0\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello')
+  t.match(await old.answer(), { status: 200, body: 'hello' }, 'HTTP/1.0 knows no 100')
   t.equal((await release()).outcome, 'clean')
   t.equal(app.shutdownState.stats.rejected, 1)
+})
+
+void t.test('Expect: 100-continue over HTTP/2 and beside it', async t => {
+  for (const transport of transports.slice(2, 4)) {
+    const { app, port, release } = await draining({}, app => {
+      app.post('/exempt', { config: { shutdown: { exempt: true } } }, async request => request.body)
+    }, transport)
+    const ask = async (path: string): Promise<{ readonly continued: number, readonly status: number, readonly body: string }> => {
+      const session = http2.connect(`http${transport === transports[3] ? 's' : ''}://localhost:${port}`, { ca: fixtures.cert, family: 4 } as http2.SecureClientSessionOptions)
+      const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'text/plain', expect: '100-continue' }, { endStream: false })
+      let continued = 0
+      stream.on('continue', () => {
+        continued++
+        stream.end('hello')
+      })
+      const [headers] = await once(stream, 'response') as [http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader]
+      const body = (await stream.setEncoding('utf8').toArray()).join('')
+      session.destroy()
+      return { continued, status: headers[':status']!, body }
+    }
+    t.match(await ask('/upload'), { continued: 0, status: 503, body: /FST_ERR_SHUTDOWN_DRAINING/ }, transport.name)
+    t.match(await ask('/exempt'), { continued: 1, status: 200, body: 'hello' }, transport.name)
+    t.equal((await release()).outcome, 'clean')
+    t.match(app.shutdownState.stats, { completed: 1, rejected: 1 })
+  }
 })
 
 void t.test('pipelined requests', async t => {

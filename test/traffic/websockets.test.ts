@@ -185,6 +185,32 @@ void t.test("the preClose of @fastify/websocket does no harm, the app's own neit
   t.equal(report.outcome, 'clean')
 })
 
+void t.test('an upgrade that comes in lame-duck is served, and told with the others', async t => {
+  const { app, port } = await withPlugin({ delay: 300 }, { onSocket: socket => socket.send('hello') })
+  const closing = app.shutdown.start()
+  t.equal(app.shutdownState.phase, 'lame-duck')
+  const { socket, messages, closed } = await open(port)
+  if (messages.length === 0) await once(socket, 'message')
+  t.match(app.shutdownState, { phase: 'lame-duck', activeWebSockets: 1 })
+  t.equal((await closed)[0], 1001)
+  t.equal(app.shutdownState.accepting, false, 'and not before draining begins')
+  t.match(await closing, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } })
+})
+
+void t.test('what is still being compressed when draining begins comes whole, the last message after it, and the close frame last', async t => {
+  const opened = later<WebSocket>()
+  const { app, port } = await withPlugin({ webSocketMessage: true }, { onSocket: opened.resolve, pluginOptions: { options: { perMessageDeflate: { threshold: 0 } } } })
+  const { socket, messages, closed } = await open(port)
+  t.equal(socket.extensions, 'permessage-deflate')
+  const long = 'abc'.repeat(500_000)
+  const served = await opened.promise
+  for (let sent = 0; sent < 10; sent++) served.send(long)
+  const report = await app.shutdown.start()
+  t.equal((await closed)[0], 1001)
+  t.same(messages.map(({ length }) => length), [...Array.from({ length: 10 }, () => long.length), 43])
+  t.match(report, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } })
+})
+
 void t.test('a WebSocket that the app is closing already is left to it', async t => {
   const opened = later<WebSocket>()
   const { app, port } = await withPlugin({}, { onSocket: opened.resolve })
@@ -194,6 +220,30 @@ void t.test('a WebSocket that the app is closing already is left to it', async t
   const report = await app.shutdown.start()
   t.same(await closed, [4001, 'mine'])
   t.equal(report.outcome, 'clean')
+})
+
+void t.test('a WebSocket whose own methods throw holds nobody up, and is terminated at the end of its stage', async t => {
+  const problems: string[] = []
+  const { app, port } = await withPlugin({
+    webSocketMessage: true,
+    timeouts: { streams: 200 },
+    exporters: [{ name: 'test', start: ({ listen }) => listen(event => { if (event.type === 'problem') problems.push(event.message) }) }]
+  }, {
+    more (app) {
+      app.get('/mute', { websocket: true }, socket => { socket.send = () => { throw new Error('mute') } })
+      app.get('/stubborn', { websocket: true }, socket => { socket.close = () => { throw new Error('stubborn') } })
+    }
+  })
+  const [mute, stubborn] = ['mute', 'stubborn'].map(path => new WebSocket(`ws://127.0.0.1:${port}/${path}`)) as [WebSocket, WebSocket]
+  const closed = Promise.all([once(mute, 'close'), once(stubborn, 'close')])
+  await Promise.all([once(mute, 'open'), once(stubborn, 'open')])
+  const polite = await open(port)
+  const report = await app.shutdown.start()
+  t.same((await closed).map(([code]) => code), [1001, 1006], 'only the last message is lost on the first')
+  t.equal((await polite.closed)[0], 1001)
+  t.same(report.webSockets, { closed: 2, terminated: 1 })
+  t.equal(report.outcome, 'forced')
+  t.equal(problems.length, 2)
 })
 
 void t.test('an upgrade that is still being decided on when draining begins gets its handshake first, and the close frame then', async t => {
