@@ -9,9 +9,10 @@
  * until somebody wants to know more of them: see `passing.ts`.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { InFlight, Track } from '../types/index'
+import { breakOff, isFinished, isGone, isStream, sessionOf, speakFor } from './answer'
 import { createAfterlife, hijacked, type Handler } from './afterlife'
 import type { Connection, Connections } from './connections'
 import { now, turn } from './deadline'
@@ -97,14 +98,6 @@ const handlerOf = Symbol('fastify-shutdown.handler')
 type Tracked = ServerResponse & { [key]?: Entry }
 type Known = FastifyRequest & { [entryOf]?: Entry, [handlerOf]?: Handler }
 
-/** NGHTTP2_CANCEL, without loading node:http2 for those who have no use for it. */
-const http2Cancel = 8
-
-/** The part of Http2ServerResponse that ServerResponse does not have. */
-interface Http2Answer {
-  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly session: unknown, close(code: number): void }
-}
-
 export function createInFlightTable ({ track, categories, connections, refuse, linger, cutReason, longest }: InFlightOptions): InFlightTable {
   const passing = createPassing(connections, res => (res as Tracked)[key] !== undefined)
   if (track !== 'count') passing.end()
@@ -172,7 +165,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     served: () => until(() => owed === 0),
     empty: () => until(() => roll.size === 0),
     busySockets: () => new Set(entries().map(({ res }) => res.req.socket)),
-    busySessions: () => new Set(entries().map(({ res }) => (res as unknown as Http2Answer).stream?.session)),
+    busySessions: () => new Set(entries().map(({ res }) => sessionOf(res))),
     async cut (which) {
       const chosen = entries().filter(entry => (entry.state === 'in' || entry.state === 'gone') && which(describe(entry)))
       const seen = chosen.map(describe)
@@ -181,7 +174,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
         entry.state = 'cut'
         owed--
         if (entry.abort === null) continue
-        speakFor(entry.res)
+        speakFor(entry.res, refuse)
         entry.abort.abort(cutReason())
       }
       // A handler that heeds its signal may answer by itself: it gets one turn to say so, and what it says is flushed.
@@ -296,6 +289,11 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     if (waiters.length > 0) release()
   }
 
+  function end (entry: Entry): void {
+    if (isGone(entry.res)) leave(entry)
+    else breakOff(entry.res, refuse)
+  }
+
   function until (done: () => boolean): Promise<void> {
     return new Promise(resolve => {
       if (done()) resolve()
@@ -306,31 +304,6 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
   function release (): void {
     for (const { resolve } of waiters.filter(({ done }) => done())) resolve()
     waiters = waiters.filter(({ done }) => !done())
-  }
-
-  function end (entry: Entry): void {
-    const { res } = entry
-    const { stream } = res as unknown as Http2Answer
-    if (isGone(res)) leave(entry)
-    else if (!res.headersSent && !res.writableEnded) refuse(res)
-    // HTTP/2: one stream of many on its connection. CANCEL says that nothing is wrong with the rest (RFC 9113, section 7).
-    else if (stream !== undefined) stream.close(http2Cancel)
-    else if (!res.writableEnded || res.req.socket === null) res.destroy()
-    else res.req.socket.destroy() // handed over whole, and its reader does not read
-  }
-
-  /** It gives up because we asked it to: a failure of its own making, as a rejection with the signal's reason, becomes our 503. */
-  function speakFor (res: ServerResponse): void {
-    const { writeHead } = res
-    res.writeHead = function (this: ServerResponse, status: number, ...rest: unknown[]) {
-      res.writeHead = writeHead
-      if (status < 500 || res.headersSent) return (writeHead as (...args: unknown[]) => ServerResponse).call(res, status, ...rest)
-      refuse(res)
-      // Whoever gave up goes on with what they had to say.
-      res.write = () => true
-      res.end = () => res
-      return res
-    } as typeof res.writeHead
   }
 }
 
@@ -360,26 +333,4 @@ function describe ({ res, request, startedAt, category }: Entry): InFlight {
 
 function clientGone (): DOMException {
   return new DOMException('The client is gone', 'AbortError')
-}
-
-/** Headers out and body not over. An answer that was handed over whole and is still being flushed is a request. */
-function isStream (res: ServerResponse): boolean {
-  return res.headersSent && !res.writableEnded
-}
-
-/** Its client has left: `close` has been emitted, or never will be, as for an answer that waited behind another. */
-function isGone (res: ServerResponse): boolean {
-  const { stream } = res as unknown as Http2Answer
-  return res.destroyed || stream?.destroyed === true || res.req.socket.destroyed
-}
-
-/**
- * Whether all of it reached the kernel. HTTP/2's compatible response says `writableFinished` of one that was reset, too;
- * inject's closes before it is finished, and has nobody who could leave in between.
- */
-function isFinished (res: ServerResponse): boolean {
-  if (!res.writableEnded) return false
-  const { stream } = res as unknown as Http2Answer
-  if (stream !== undefined) return !stream.aborted
-  return res.writableFinished || !(res.req.socket instanceof Socket)
 }

@@ -22,7 +22,7 @@ import { resolveOptions } from './options'
 import { createPhaseLine } from './phase'
 import { addProbes } from './probes'
 import { tieCluster } from './process/cluster'
-import { detectPlatform } from './process/platform'
+import { detectPlatform, sharesListeners } from './process/platform'
 import { tiePm2 } from './process/pm2'
 import { tieSystemd } from './process/systemd'
 import { createRefusal } from './refusal'
@@ -62,7 +62,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   // What must come in.
   const tasks = createTasks(abort.signal, (result, error) => events.emit({ type: 'task', result, error }))
   const refusal = createRefusal(settings.retryAfter, () => state, onProblem)
-  const traffic = createTraffic(app, { settings, phase, events, refusal, onProblem })
+  const traffic = createTraffic(app, { settings, phase, events, refusal, sharedListeners: sharesListeners(process.env, cluster), onProblem })
 
   // What must close.
   const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })

@@ -44,10 +44,12 @@ export interface TrafficOptions {
   readonly phase: PhaseLine
   readonly events: Events
   readonly refusal: Refusal
+  /** Whether other processes may listen on the same sockets. */
+  readonly sharedListeners: boolean
   readonly onProblem: (message: string, error: unknown) => void
 }
 
-export function createTraffic (app: FastifyInstance, { settings, phase, events, refusal, onProblem }: TrafficOptions): Traffic {
+export function createTraffic (app: FastifyInstance, { settings, phase, events, refusal, sharedListeners, onProblem }: TrafficOptions): Traffic {
   const { timeouts } = settings
   const connected = createConnections(connection => table.lose(connection))
   const table: InFlightTable = createInFlightTable({
@@ -76,7 +78,7 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
     onDestroy: () => tally.cutOther('http2-session', 'HTTP/2 session')
   })
   const connections = connectionsDrain(connected, () => new Set([...table.busySockets(), ...webSockets.sockets()]))
-  const servers = createServers(app, server => {
+  const servers = createServers(app, sharedListeners, server => {
     server.prependListener('request', (req, res) => {
       table.track(req, res)
       // From here on Fastify answers with a 503 of its own, past every hook.

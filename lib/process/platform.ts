@@ -41,6 +41,11 @@ export function detectPlatform (env: NodeJS.ProcessEnv, cluster: { readonly isWo
   return platform('plain', null)
 }
 
+/** Whether other processes may listen on the same sockets: workers of a cluster, and whoever systemd hands a socket to (sd_listen_fds(3)). */
+export function sharesListeners (env: NodeJS.ProcessEnv, cluster: { readonly isWorker: boolean }): boolean {
+  return cluster.isWorker || Boolean(env.LISTEN_FDS)
+}
+
 function platform (name: PlatformName, gracePeriod: number | null): Platform {
   const usual = platformDefaults[name]
   return { name, delay: usual.delay, gracePeriod: gracePeriod ?? usual.gracePeriod, gracePeriodKnown: gracePeriod !== null }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { detectPlatform, type Platform } from '../../lib/process/platform'
+import { detectPlatform, sharesListeners, type Platform } from '../../lib/process/platform'
 
 const alone = { isWorker: false }
 const worker = { isWorker: true }
@@ -16,6 +16,12 @@ t.test('each platform is known by its environment and brings its own delay and g
     ['systemd', { NOTIFY_SOCKET: '/run/systemd/notify' }, alone, { name: 'systemd', delay: 0, gracePeriod: 90_000, gracePeriodKnown: false }]
   ]
   for (const [name, env, cluster, expected] of cases) t.strictSame(detectPlatform(env, cluster), expected, name)
+})
+
+t.test('listeners are shared where a cluster or systemd hands them out', async t => {
+  t.equal(sharesListeners({}, alone), false)
+  t.equal(sharesListeners({}, worker), true)
+  t.equal(sharesListeners({ LISTEN_FDS: '1' }, alone), true)
 })
 
 t.test('the outermost platform wins: it is the one that kills', async t => {

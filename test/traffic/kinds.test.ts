@@ -280,6 +280,27 @@ void t.test('request.shutdownSignal', async t => {
     await closing
   })
 
+  await t.test('aborts for one that has taken its answer over and says 500 by hand: nothing of it stands behind the 503', async t => {
+    const { app, port } = await http1.start({ timeouts: { requests: 150 } }, app => {
+      app.get('/', (request, reply) => {
+        reply.hijack()
+        request.shutdownSignal.addEventListener('abort', () => {
+          reply.raw.writeHead(500)
+          reply.raw.write('I give up')
+          reply.raw.end('at once')
+        })
+      })
+    })
+    const client = await connect(port)
+    client.send(get('/'))
+    await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+    const closing = app.shutdown.start()
+    t.match(await client.answer(), { status: 503, body: /FST_ERR_SHUTDOWN_DRAINING/ })
+    await client.over
+    t.equal(client.rest, '')
+    await closing
+  })
+
   await t.test('aborts when the client is gone, and not when its body has been read', async t => {
     const signals: AbortSignal[] = []
     const gate = later<void>()

@@ -1,0 +1,62 @@
+/** What an answer says of itself, and how it is broken off: with HTTP/1, HTTP/2 and inject, which each say it differently. */
+import type { ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
+
+/** NGHTTP2_CANCEL, without loading node:http2 for those who have no use for it. */
+const http2Cancel = 8
+
+/** The part of Http2ServerResponse that ServerResponse does not have. */
+interface Http2Answer {
+  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly session: unknown, close(code: number): void }
+}
+
+/** Headers out and body not over. An answer that was handed over whole and is still being flushed is a request. */
+export function isStream (res: ServerResponse): boolean {
+  return res.headersSent && !res.writableEnded
+}
+
+/** Its client has left: `close` has been emitted, or never will be, as for an answer that waited behind another. */
+export function isGone (res: ServerResponse): boolean {
+  const { stream } = res as unknown as Http2Answer
+  return res.destroyed || stream?.destroyed === true || res.req.socket.destroyed
+}
+
+/**
+ * Whether all of it reached the kernel. HTTP/2's compatible response says `writableFinished` of one that was reset, too;
+ * inject's closes before it is finished, and has nobody who could leave in between.
+ */
+export function isFinished (res: ServerResponse): boolean {
+  if (!res.writableEnded) return false
+  const { stream } = res as unknown as Http2Answer
+  if (stream !== undefined) return !stream.aborted
+  return res.writableFinished || !(res.req.socket instanceof Socket)
+}
+
+/** The HTTP/2 session that it goes out by. */
+export function sessionOf (res: ServerResponse): unknown {
+  return (res as unknown as Http2Answer).stream?.session
+}
+
+/** End it now: with the 503 where its headers are not out. @param refuse writes the 503 */
+export function breakOff (res: ServerResponse, refuse: (res: ServerResponse) => void): void {
+  const { stream } = res as unknown as Http2Answer
+  if (!res.headersSent && !res.writableEnded) refuse(res)
+  // HTTP/2: one stream of many on its connection. CANCEL says that nothing is wrong with the rest (RFC 9113, section 7).
+  else if (stream !== undefined) stream.close(http2Cancel)
+  else if (!res.writableEnded || res.req.socket === null) res.destroy()
+  else res.req.socket.destroy() // handed over whole, and its reader does not read
+}
+
+/** It gives up because we asked it to: a failure of its own making, as a rejection with the signal's reason, becomes our 503. */
+export function speakFor (res: ServerResponse, refuse: (res: ServerResponse) => void): void {
+  const { writeHead } = res
+  res.writeHead = function (this: ServerResponse, status: number, ...rest: unknown[]) {
+    res.writeHead = writeHead
+    if (status < 500 || res.headersSent) return (writeHead as (...args: unknown[]) => ServerResponse).call(res, status, ...rest)
+    refuse(res)
+    // Whoever gave up goes on with what they had to say.
+    res.write = () => true
+    res.end = () => res
+    return res
+  } as typeof res.writeHead
+}
