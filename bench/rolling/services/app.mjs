@@ -2,11 +2,15 @@
  * The service that every contender runs: plain requests, bodies, uploads, streams, WebSockets, and an order that must be in
  * the database once it is acknowledged. What differs is only how each contender is told to stop: its own file beside this one.
  */
-import Fastify from 'fastify'
-import websocket from '@fastify/websocket'
-import pg from 'pg'
+import { createRequire } from 'node:module'
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+
+// From the package's root: where `npm run bench` has run, one of its contenders has left an older Fastify on the way there.
+const require = createRequire(new URL('../../../package.json', import.meta.url))
+const Fastify = require('fastify')
+const websocket = require('@fastify/websocket')
+const pg = require('pg')
 
 /** How long a contender waits with failing readiness before it closes, in milliseconds. Only some of them read it. */
 export const delay = Number(process.env.DELAY_MS ?? 0)

@@ -1,4 +1,4 @@
-/** HAProxy in front, with checks on the readiness route and connections that are reused; the same directives as deploy/haproxy.cfg. */
+/** HAProxy in front, with checks on the readiness route and connections that are reused; without what deploy/haproxy repeats, which would hide what is to be counted. */
 import { execFileSync } from 'node:child_process'
 import { find } from './processes.mjs'
 import { startProxied } from './proxied.mjs'

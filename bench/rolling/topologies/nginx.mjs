@@ -1,4 +1,4 @@
-/** nginx in front, with its default proxy_next_upstream and upstream keep-alive on; the same directives as deploy/nginx.conf. */
+/** nginx in front, with upstream keep-alive on and its default proxy_next_upstream: what deploy/nginx repeats beyond that would hide what is to be counted. */
 import { execFileSync } from 'node:child_process'
 import { find } from './processes.mjs'
 import { startProxied } from './proxied.mjs'
