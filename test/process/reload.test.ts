@@ -40,6 +40,25 @@ for (const by of ['SIGTERM', 'disconnect']) {
   })
 }
 
+t.test('a worker waits for what a busy primary has accepted for it, and gives it back', async t => {
+  const port = await freePort()
+  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port), PRIMARY_BUSY_MS: '30' }, execArgv: [] })
+  const messages: Record<string, any>[] = [] // any: each message has its own field
+  primary.on('message', message => { messages.push(message as Record<string, any>) })
+  t.teardown(() => { primary.kill('SIGKILL') })
+  await until(() => messages.find(({ ready }) => ready !== undefined))
+  const traffic = Array.from({ length: 10 }, () => keepAsking(port))
+  for (let round = 1; round <= 3; round++) {
+    primary.kill('SIGHUP')
+    await until(() => messages.filter(({ reloaded }) => reloaded !== undefined).length === round ? true : undefined)
+  }
+  const seen = await Promise.all(traffic.map(each => each.stop()))
+  t.strictSame(seen.flatMap(({ failed }) => failed), [])
+  const over = once(primary, 'exit')
+  primary.kill('SIGTERM')
+  t.equal((await over)[0], 0)
+})
+
 t.test('a primary that dies takes no answer with it, and its workers go by themselves', async t => {
   const port = await freePort()
   const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port) }, execArgv: [] })

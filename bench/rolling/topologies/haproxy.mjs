@@ -11,6 +11,8 @@ export const haproxy = {
   version: () => execFileSync(command, ['-v']).toString().match(/version (\d[\d.]*)/)[1],
   start: options => startProxied({
     command,
+    // Longer than the 2 probes that call it ready again.
+    minReady: 700,
     config,
     args: file => ['-db', '-f', file],
     stopSignal: 'SIGTERM'

@@ -12,6 +12,8 @@ export const nginx = {
   version: () => execFileSync('/bin/sh', ['-c', `${command} -v 2>&1`]).toString().trim().split('/').at(-1),
   start: options => startProxied({
     command,
+    // Longer than its fail_timeout below: it must not hold the last restart against an instance when the next one goes.
+    minReady: 1_200,
     config,
     args: (file, directory) => ['-e', 'stderr', '-p', directory, '-c', file],
     stopSignal: 'SIGQUIT'

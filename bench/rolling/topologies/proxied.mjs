@@ -7,11 +7,10 @@ import { listens, message, start, stop } from './processes.mjs'
 
 const instances = 3
 
-/** What a roll-out calls minReadySeconds: an instance counts as back when it has been ready for this long, in milliseconds. */
-const minReady = 700
-
 /**
- * @param {{ command: string, config: (place: { port: number, upstreams: number[], directory: string }) => string, args: (file: string, directory: string) => string[], reach: string }} proxy
+ * `minReady` is what a roll-out calls minReadySeconds: an instance counts as back when it has been ready for this long, in milliseconds.
+ *
+ * @param {{ command: string, minReady: number, config: (place: { port: number, upstreams: number[], directory: string }) => string, args: (file: string, directory: string) => string[], reach: string }} proxy
  */
 export async function startProxied (proxy, { script, env, directory, log }) {
   const upstreams = []
@@ -22,7 +21,7 @@ export async function startProxied (proxy, { script, env, directory, log }) {
   await writeFile(file, proxy.config({ port, upstreams, directory }))
   const front = start(proxy.command, proxy.args(file, directory), { log })
   await listens(port)
-  await sleep(minReady)
+  await sleep(proxy.minReady)
 
   return {
     url: `http://127.0.0.1:${port}`,
@@ -33,7 +32,7 @@ export async function startProxied (proxy, { script, env, directory, log }) {
         const which = n % instances
         ends.push(await stop(running[which]))
         running[which] = await launch(upstreams[which])
-        await sleep(minReady)
+        await sleep(proxy.minReady)
       }
       return ends
     },
