@@ -6,7 +6,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Server as HttpServer } from 'node:http'
-import { turn } from './deadline'
+import { sleep, turn } from './deadline'
 
 export interface Servers {
   /** Look again: `listen()` is over, and Fastify has started its secondary servers. */
@@ -32,6 +32,9 @@ export interface Servers {
   protect(): void
   unprotect(): void
 }
+
+/** What a primary may take to hear that a worker of its cluster has closed, in milliseconds. */
+const handOver = 100
 
 /** Fastify keeps its secondary servers nowhere else; where it is missing, they come to light with their first request. */
 const bindings = 'fastify.serverBindings'
@@ -72,7 +75,11 @@ export function createServers (app: FastifyInstance, shared: boolean, attach: (s
         await turn()
       }
       stopped = true
+      if (!self.listening) return
       close()
+      // What a cluster's primary has accepted for us may be on its way still: Node says there that we are closed, and it goes to
+      // another worker. From one who is gone already it does not come back, and its client waits for ever.
+      if (shared) await sleep(handOver)
     },
     askFirst () {
       for (const server of servers) {

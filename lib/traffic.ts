@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Outcome, ShutdownReport } from '../types/index'
 import { createCategories } from './categories'
 import { createConnections } from './connections'
-import { sleep, turn, within } from './deadline'
+import { turn, within } from './deadline'
 import type { Drain } from './drain'
 import { connectionsDrain } from './drains/connections'
 import { http2Drain } from './drains/http2'
@@ -104,11 +104,7 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
       if (known) void table.cut(entry => entry.id === id).then(entries => entries.forEach(tally.cut))
       return known
     },
-    async hearLast () {
-      // What a cluster's primary has accepted for us may be on its way still: we say that we are closed, and it goes to another
-      // worker. From one who is gone already it would not come back.
-      await Promise.all([connections.heard(hearing), sharedListeners ? sleep(hearing) : null])
-    },
+    hearLast: () => connections.heard(hearing),
     async end (ms) {
       // What came in with the last accepts is read in this turn, and gets its answer.
       await turn()

@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url'
 import { contenders } from './contenders.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
+// Whom the services run on: `npm run bench` leaves another one on the way there.
+const root = join(here, '../..')
 const data = join(here, 'results.json')
 const page = join(here, '../../docs/rolling-restarts.md')
 const begin = '<!-- results: written by `npm run prove:rolling` -->'
@@ -34,7 +36,7 @@ export function describe (result) {
 export async function record (result, { postgres }) {
   const results = await read()
   results[`${result.topology} | ${result.contender}`] = {
-    ...result, node: process.versions.node, fastify: versionOf('fastify', here), postgres, measured: new Date().toISOString().slice(0, 10)
+    ...result, node: process.versions.node, fastify: versionOf('fastify', root), postgres, measured: new Date().toISOString().slice(0, 10)
   }
   await writeFile(data, `${JSON.stringify(results, null, 2)}\n`)
   const text = await readFile(page, 'utf8')
