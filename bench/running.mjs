@@ -9,7 +9,7 @@ import { interleave, median, quantile, ratios, summary } from './support/statist
 
 export const title = 'Running cost per request'
 
-export async function measure ({ quick, rounds = quick ? 2 : 14, only, log }) {
+export async function measure ({ quick, rounds = quick ? 2 : 11, only, log }) {
   const names = await whoTakesPart('running', only)
   const time = { what: 'time', warmUp: quick ? 5_000 : 15_000, batches: quick ? 10 : 30, perBatch: 1_000 }
   log('in-process')

@@ -102,6 +102,7 @@ function createHost (): Host {
     if (listening.length === 0) return
     signals = new Set(listening.flatMap(member => member.signals))
     ends = listening.some(member => member.exit)
+    for (const signal of signals) process.on(signal, keep)
     const installation = closeWithGrace({
       // Where nobody ends the process there is nothing to enforce, and its timer would keep it alive.
       delay: ends && Math.min(2 ** 31 - 1, Math.max(...Array.from(members, member => member.budget)) + backstop),
@@ -129,7 +130,10 @@ function createHost (): Host {
   function remove (): void {
     patience.lose()
     uninstall()
-    for (const signal of signals) process.removeListener(signal, onSecondSignal)
+    for (const signal of signals) {
+      process.removeListener(signal, onSecondSignal)
+      process.removeListener(signal, keep)
+    }
     process.removeListener('uncaughtException', onError)
     process.removeListener('unhandledRejection', onError)
   }
@@ -170,6 +174,12 @@ function createHost (): Host {
     for (const member of members) member.lastWord(message)
   }
 }
+
+/**
+ * Does nothing, and is there throughout: where a signal's last listener goes, Node gives the signal back to the system, which ends
+ * the process. close-with-grace takes its first listener away before it adds the second, and an echo may come right then.
+ */
+function keep (): void {}
 
 /**
  * Tells a second thought from an echo: the former comes after a pause. A pause is time in which the event loop turned: what
