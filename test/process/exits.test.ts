@@ -216,7 +216,7 @@ t.test('two instances in one process', async t => {
     const copy = join(directory, 'copy/lib')
     cpSync(join(directory, 'lib'), copy, { recursive: true })
     const service = await serve(t, directory, { second: {}, copy: join(copy, 'index.js') })
-    t.strictSame(JSON.parse((await service.get('/listeners')).body), { SIGTERM: 1, SIGINT: 1, uncaughtException: 1, unhandledRejection: 1, beforeExit: 0 })
+    t.strictSame(JSON.parse((await service.get('/listeners')).body), { SIGTERM: 2, SIGINT: 2, uncaughtException: 1, unhandledRejection: 1, beforeExit: 0 })
     const { answer } = await service.slow(700, 'second')
     service.kill('SIGTERM')
     t.equal((await answer).whole, true)
