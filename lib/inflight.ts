@@ -31,8 +31,6 @@ export interface InFlightTable {
   readonly rejected: number
   readonly aborted: number
   readonly cutCount: number
-  /** All in flight, requests and streams. */
-  readonly size: number
   readonly requests: number
   readonly streams: number
   /** The route's handler, so that it counts to its end even where its client leaves earlier. */
@@ -121,7 +119,6 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     get rejected () { return count.rejected },
     get aborted () { return count.aborted },
     get cutCount () { return count.cut },
-    get size () { return entries().length },
     get requests () { return entries().filter(({ res }) => !isStream(res)).length },
     get streams () { return entries().filter(({ res }) => isStream(res)).length },
     handler: handler => function (this: FastifyInstance, request, reply) {
