@@ -165,6 +165,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     busySessions: () => new Set(entries().map(({ res }) => sessionOf(res))),
     async cut (which) {
       const chosen = entries().filter(entry => (entry.state === 'in' || entry.state === 'gone') && which(describe(entry)))
+      if (chosen.length === 0) return []
       const seen = chosen.map(describe)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))
       for (const entry of chosen) {

@@ -6,7 +6,7 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../types/index'
-import type { Connections } from '../connections'
+import type { Connection, Connections } from '../connections'
 import { after, every, now, sleep, turn, within } from '../deadline'
 import type { Drain } from '../drain'
 
@@ -40,6 +40,12 @@ const atOnce = 250
  * unread is reset, and the reset takes the answer away from under its reader (RFC 9112, section 9.6).
  */
 const longestLinger = 2_000
+
+/** A connection that has been served, and what had come on it by then: one that says more is not idle any more. */
+interface Idle {
+  readonly socket: Socket
+  readonly read: number
+}
 
 export function connectionsDrain (connected: Connections, busySockets: () => Set<Socket>): ConnectionsDrain {
   const servers = new Set<Server>()
@@ -77,18 +83,18 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
       if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
     },
     async heard (ms) {
-      const silent = (): boolean => settled !== null && standing().some(socket => !settled!.has(socket) && socket.bytesRead === 0)
+      const silent = (): boolean => settled !== null && standing().some(({ socket }) => !settled!.has(socket) && socket.bytesRead === 0)
       for (const until = now() + ms; silent() && now() < until;) await sleep(hearingStep)
     },
     discourage (ms) {
-      settled = new WeakSet(standing())
-      const before = bytesRead()
+      settled = new WeakSet(standing().map(({ socket }) => socket))
       // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
       // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5). Busy is who
       // sends much for its age: who has just come from another replica that restarts has not sent much yet.
       const began = now()
-      const rates = new Map(idleSince(before).map(socket => [socket, socket.bytesRead / (began - (connected.of(socket)?.since ?? 0))]))
-      const queue = [...rates.keys()].sort((one, other) => rates.get(one)! - rates.get(other)!)
+      const queue = idle()
+        .map(one => ({ ...one, rate: one.read / (began - (connected.of(one.socket)?.since ?? 0)) }))
+        .sort((one, other) => one.rate - other.rate)
       // One step less than there is time for, so that the last of them is gone before draining begins.
       const steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
       const share = Math.ceil(queue.length / steps)
@@ -97,63 +103,62 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
         const next = queue.splice(0, share)
         if (queue.length === 0) stopSpreading()
         // A timer runs before the sockets are read: what has arrived meanwhile is seen one turn later.
-        void turn().then(async () => await endIdle(next, before))
+        void turn().then(async () => await endIdle(next))
       })
     },
     tell () {
       stopSpreading()
-      const before = bytesRead()
+      const those = idle()
       // What is in the kernel's buffers already is a request on its way, and gets its answer.
-      told = turn().then(async () => await endIdle(idleSince(before), before))
+      told = turn().then(async () => await endIdle(those))
     },
     drain: async () => 'clean' as Outcome,
     async finish () {
       stopSpreading()
       await told
-      let ended = 0
-      let busy = busySockets()
       // Once more for those whose TLS handshake was over in one of the turns between.
       for (let left = standing(); left.length > 0; left = standing()) {
-        for (const socket of left) {
-          if (socket.destroyed) continue
-          if (busy.has(socket)) count.destroyed++
+        await inBursts(left, ({ socket }, isBusy) => {
+          if (isBusy) count.destroyed++
           else if (socket.bytesRead === 0) count.silent++
           else count.idle++
           socket.destroy()
-          if (++ended % atOnce > 0) continue
-          await turn()
-          busy = busySockets()
-        }
+        })
       }
     },
     inside: () => [],
     counts: () => ({ ...count })
   }
 
-  function standing (): Socket[] {
-    return connected.all().map(({ socket }) => socket).filter(({ destroyed }) => !destroyed)
+  function standing (): Connection[] {
+    return connected.all().filter(({ socket }) => !socket.destroyed)
   }
 
-  function bytesRead (): Map<Socket, number> {
-    return new Map(standing().map(socket => [socket, socket.bytesRead]))
-  }
-
-  /** Served before and quiet since: no byte of a next request has come, and no answer is on the way. */
-  function idleSince (before: ReadonlyMap<Socket, number>): Socket[] {
+  /** Served before and quiet now: nothing of a next request has been read, and no answer is on the way. */
+  function idle (): Idle[] {
     const busy = busySockets()
     // To Node 26 whoever never sent a byte is idle, too.
-    return Array.from(servers, betweenRequests).flat().filter(socket => before.has(socket) && socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
+    return Array.from(servers, betweenRequests).flat()
+      .filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
+      .map(socket => ({ socket, read: socket.bytesRead }))
   }
 
-  async function endIdle (idle: readonly Socket[], before: ReadonlyMap<Socket, number>): Promise<void> {
-    let ended = 0
-    let busy = busySockets()
-    for (const socket of idle) {
-      if (socket.destroyed || busy.has(socket) || socket.bytesRead !== before.get(socket)) continue
+  async function endIdle (those: readonly Idle[]): Promise<void> {
+    await inBursts(those, ({ socket, read }, isBusy) => {
+      if (isBusy || socket.bytesRead !== read) return
       count.idle++
       // At once: `end()` leaves a turn of the event loop in which a request may still come. TLS has a goodbye of its own to send.
       if ('encrypted' in socket) socket.destroySoon()
       else socket.destroy()
+    })
+  }
+
+  async function inBursts<T extends { readonly socket: Socket }> (those: readonly T[], end: (one: T, isBusy: boolean) => void): Promise<void> {
+    let ended = 0
+    let busy = busySockets()
+    for (const one of those) {
+      if (one.socket.destroyed) continue
+      end(one, busy.has(one.socket))
       if (++ended % atOnce > 0) continue
       await turn()
       busy = busySockets()
@@ -202,5 +207,5 @@ function lingerOn (req: IncomingMessage, socket: Socket): Promise<void> {
 function betweenRequests (server: Server): Socket[] {
   const symbol = Object.getOwnPropertySymbols(server).find(each => each.description === 'http.server.connections')
   const connections = symbol === undefined ? undefined : (server as unknown as Record<symbol, { idle?(): { readonly socket: Socket | null }[] } | undefined>)[symbol]
-  return (connections?.idle?.() ?? []).flatMap(({ socket }) => socket ?? [])
+  return (connections?.idle?.() ?? []).map(({ socket }) => socket).filter(socket => socket !== null)
 }
