@@ -46,13 +46,13 @@ export function planGraph (resources: ReadonlyMap<string, Resource>): Graph {
 export function link<P extends Place<P>> (places: ReadonlyMap<string, P>): void {
   const lasts: P[] = []
   for (const place of places.values()) {
-    const { dependsOn = [], last } = place.resource
+    const { dependsOn = nobody, last } = place.resource
     if (last === true) lasts.push(place)
     for (const other of dependsOn) {
       const below = places.get(other)
       if (below === undefined) throw new ShutdownDependencyError(place.name, other, suggest(other, places.keys()))
       // Named twice is named once: this place is the last that was added there, or has not been.
-      if (below.above.at(-1) !== place) connect(place, below)
+      if (below.above[below.above.length - 1] !== place) connect(place, below)
     }
   }
   // Whatever may still write depends on what takes the writing, said or not.
@@ -78,6 +78,7 @@ export const nobody: readonly never[] = []
 /** Most places have one neighbour on a side, and the first `push` to an empty array takes room for seventeen. */
 function and<P> (places: readonly P[], one: P): readonly P[] {
   if (places.length === 0) return [one]
+  if (places.length === 1) return [places[0]!, one]
   ;(places as P[]).push(one)
   return places
 }

@@ -263,7 +263,8 @@ export function createTeardown (resources: Iterable<readonly [name: string, reso
 export async function teardown (resources: Readonly<Record<string, ResourceInput>>, options: { readonly timeout?: number } = {}, adapt?: Adapt): Promise<TeardownResult> {
   const { timeout = defaultTimeouts.resources } = options
   const checked = toResources(resources, adapt)
-  for (const [name, { close }] of checked) if (close === undefined) throw new ShutdownResourceError(`Resource '${name}' has no 'close'`)
+  const unclosable = checked.find(([, { close }]) => close === undefined)
+  if (unclosable !== undefined) throw new ShutdownResourceError(`Resource '${unclosable[0]}' has no 'close'`)
   const run = createTeardown(checked, { timeout: milliseconds('timeout', timeout, 1) })
   run.openAll()
   const results = await run.finished()
