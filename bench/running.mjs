@@ -5,6 +5,7 @@
 import { connect } from 'node:net'
 import { run, start } from './support/child.mjs'
 import { labelOf, whoTakesPart } from './support/contenders.mjs'
+import { profile } from './support/profile.mjs'
 import { interleave, median, quantile, ratios, summary } from './support/statistics.mjs'
 
 export const title = 'Running cost per request'
@@ -18,6 +19,10 @@ export async function measure ({ quick, rounds = quick ? 2 : 11, only, log }) {
   // A young generation this large is not collected in the middle of a batch, and what is allocated is what heapUsed grows by.
   const flags = ['--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64']
   const bytes = await interleave(names, 1, name => run('in-process', { name, what: 'bytes', warmUp: time.warmUp, batches: 7, perBatch: 2_000 }, flags), log)
+  log('profile')
+  const profiled = names.filter(name => name === 'bare' || name.startsWith('shutdown-'))
+  const profiles = []
+  for (const name of profiled) profiles.push({ name, label: await labelOf(name), ...await profile('in-process', { name, what: 'time', warmUp: time.warmUp, batches: quick ? 10 : 150, perBatch: time.perBatch }) })
   log('over HTTP')
   const http = await interleave(names, quick ? 1 : 3, name => overHttp(name, quick ? 4_000 : 12_000), log)
 
@@ -41,7 +46,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 11, only, log }) {
     tables: [{
       columns: ['contender', 'time, in-process, pooled', 'of the rounds (middle half)', 'CPU time with garbage collection', 'CPU time over HTTP', 'bytes allocated'],
       rows: rows.map(row => [row.label, row.inProcess.pooled, row.inProcess, row.cpu, row.http, row.bytes])
-    }],
+    }, ...profileTables(profiles)],
     charts: [
       { file: 'running', title: 'Time per request, in-process, bare Fastify = 1', bars: rows.map(({ label, inProcess }) => ({ label, value: inProcess.pooled, low: inProcess.low, high: inProcess.high })), from: 0.9 },
       { file: 'allocation', title: 'Bytes allocated per request, bare Fastify = 1', bars: rows.map(({ label, bytes }) => ({ label, value: bytes.median, low: bytes.min, high: bytes.max })), from: 0.9 }
@@ -53,9 +58,28 @@ export async function measure ({ quick, rounds = quick ? 2 : 11, only, log }) {
     notes: [
       'Requests go through the real HTTP parser over in-memory sockets, 20 keep-alive connections, nothing pipelined; a fresh process for each contender and round, in an order shuffled for each round; p10 of the batches, then the lower quartile over the processes (pooled).',
       'Noise: differences under 3 to 5 % in one session are nothing. p10 sees no garbage collection; the column "CPU time with garbage collection" is over all threads and all batches, sees it, and is noisier.',
+      "The profiles sample the stack each 100 microseconds, in a process of their own, warm-up included; a function's share is that of its own code, inlined or not, without what it calls. One of any mode alone: `node --cpu-prof bench/children/in-process.mjs '{\"name\":\"shutdown-count\",\"what\":\"time\",\"warmUp\":15000,\"batches\":150,\"perBatch\":1000}'`.",
       'Over HTTP a request costs several times as much, so the same extra is a smaller share there.'
     ]
   }
+}
+
+/** Where the time goes, and which of our functions take it: those of the mode that people have. */
+function profileTables (profiles) {
+  const owners = [...new Set(profiles.flatMap(({ byOwner }) => [...byOwner.keys()]))]
+  const share = (ms, all) => `${(100 * ms / all).toFixed(1)} %`
+  return [
+    {
+      title: 'Profile (`--cpu-prof`): whose code the CPU time is spent in',
+      columns: ['contender', ...owners],
+      rows: profiles.map(({ label, byOwner, all }) => [label, ...owners.map(owner => share(byOwner.get(owner) ?? 0, all))])
+    },
+    ...profiles.filter(({ name }) => name === 'shutdown-count').map(({ label, byFunction, all }) => ({
+      title: `Profile: functions of ${label}`,
+      columns: ['function', 'share of the CPU time'],
+      rows: [...byFunction].sort(([, one], [, other]) => other - one).slice(0, 8).map(([name, ms]) => [`\`${name}\``, share(ms, all)])
+    }))
+  ]
 }
 
 const of = (samples, name, key) => samples.get(name).map(sample => sample[key])
