@@ -97,12 +97,14 @@ function createHost (): Host {
 
   /** Anew whenever the members change, until somebody stops. */
   function install (): void {
-    remove()
     const listening = [...members].filter(member => member.signals.length > 0 || member.errors)
+    const next = new Set(listening.flatMap(member => member.signals))
+    // Before the old ones' goes: see `keep`.
+    for (const signal of next) process.on(signal, keep)
+    remove()
+    signals = next
     if (listening.length === 0) return
-    signals = new Set(listening.flatMap(member => member.signals))
     ends = listening.some(member => member.exit)
-    for (const signal of signals) process.on(signal, keep)
     const installation = closeWithGrace({
       // Where nobody ends the process there is nothing to enforce, and its timer would keep it alive.
       delay: ends && Math.min(2 ** 31 - 1, Math.max(...Array.from(members, member => member.budget)) + backstop),
@@ -134,6 +136,7 @@ function createHost (): Host {
       process.removeListener(signal, onSecondSignal)
       process.removeListener(signal, keep)
     }
+    signals = new Set()
     process.removeListener('uncaughtException', onError)
     process.removeListener('unhandledRejection', onError)
   }

@@ -52,6 +52,21 @@ t.test('twelve instances share one installation, and the last one takes it away'
   t.strictSame(listeners(), before)
 })
 
+t.test('a signal is never without a listener while instances come and go: the system would end the process', async t => {
+  const others = process.listenerCount('SIGUSR2')
+  let fewest = Infinity
+  const onRemoved = (name: string | symbol): void => {
+    if (name === 'SIGUSR2') fewest = Math.min(fewest, process.listenerCount('SIGUSR2') - others)
+  }
+  const first = await started({ signals: ['SIGUSR2'] })
+  process.on('removeListener', onRemoved)
+  const second = await started({ signals: ['SIGUSR2'] })
+  await second.close()
+  process.removeListener('removeListener', onRemoved)
+  t.ok(fewest >= 1 && fewest < Infinity, `at least ${fewest}`)
+  await first.close()
+})
+
 t.test('20 times open and closed leaves no listener behind, and no warning', async t => {
   const warnings: Error[] = []
   const onWarning = (warning: Error): void => { warnings.push(warning) }
