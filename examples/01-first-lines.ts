@@ -10,16 +10,14 @@ async function main (): Promise<void> {
   const app = Fastify({ return503OnClosing: false })
   await app.register(gracefulShutdown)
   app.get('/slow', async () => {
+    process.kill(process.pid, 'SIGTERM') // as an orchestrator would, in the middle of a request
     await sleep(300)
     return { finished: true }
   })
   app.get('/status', async () => app.shutdownState)
   const address = await app.listen({ port: 0, host: '127.0.0.1' })
 
-  const answer = fetch(`${address}/slow`)
-  await sleep(100)
-  process.kill(process.pid, 'SIGTERM') // as an orchestrator would
-  const response = await answer
+  const response = await fetch(`${address}/slow`)
   console.log(response.status, response.headers.get('connection'), await response.text())
 }
 

@@ -22,8 +22,8 @@ t.test('a crash', async t => {
     })
 
     t.test(`${path.slice(1)} in the middle of a drain: what is in flight is answered, resources close, the code is 1`, async t => {
-      const service = await serve(t, directory, { options: { delay: 400 } })
-      const { answer } = await service.slow(900)
+      const service = await serve(t, directory, { options: { delay: 1_500 } })
+      const { answer } = await service.slow(2_500)
       service.kill('SIGTERM')
       // Still served in lame-duck.
       t.equal((await service.get(path)).status, 200)

@@ -42,7 +42,7 @@ for (const by of ['SIGTERM', 'disconnect']) {
 
 t.test('a worker waits for what a busy primary has accepted for it, and gives it back', async t => {
   const port = await freePort()
-  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port), PRIMARY_BUSY_MS: '30' }, execArgv: [] })
+  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port), PRIMARY_BUSY_MS: '20' }, execArgv: [] })
   const messages: Record<string, any>[] = [] // any: each message has its own field
   primary.on('message', message => { messages.push(message as Record<string, any>) })
   t.teardown(() => { primary.kill('SIGKILL') })
@@ -114,10 +114,17 @@ async function gone (port: number, pids: readonly number[]): Promise<number | nu
   return [...seen].some(pid => !pids.includes(pid)) ? pids[0]! : null
 }
 
-/** Requests one after the other, each on its own connection half of the time. */
+/** How many requests may meet the end of the idle connection that they were sent on, in one test. Without a lame-duck dozens do. */
+const races = 2
+
+/**
+ * Requests one after the other, each on its own connection half of the time. One that was sent on a kept connection while that was
+ * being ended is its client's to repeat (RFC 9112, section 9.3.1, and `request.reusedSocket` in Node's documentation).
+ */
 function keepAsking (port: number): { stop(): Promise<{ answered: number, failed: string[] }> } {
   const agent = new http.Agent({ keepAlive: true })
   const failed: string[] = []
+  let raced = 0
   let answered = 0
   const stopped = new AbortController()
   const over = Promise.all([agent, undefined].map(async own => {
@@ -126,6 +133,7 @@ function keepAsking (port: number): { stop(): Promise<{ answered: number, failed
         await ask(port, own)
         answered++
       } catch (error) {
+        if (error instanceof Raced && ++raced <= races) continue
         failed.push(String(error))
       }
     }
@@ -140,9 +148,13 @@ function keepAsking (port: number): { stop(): Promise<{ answered: number, failed
   }
 }
 
+class Raced extends Error {}
+
 async function ask (port: number, agent?: http.Agent): Promise<number> {
   const request = http.get({ port, host: '127.0.0.1', agent: agent ?? false })
-  const [response] = await once(request, 'response') as [http.IncomingMessage]
+  const [response] = await once(request, 'response').catch((error: NodeJS.ErrnoException) => {
+    throw request.reusedSocket && error.code === 'ECONNRESET' ? new Raced('on a kept connection', { cause: error }) : error
+  }) as [http.IncomingMessage]
   let body = ''
   for await (const chunk of response.setEncoding('utf8')) body += chunk
   if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`)
@@ -170,6 +182,6 @@ async function until<T> (look: () => T | undefined | Promise<T | undefined>): Pr
   for (;;) {
     const found = await look()
     if (found !== undefined) return found
-    await new Promise(resolve => { setImmediate(resolve) })
+    await new Promise(resolve => { setTimeout(resolve, 5) })
   }
 }
