@@ -6,7 +6,7 @@ import { interleave, summary } from './support/statistics.mjs'
 export const title = 'Memory after 1,000,000 requests'
 
 export async function measure ({ quick, rounds = 1, only, log }) {
-  const names = (await whoTakesPart('memory', only)).filter(name => only?.length > 0 || ['bare', 'stoppable', 'shutdown-count', 'shutdown-detail'].includes(name))
+  const names = (await whoTakesPart('memory', only)).filter(name => only.length > 0 || ['bare', 'stoppable', 'shutdown-count', 'shutdown-detail'].includes(name))
   const config = quick ? { requests: 18_000, aborted: 2_000 } : { requests: 900_000, aborted: 100_000 }
   const samples = await interleave(names, rounds, name => run('memory', { name, ...config }, ['--expose-gc']), log)
   const rows = []
@@ -22,7 +22,7 @@ export async function measure ({ quick, rounds = 1, only, log }) {
       rows: rows.map(row => [row.label, row.kept.median.toFixed(3), row.heap, row.peak, row.rss])
     }],
     charts: [],
-    targets: [{ what: "bytes kept per finished request, track 'count'", limit: 0.5, value: rows.find(row => row.name === 'shutdown-count').kept.median }],
+    targets: [{ what: "bytes kept per finished request, track 'count'", limit: 0.5, value: rows.find(row => row.name === 'shutdown-count')?.kept.median ?? NaN }],
     notes: ['In-process. Kept: heap after a full collection at the end less that after the warm-up. The heap columns are ratios to bare Fastify of the same round.']
   }
 }

@@ -1,31 +1,35 @@
 /**
  * `npm run bench [-- part …] [--rounds n] [--only contender,…] [--out folder] [--quick]`
  *
- * Runs all parts, or those that are named, and writes `docs/benchmarks.md`, its charts and the raw samples. What was not
- * measured this time stays as it was. `--quick` only shows that everything runs: its figures mean nothing.
+ * Runs all parts, or those that are named, and writes `docs/benchmarks.md`, its charts and the figures behind them. Parts that
+ * were not measured this time stay as they were. `--quick` only shows that everything runs: its figures mean nothing. With it
+ * or with `--only`, which leaves contenders out where a part compares them, the page is not the one that is published: it goes
+ * to a folder of its own where `--out` does not say another.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { draw } from './support/chart.mjs'
+import { everybody } from './support/contenders.mjs'
 import { describeMachine } from './support/machine.mjs'
 import { page, verdictOf } from './support/markdown.mjs'
 
 const parts = ['running', 'rejection', 'tail', 'idle', 'restarts', 'teardown', 'memory', 'start']
 
-const { values: options, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { rounds: { type: 'string' }, only: { type: 'string' }, out: { type: 'string' }, quick: { type: 'boolean', default: false } }
-})
-const unknown = positionals.filter(part => !parts.includes(part))
-if (unknown.length > 0) throw new Error(`Unknown part ${unknown.join(', ')}. There are ${parts.join(', ')}.`)
+const { values: options, positionals } = readArguments()
+const only = options.only?.split(',') ?? []
+const rounds = options.rounds === undefined ? undefined : Number(options.rounds)
+refuseUnknown('part', positionals, parts)
+refuseUnknown('contender', only, everybody)
+if (rounds !== undefined && !(Number.isInteger(rounds) && rounds > 0)) stop(`--rounds is a whole number above 0, not '${options.rounds}'.`)
 
 const here = fileURLToPath(new URL('.', import.meta.url))
 if (!existsSync(join(here, 'node_modules'))) execFileSync('npm', ['ci', '--prefix', here], { stdio: 'inherit' })
 
-const docs = options.out ?? join(here, '..', 'docs')
+const docs = options.out ?? (options.quick || only.length > 0 ? join(tmpdir(), 'fastify-shutdown-bench') : join(here, '..', 'docs'))
 const folder = join(docs, 'benchmarks')
 mkdirSync(folder, { recursive: true })
 const file = join(folder, 'results.json')
@@ -38,15 +42,14 @@ for (const part of parts) {
   const { title, measure } = await import(`./${part}.mjs`)
   console.log(`${title} …`)
   const machine = describeMachine()
-  const rounds = options.rounds === undefined ? undefined : Number(options.rounds)
   const result = await measure({
     quick: options.quick,
     ...(rounds !== undefined && { rounds }),
-    only: options.only?.split(',') ?? [],
+    only,
     log: word => { if (process.stdout.isTTY) console.log(`  ${word}`) }
   })
   results[part] = { title, machine, quick: options.quick, rounds, ...result }
-  for (const target of result.targets) console.log(`  ${verdictOf(target)}: ${target.what}: ${target.value?.toFixed(3)}`)
+  for (const target of result.targets) console.log(`  ${verdictOf(target)}: ${target.what}: ${Number.isFinite(target.value) ? target.value.toFixed(3) : 'no reading'}`)
   console.log(`  ${Math.round((performance.now() - partBegan) / 1_000)} s`)
   // After each part, so that a later one that breaks costs nothing but itself.
   write()
@@ -60,4 +63,26 @@ function write () {
   const read = JSON.parse(readFileSync(file, 'utf8'))
   for (const { charts } of Object.values(read)) for (const chart of charts) writeFileSync(join(folder, `${chart.file}.svg`), draw(chart))
   writeFileSync(join(docs, 'benchmarks.md'), page(read))
+}
+
+function readArguments () {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: { rounds: { type: 'string' }, only: { type: 'string' }, out: { type: 'string' }, quick: { type: 'boolean', default: false } }
+    })
+  } catch (error) {
+    stop(error.message)
+  }
+}
+
+function refuseUnknown (what, words, known) {
+  const unknown = words.filter(word => !known.includes(word))
+  if (unknown.length > 0) stop(`Unknown ${what} '${unknown.join("', '")}'. There are ${known.join(', ')}.`)
+}
+
+/** Whoever mistyped has no use for a stack. */
+function stop (message) {
+  console.error(message)
+  process.exit(1)
 }

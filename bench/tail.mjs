@@ -55,7 +55,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
     }],
     targets: [
       { what: 'last byte to exit handler against the best peer, keep-alive client', limit: 0.5, value: value('shutdown-count', 'keep-alive') / peers('keep-alive') },
-      { what: 'milliseconds beyond a bare close, client with Connection: close (bare Fastify hangs on a keep-alive one)', limit: 1, value: rows.find(row => row.name === 'shutdown-count' && row.client !== 'keep-alive').beyondBareMs }
+      { what: 'milliseconds beyond a bare close, client with Connection: close (bare Fastify hangs on a keep-alive one)', limit: 1, value: rows.find(row => row.name === 'shutdown-count' && row.client !== 'keep-alive')?.beyondBareMs ?? NaN }
     ],
     notes: [
       `One request is in flight when SIGTERM comes, and ends 100 to 350 ms later, drawn anew each time, so that whoever polls is met at any phase. "Last byte" is Node's 'finish' of that answer. Whoever did not end within ${longest / 1_000} s was killed.`,

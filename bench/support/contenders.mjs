@@ -14,6 +14,9 @@ export async function load (name) {
   return await import(`../contenders/${name}.mjs`)
 }
 
+/** Whom the others are compared with: never left out. */
+const scales = ['bare', 'limit']
+
 /** @param only names from the command line, none for all */
 export async function whoTakesPart (part, only = []) {
   const names = []
@@ -21,7 +24,7 @@ export async function whoTakesPart (part, only = []) {
     // Nothing of a contender is loaded here but its file: `install` imports its package.
     const { parts } = await load(name)
     if (parts !== undefined && !parts.includes(part)) continue
-    if (only.length === 0 || name === 'bare' || only.includes(name)) names.push(name)
+    if (only.length === 0 || scales.includes(name) || only.includes(name)) names.push(name)
   }
   return names
 }
