@@ -108,6 +108,7 @@ function load (port, requests, connections = 10) {
     const socket = connect(port, '127.0.0.1')
     let left = Math.ceil(requests / connections)
     socket.on('connect', send).on('error', reject).on('close', () => left === 0 ? resolve() : reject(new Error('The server ended the connection')))
+    socket.once('data', chunk => { if (!String(chunk).startsWith('HTTP/1.1 200 ')) reject(new Error(`Expected 200, got ${chunk}`)) })
     // An answer of this size comes in one piece.
     socket.on('data', () => { --left === 0 ? socket.destroy() : send() })
     function send () { socket.write('GET / HTTP/1.1\r\nHost: bench\r\n\r\n') }

@@ -25,6 +25,7 @@ if (how !== '200') await new Promise(resolve => setTimeout(resolve, 50))
 
 const first = await oneShotClients(app.server, warmUp)
 if (!first.startsWith(`HTTP/1.1 ${how === '200' ? 200 : 503}`)) throw new Error(`Expected ${how}, got ${first}`)
+if (how === '503' && !/^retry-after: /im.test(first)) throw new Error(`That is Fastify's own 503: ${first}`)
 const readings = []
 for (let i = 0; i < batches; i++) {
   const before = process.hrtime.bigint()

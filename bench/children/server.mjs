@@ -27,7 +27,10 @@ process.once('exit', () => {
 })
 
 await app.listen({ port, host: '127.0.0.1' })
-createInterface(process.stdin).on('line', () => say({ cpu: process.cpuUsage() }))
+createInterface(process.stdin)
+  .on('line', () => say({ cpu: process.cpuUsage() }))
+  // Whoever measures is gone: nobody else would end this one.
+  .on('close', () => process.kill(process.pid, 'SIGKILL'))
 // Whoever measures must not keep the process alive: bare Fastify ends when nothing is left to do.
 process.stdin.unref()
 say({ port: app.server.address().port })

@@ -22,6 +22,9 @@ export function start (script, config, flags = []) {
   const lines = []
   const waiting = []
   let errors = ''
+  let broken = null
+  // Whoever is gone is told nothing more, and how it went is asked by `exited` and `line()`.
+  child.stdin.on('error', () => {})
   child.stderr.on('data', chunk => { errors = (errors + chunk).slice(-2_000) })
   createInterface(child.stdout).on('line', text => {
     if (!text.startsWith('{')) return // a contender's own word
@@ -33,7 +36,8 @@ export function start (script, config, flags = []) {
     once(child, 'exit').then(([code, signal]) => ({ code, signal, at: monotonic() })),
     once(child, 'close')
   ]).then(([ended]) => {
-    for (const { reject } of waiting) reject(new Error(`${script} ${JSON.stringify(config)} ended with ${ended.code ?? ended.signal} and no answer: ${errors}`))
+    broken = new Error(`${script} ${JSON.stringify(config)} ended with ${ended.code ?? ended.signal} and no answer: ${errors}`)
+    for (const { reject } of waiting) reject(broken)
     return ended
   })
   return {
@@ -43,7 +47,11 @@ export function start (script, config, flags = []) {
     end: () => child.stdin.end(),
     /** What it has printed and nobody asked for yet. */
     lines,
-    line: () => lines.length > 0 ? Promise.resolve(lines.shift()) : new Promise((resolve, reject) => waiting.push({ resolve, reject }))
+    async line () {
+      if (lines.length > 0) return lines.shift()
+      if (broken !== null) throw broken
+      return await new Promise((resolve, reject) => waiting.push({ resolve, reject }))
+    }
   }
 }
 
@@ -52,7 +60,8 @@ export async function run (script, config, flags) {
   const child = start(script, config, flags)
   child.end()
   const result = await child.line()
-  await child.exited
+  const { code, signal } = await child.exited
+  if (code !== 0) throw new Error(`${script} ${JSON.stringify(config)} gave an answer, but ended with ${code ?? signal}`)
   return result
 }
 

@@ -34,7 +34,11 @@ export const held = Buffer.from('GET /held HTTP/1.1\r\nHost: bench\r\n\r\n')
 /** Open so many connections to the server. @returns `send(n)`, which sends at least `n` requests over them and waits for their answers. */
 export function keepAliveClients (server, count = 20) {
   let answered = 0
-  const sockets = Array.from({ length: count }, () => new MemorySocket(() => { answered++ }))
+  let last = ''
+  const sockets = Array.from({ length: count }, () => new MemorySocket((socket, chunk) => {
+    answered++
+    last = chunk
+  }))
   for (const socket of sockets) server.emit('connection', socket)
   return {
     async send (requests) {
@@ -45,6 +49,8 @@ export function keepAliveClients (server, count = 20) {
         for (const socket of sockets) socket.push(keepAlive)
       })
       check(turns)
+      // A contender that answers with errors is measured as nothing.
+      if (!String(last).startsWith('HTTP/1.1 200 ')) throw new Error(`Expected 200, got ${last}`)
     }
   }
 
