@@ -57,7 +57,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
     charts: whats.slice(1).map(what => ({
       file: `connections-${what.replace(/[^a-z0-9]+/g, '-')}`,
       title: `SIGTERM to process gone, ${what}, limit = 1`,
-      bars: rows.filter(row => row.what === what).map(({ label, gone, hung }) => gone === null ? { label, text: hung } : { label, value: gone.median, low: gone.min, high: gone.max })
+      bars: rows.filter(row => row.what === what).map(({ label, gone, hung }) => gone === null ? { label, text: hung } : { label, value: gone.median, low: gone.low, high: gone.high })
     })),
     targets: whats.slice(1).flatMap(what => [
       { what: `SIGTERM to process gone, ${what}, against the limit`, limit: what.includes('idle') ? 1.1 : 1.25, value: ours(what)?.gone?.median ?? NaN },

@@ -31,7 +31,7 @@ export function draw ({ title, bars, from = 0, log = false, unit = '×' }) {
     const middle = y + rowHeight / 2
     lines.push(`<text x="${labelWidth - 8}" y="${middle + 4}" text-anchor="end" fill="#222">${escape(bar.label)}</text>`)
     if (!Number.isFinite(bar.value)) {
-      lines.push(`<text x="${labelWidth + 4}" y="${middle + 4}" fill="#a33">${escape(bar.text ?? 'no reading')}</text>`)
+      lines.push(`<text x="${labelWidth + 4}" y="${middle + 4}" fill="#a33" stroke="#fff" stroke-width="4" paint-order="stroke">${escape(bar.text ?? 'no reading')}</text>`)
       return
     }
     const colour = bar.label.startsWith('fastify-shutdown') ? '#2b7a4b' : '#7d8ea3'
@@ -52,5 +52,6 @@ function valueOf ({ value, low, high }, unit) {
 }
 
 function escape (text) {
-  return String(text).replace(/[&<>"]/g, sign => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign])
+  // A label is Markdown, too, and a picture knows no code.
+  return String(text).replaceAll('`', '').replace(/[&<>"]/g, sign => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign])
 }
