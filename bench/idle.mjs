@@ -48,6 +48,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
   const whats = [...new Set(rows.map(row => row.what))]
   const ours = what => rows.find(row => row.name === 'shutdown-count' && row.what === what && row.clean)
   return {
+    rounds,
     rows,
     tables: whats.map(what => ({
       title: what[0].toUpperCase() + what.slice(1),

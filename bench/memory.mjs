@@ -16,6 +16,7 @@ export async function measure ({ quick, rounds = 1, only, log }) {
     rows.push({ name, label: await labelOf(name), kept: summary(all.map(sample => sample.keptBytes / (config.requests + config.aborted))), heap: of('heapAfter'), rss: of('rssAfter'), peak: of('heapBeforeGc'), counts: all[0].stats })
   }
   return {
+    rounds,
     rows,
     tables: [{
       columns: ['contender', 'bytes kept per finished request', 'heap after collection', 'heap before collection', 'resident memory'],

@@ -21,6 +21,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, log }) {
   const own = perSecond(labels[2])
   const rows = labels.map(label => ({ label, of200: summary(ratios(perSecond(label), base)), ofOwn: summary(ratios(perSecond(label), own)) }))
   return {
+    rounds,
     rows,
     tables: [{ columns: ['answers per second', "against bare Fastify's 200", "against Fastify's own 503"], rows: rows.map(row => [row.label, row.of200, row.ofOwn]) }],
     charts: [{ file: 'rejection', title: "Answers per second, each over its own connection, bare Fastify's 200 = 1 (more is better)", bars: rows.map(({ label, of200 }) => ({ label, value: of200.median, low: of200.low, high: of200.high })) }],

@@ -29,6 +29,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 4, only, log }) {
   })
   const delayed = rows.find(({ key }) => key === 'shutdown-count delayed')
   return {
+    rounds,
     rows,
     tables: [{
       columns: ['contender', 'broken per restart', '503 per restart', 'refused connections per restart', 'restarts that were killed'],

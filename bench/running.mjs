@@ -44,6 +44,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 11, only, log }) {
   // Where the scale itself got lost in the noise, a ratio to it would hold whatever ours is.
   const extraOfPair = pooled('hook-pair') > 1 ? pooled('hook-pair') - 1 : NaN
   return {
+    rounds,
     rows,
     tables: [{
       columns: ['contender', 'time, in-process, pooled', 'of the rounds (middle half)', 'CPU time with garbage collection', 'CPU time over HTTP', 'bytes allocated'],

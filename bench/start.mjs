@@ -14,6 +14,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 7, only, log }) {
     rows.push({ name, label: await labelOf(name), import: summary(of(name, 'importShare')), whole: summary(ratios(of(name, 'wholeMs'), of('bare', 'wholeMs'))), modules: samples.get(name)[0].modules })
   }
   return {
+    rounds,
     rows,
     tables: [{
       columns: ['contender', "its import and registration, Fastify's import = 1", 'import of Fastify until ready, bare = 1', 'CommonJS modules loaded'],

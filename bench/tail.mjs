@@ -46,6 +46,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
   const peers = rows.filter(row => row.client === 'keep-alive' && row.clean && row.closed !== null && !['bare', 'shutdown-count'].includes(row.name))
   const best = peers.length === 0 ? NaN : Math.min(...peers.map(row => row.closed.median))
   return {
+    rounds,
     rows,
     tables: ['keep-alive', 'Connection: close'].map(client => ({
       title: `Client: ${client}`,

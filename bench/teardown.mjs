@@ -22,6 +22,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, log }) {
   })
   const worst = count => Math.max(...rows.filter(row => row.count === count).map(row => row.warm.median))
   return {
+    rounds,
     rows: [...rows, ...waitingRows],
     tables: [
       { title: 'Resources that close at once', columns: ['graph', 'against the counting executor, warm', 'first teardown of the process', "against as many onClose hooks of Fastify's, warm"], rows: rows.map(row => [`${row.count.toLocaleString('en')} ${row.shape}`, row.warm, row.cold, row.fastify]) },
@@ -34,7 +35,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, log }) {
       { what: 'resources that wait against their longest chain (worst graph)', limit: 1.02, value: Math.max(...waitingRows.map(row => row.ours.median)) }
     ],
     notes: [
-      'The counting executor is the least that closes in order: a counter for each resource, no names checked, no timeouts, no signals, no report (`bench/support/counting.mjs`). `close` is an async function that does nothing. Both run in turn in the same process; the median of the repetitions, then of the processes.',
+      'The counting executor is the least that closes in order: a counter for each resource, no names checked, no timeouts, no signals, no report (`bench/support/counting.mjs`). `close` is an async function that does nothing. Both run in turn in the same process; the median of the repetitions, then of the processes, which are one for each graph.',
       'The longest chain is that of the same timers, one after another, in the same process.'
     ]
   }

@@ -2,10 +2,12 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { arch, availableParallelism, cpus, loadavg, release, totalmem, type } from 'node:os'
+import { fileURLToPath } from 'node:url'
 
 export function describeMachine () {
   const require = path => JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))
-  const peers = require('../package.json').dependencies
+  // Those that are there, whatever is asked for.
+  const peers = Object.keys(require('../package.json').dependencies).map(name => `${name} ${require(`../node_modules/${name}/package.json`).version}`)
   return {
     date: new Date().toISOString().slice(0, 10),
     cpu: `${availableParallelism()} x ${cpus()[0]?.model.trim() ?? 'unknown'}`,
@@ -15,15 +17,16 @@ export function describeMachine () {
     node: process.version,
     v8: process.versions.v8,
     fastify: require('../../node_modules/fastify/package.json').version,
-    peers: Object.entries(peers).map(([name, version]) => `${name} ${version}`).join(', '),
+    peers: peers.join(', '),
     revision: revision()
   }
 }
 
 function revision () {
+  const options = { cwd: fileURLToPath(new URL('../..', import.meta.url)), encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }
   try {
-    const dirty = execFileSync('git', ['status', '--porcelain', '--', 'lib', 'types'], { encoding: 'utf8' }).trim() !== ''
-    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim() + (dirty ? ' with changes' : '')
+    const dirty = execFileSync('git', ['status', '--porcelain', '--', 'lib', 'types', 'bench'], options).trim() !== ''
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], options).trim() + (dirty ? ' with changes' : '')
   } catch {
     return 'unknown' // unpacked from an archive
   }

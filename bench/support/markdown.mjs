@@ -2,12 +2,12 @@
 
 const intro = `# Benchmarks
 
-Written by \`npm run bench\`; one part alone by \`npm run bench -- teardown\`. The scripts are in \`bench/\`, the raw samples in
-\`benchmarks/results.json\`.
+Written by \`npm run bench\`; one part alone by \`npm run bench -- teardown\`. The scripts are in \`bench/\`, the figures behind
+tables and charts in \`benchmarks/results.json\`.
 
-All figures are ratios of one run: what a reading is in seconds says more about the machine than about the code. A figure is
-the median of its rounds, and the middle half of them in brackets. Every round measures every contender, each in a process of
-its own, in an order drawn anew.
+Times are ratios of one run where nothing else is said: what a reading is in seconds says more about the machine than about the
+code. A figure is the median of its rounds, and the middle half of them in brackets. Every round measures every contender, each in a
+process of its own, in an order drawn anew.
 `
 
 export function page (results) {
@@ -15,19 +15,31 @@ export function page (results) {
   return [
     intro,
     '## What was promised, and what was measured\n',
-    table(['part', 'promise', 'limit', 'measured', ''], parts.flatMap(part => part.targets.map(target => [part.title, target.what, limitOf(target), number(target.value), verdictOf(target)]))),
-    ...parts.map(section)
+    table(['part', 'promise', 'limit', 'measured', ''], parts.flatMap(part => part.targets.map(target => [part.title, target.what, limitOf(target), number(target.value), verdictOf(target, part.quick)]))),
+    ...parts.map(section),
+    '## Measured on\n',
+    ...machines(parts)
   ].join('\n')
 }
 
-function section ({ title, tables, charts, notes, machine, quick, rounds }) {
+function section ({ title, tables, charts, notes, machine, quick, rounds, seconds }) {
   return [
     `## ${title}\n`,
     ...charts.map(chart => `![${chart.title}](benchmarks/${chart.file}.svg)\n`),
     ...tables.flatMap(({ title, columns, rows }) => [...(title === undefined ? [] : [`### ${title}\n`]), table(columns, rows)]),
     ...notes.map(note => `- ${note}`),
-    `- Measured on ${machine.date} at ${machine.revision}${quick ? ' with too few rounds to say anything (`--quick`)' : ''}${rounds === undefined ? '' : `, ${rounds} rounds`}: ${machine.cpu}, ${machine.memory}, ${machine.system}, load average ${machine.load} at the start, Node ${machine.node} (V8 ${machine.v8}), Fastify ${machine.fastify}; ${machine.peers}.\n`
+    `- ${machine.date}, revision ${machine.revision}${quick ? ', with too few rounds to say anything (`--quick`)' : ''}, rounds: ${rounds ?? 'unknown'}, load average ${machine.load} at the start${seconds === undefined ? '' : `, took ${seconds} s`}.\n`
   ].join('\n')
+}
+
+/** Once where all parts have the same. */
+function machines (parts) {
+  const titles = new Map()
+  for (const { title, machine: { cpu, memory, system, node, v8, fastify, peers } } of parts) {
+    const words = `${cpu}, ${memory}, ${system}, Node ${node} (V8 ${v8}), Fastify ${fastify}; ${peers}.`
+    titles.set(words, [...titles.get(words) ?? [], title])
+  }
+  return [...titles].map(([words, of]) => `${titles.size === 1 ? '' : `${of.join('; ')}: `}${words}\n`)
 }
 
 function table (columns, rows) {
@@ -50,7 +62,8 @@ function limitOf ({ limit, goal, atLeast }) {
   return `${atLeast ? '≥' : '≤'} ${limit}${goal === undefined ? '' : ` (goal ${goal})`}`
 }
 
-export function verdictOf ({ value, limit, goal, atLeast = false }) {
+export function verdictOf ({ value, limit, goal, atLeast = false }, quick) {
+  if (quick) return 'says nothing'
   // Not finite became null on its way through JSON: there was nothing to measure.
   const holds = bound => value !== null && Number.isFinite(value) && (atLeast ? value >= bound : value <= bound)
   if (!holds(limit)) return 'missed'
