@@ -7,7 +7,8 @@ export async function install (app, { delay }) {
   createTerminus(app.server, {
     signal: 'SIGTERM',
     useExit0: true,
-    beforeShutdown: () => new Promise(resolve => setTimeout(resolve, delay)),
+    // A timer of 0 would be a millisecond.
+    ...(delay > 0 && { beforeShutdown: () => new Promise(resolve => setTimeout(resolve, delay)) }),
     onSignal: () => app.close()
   })
 }
