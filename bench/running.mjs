@@ -60,7 +60,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 11, only, log }) {
     ],
     notes: [
       'Requests go through the real HTTP parser over in-memory sockets, 20 keep-alive connections, nothing pipelined; a fresh process for each contender and round, in an order shuffled for each round; p10 of the batches, then the lower quartile over the processes (pooled). In the chart the bar is the pooled figure, and the whiskers are the middle half of the rounds.',
-      'Noise: differences under 3 to 5 % in one session are nothing. p10 sees no garbage collection; the column "CPU time with garbage collection" is over all threads and all batches, sees it, and is noisier.',
+      'Noise: bare Fastify takes part twice, and what the second differs by from the first is nothing but noise; so are differences under 3 to 5 % in one session, and far more than that over HTTP. p10 sees no garbage collection; the column "CPU time with garbage collection" is over all threads and all batches, sees it, and is noisier.',
       "The profiles sample the stack each 100 microseconds, in a process of their own, warm-up included; a function's share is that of its own code, inlined or not, without what it calls. One of any mode alone: `node --cpu-prof bench/children/in-process.mjs '{\"name\":\"shutdown-count\",\"what\":\"time\",\"warmUp\":15000,\"batches\":150,\"perBatch\":1000}'`.",
       'Over HTTP a request costs several times as much, so the same extra is a smaller share there.'
     ]

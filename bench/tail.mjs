@@ -7,7 +7,7 @@ import { verdict } from './support/verdict.mjs'
 
 export const title = 'After the last byte'
 
-/** Above the 10 s that several peers wait: who has not ended by then, in milliseconds, would wait for ever. */
+/** Above the 10 s after which some peers give up, in milliseconds: who has not ended by then is killed. */
 const longest = 12_000
 
 export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {

@@ -1,6 +1,6 @@
 /** Who is measured, in the order of the tables. Each is a file of its own in `contenders/`. */
 export const everybody = [
-  'bare', 'limit', 'hook-pair',
+  'bare', 'bare-again', 'limit', 'hook-pair',
   'shutdown-count', 'shutdown-category', 'shutdown-detail', 'shutdown-rejection',
   'close-with-grace', 'fastify-graceful-shutdown', 'fastify-graceful-exit', 'terminus', 'http-terminator',
   'stoppable', 'http-graceful-shutdown', 'lightship', 'under-pressure'
@@ -15,7 +15,7 @@ export async function load (name) {
 }
 
 /** Whom the others are compared with: never left out. */
-const scales = ['bare', 'limit']
+const scales = ['bare', 'bare-again', 'limit']
 
 /** @param only names from the command line, none for all */
 export async function whoTakesPart (part, only = []) {
