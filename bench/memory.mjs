@@ -6,24 +6,24 @@ import { interleave, summary } from './support/statistics.mjs'
 export const title = 'Memory after 1,000,000 requests'
 
 export async function measure ({ quick, rounds = 1, only, log }) {
-  const names = (await whoTakesPart('memory', only)).filter(name => only.length > 0 || ['bare', 'stoppable', 'shutdown-count', 'shutdown-detail'].includes(name))
+  const names = (await whoTakesPart('memory', only)).filter(name => only.length > 0 || ['bare', 'stoppable', 'shutdown-count', 'shutdown-category', 'shutdown-detail'].includes(name))
   const config = quick ? { requests: 18_000, aborted: 2_000 } : { requests: 900_000, aborted: 100_000 }
   const samples = await interleave(names, rounds, name => run('memory', { name, ...config }, ['--expose-gc']), log)
   const rows = []
   for (const name of names) {
     const all = samples.get(name)
     const of = what => summary(all.map((sample, i) => sample[what] / samples.get('bare')[i][what]))
-    rows.push({ name, label: await labelOf(name), kept: summary(all.map(sample => sample.keptBytes / (config.requests + config.aborted))), heap: of('heapAfter'), rss: of('rssAfter'), peak: of('heapBeforeGc'), counts: all[0].stats })
+    rows.push({ name, label: await labelOf(name), kept: summary(all.map(sample => sample.keptBytes / (config.requests + config.aborted))), heap: of('heapAfter'), rss: of('rssAfter'), counts: all[0].stats })
   }
   return {
     rounds,
     rows,
     tables: [{
-      columns: ['contender', 'bytes kept per finished request', 'heap after collection', 'heap before collection', 'resident memory'],
-      rows: rows.map(row => [row.label, row.kept.median.toFixed(3), row.heap, row.peak, row.rss])
+      columns: ['contender', 'bytes kept per finished request', 'heap after collection', 'resident memory'],
+      rows: rows.map(row => [row.label, row.kept.median.toFixed(3), row.heap, row.rss])
     }],
     charts: [],
     targets: [{ what: "bytes kept per finished request, track 'count'", limit: 0.5, value: rows.find(row => row.name === 'shutdown-count')?.kept.median ?? NaN }],
-    notes: ['In-process. Kept: heap after a full collection at the end less that after the warm-up. The heap columns are ratios to bare Fastify of the same round.']
+    notes: [`In-process, ${(config.requests + config.aborted).toLocaleString('en')} requests, of which a tenth is given up by its client before there is an answer. Kept: heap after a full collection at the end less that after the warm-up; below 0 the warm-up had left something. The other two are ratios to bare Fastify of the same round; how much is resident depends on when there was a collection, too.`]
   }
 }
