@@ -2,8 +2,8 @@
  * The guard: fails when the path of a request grows. Counts bytes, not seconds, so it says the same on every machine.
  *
  * `npm run guard` measures bare Fastify and ours, each in a process of its own with the optimizing compilers off: then every
- * object that the code asks for is allocated, in the order it is asked for, and the least of many batches differs by less than
- * three bytes from run to run. With them on, escape analysis and the moment of tier-up would decide.
+ * object that the code asks for is allocated, in the order it is asked for, and the least of many batches differs by a few
+ * bytes from run to run. With them on, escape analysis and the moment of tier-up would decide.
  *
  * A closure is 64 bytes and its context at least 32, an empty array 32, a symbol property's backing store 40, and a number
  * with a fraction, the least of all, 16: the slack is below it. Node 20 and 22 allocate the same; on 24, which needs 120 bytes

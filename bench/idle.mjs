@@ -67,7 +67,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
     ]),
     notes: [
       'The limit destroys all sockets at once, closes the raw server and exits. 4 to 10 ms of each figure are the end of a process and noise; with few rounds the noise floor is about 1.2 times.',
-      `Idle connections have had one answer each, silent ones never sent a byte, half-sent ones half a head. Whoever did not end within ${longest / 1_000} s was killed.`,
+      `Idle connections have had one answer each, silent ones never sent a byte, half-sent ones half a head. Whoever did not end within ${cap / 1_000} s was killed.`,
       ...notes
     ]
   }

@@ -64,7 +64,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
       { what: 'milliseconds from the last byte to close() resolved beyond those of bare Fastify, client with Connection: close (bare Fastify hangs on a keep-alive one)', limit: 1, value: ours('Connection: close')?.beyondBareMs ?? NaN }
     ],
     notes: [
-      `One request is in flight when SIGTERM comes, and ends 100 to 350 ms later, drawn anew each time, so that whoever polls is met at any phase. "Last byte" is Node's 'finish' of that answer. Whoever did not end within ${longest / 1_000} s was killed.`,
+      `One request is in flight when SIGTERM comes, and ends 100 to 350 ms later, drawn anew each time, so that whoever polls is met at any phase. "Last byte" is Node's 'finish' of that answer. Whoever did not end within ${cap / 1_000} s was killed.`,
       'The limit closes the raw server and exits when the last answer is out: no onClose hook runs. Bare Fastify has no exit of its own: its process ends when nothing is left to do.',
       'The promises are about close(). For whoever answered otherwise than 200, or ended otherwise than with exit code 0, there is no reading.'
     ]
