@@ -1,6 +1,6 @@
 /** Who is measured, in the order of the tables. Each is a file of its own in `contenders/`. */
 export const everybody = [
-  'bare', 'bare-again', 'limit', 'hook-pair',
+  'bare', 'bare-again', 'limit', 'on-request', 'hook-pair',
   'shutdown-count', 'shutdown-category', 'shutdown-detail', 'shutdown-rejection',
   'close-with-grace', 'fastify-graceful-shutdown', 'fastify-graceful-exit', 'terminus', 'http-terminator',
   'stoppable', 'http-graceful-shutdown', 'lightship', 'under-pressure'
