@@ -75,7 +75,7 @@ function connect<P extends Place<P>> (place: P, below: P): void {
 /** Whom a place has above and below while it has none. */
 export const nobody: readonly never[] = []
 
-/** Most places have one neighbour on a side, and the first `push` to an empty array takes room for seventeen. */
+/** Most places have one neighbour on a side, or two, and the first `push` that needs room takes it for sixteen more. */
 function and<P> (places: readonly P[], one: P): readonly P[] {
   if (places.length === 0) return [one]
   if (places.length === 1) return [places[0]!, one]
