@@ -1,5 +1,5 @@
 /** Who is connected: the sockets of all our servers, from the accept to their close. */
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { now } from './deadline'
 import { createRoll, type Linked } from './roll'
@@ -11,11 +11,13 @@ export interface Connection extends Linked<Connection> {
   readonly since: number
   /** Whether the last request on it was one that passed: see `passing.ts`. */
   passing: boolean
+  /** Answers that wait behind another one, in their order; `null` where none ever has. */
+  queued: Set<{ readonly res: ServerResponse }> | null
 }
 
 export interface Connections {
   attach(server: Server): void
-  of(socket: Socket): Connection | undefined
+  of(socket: Socket | null): Connection | undefined
   /** Those that are connected now; who comes or goes meanwhile changes nothing about it. */
   all(): Connection[]
 }
@@ -34,13 +36,13 @@ export function createConnections (onClose: (connection: Connection) => void): C
       server.on('connection', follow)
       server.on('secureConnection', followSecure)
     },
-    of: (socket: Placed) => socket[place],
+    of: (socket: Placed | null) => socket?.[place],
     all: roll.all
   }
 
   function follow (socket: Placed): void {
     if (socket[place] !== undefined) return
-    const connection: Connection = { socket, since: now(), passing: false, previous: null, next: null }
+    const connection: Connection = { socket, since: now(), passing: false, queued: null, previous: null, next: null }
     socket[place] = connection
     roll.add(connection)
     socket.on('close', forget)

@@ -21,7 +21,7 @@ export function createGate ({ phase, state, traffic: { table, servers }, refusal
     // An upgrade is no request: it has no answer that ends.
     if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
     // One that nobody has seen came in by a server that we do not know of yet, or through inject.
-    if (!table.identify(request, reply.raw)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
+    if (!table.identify(reply)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
     if (!phase.reached('draining')) return next()
     if (request.routeOptions.config?.shutdown?.exempt === true) {
       reply.raw.removeHeader('retry-after')

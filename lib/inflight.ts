@@ -10,14 +10,14 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { InFlight, Track } from '../types/index'
-import { breakOff, isFinished, isGone, isStream, sessionOf, speakFor } from './answer'
-import { createAfterlife, hijacked, type Handler } from './afterlife'
+import { createDetachedHandlers, followHandler, observeHandler, type Detached, type Source } from './afterlife'
+import { breakOff, closeQueued, isFinished, isGone, isStream, sessionOf, speakFor, type Carrier } from './answer'
 import type { Connection, Connections } from './connections'
 import { now, turn } from './deadline'
 import { createFarewell } from './farewell'
-import { createPassing, currentOf } from './passing'
+import { createPassing } from './passing'
 import { createRoll, type Linked } from './roll'
 
 /** Which kind of request this is. */
@@ -37,8 +37,8 @@ export interface InFlightTable {
   handler(handler: RouteHandlerMethod): RouteHandlerMethod
   /** The server's 'request' event. */
   track(req: IncomingMessage, res: ServerResponse): void
-  /** onRequest: now Fastify's request is known. @returns whether the request had been seen by `track`, or is over already */
-  identify(request: FastifyRequest, res: ServerResponse): boolean
+  /** onRequest: now Fastify's request and reply are known. @returns whether the request had been seen by `track`, or is over already */
+  identify(reply: FastifyReply): boolean
   /** This answer is our 503. */
   reject(res: ServerResponse): void
   /** From now on every HTTP/1 answer says `Connection: close`, and its connection is ended after it. */
@@ -50,7 +50,7 @@ export interface InFlightTable {
   /** Resolves when nothing at all is in flight. */
   empty(): Promise<void>
   /** Sockets with an answer on the way. */
-  busySockets(): Set<Socket>
+  busySockets(): Set<Socket | null>
   /** HTTP/2 sessions with an answer on the way. */
   busySessions(): Set<unknown>
   /** End these now: the request's signal aborts, then it gets the 503 where its headers are not out, else its socket ends. */
@@ -66,44 +66,43 @@ export interface InFlightOptions {
   /** Write the 503. */
   readonly refuse: (res: ServerResponse) => void
   /** This answer ends its connection, maybe while the request is still being sent: let its sender read it. */
-  readonly linger: (req: IncomingMessage) => void
+  readonly linger: (carrier: Carrier) => void
   /** Why a request's signal is aborted when it is cut. */
   readonly cutReason: () => Error
-  /** How long a handler without a promise is believed to run on after its client left, in milliseconds. */
+  /** How long a handler may go on after its client has left, in milliseconds. */
   readonly longest: number
 }
 
 /** One request. Made once, with all its fields, so that all of them have one shape. */
-interface Entry extends Linked<Entry> {
-  readonly res: ServerResponse
+interface Entry extends Linked<Entry>, Carrier {
+  readonly connection: Connection | null
   /** Fastify's, once it is known. */
-  request: FastifyRequest | null
+  reply: FastifyReply | null
   /** `refused`: its answer is our 503. `gone`: its client is, its handler is not. */
   state: 'in' | 'refused' | 'gone' | 'cut' | 'over'
   /** Made when somebody asks for its signal. */
   abort: AbortController | null
   readonly startedAt: number | null
   category: string | null
+  /** The stream that is piped into an HTTP/2 answer. It comes off before the answer closes, and then nothing tells of it. */
+  source: Source | null
+  /** Its handler, once its client has left. */
+  detached: Detached | null
 }
 
-/** Where a response keeps its entry. */
+/** Where Node's request keeps its entry: the response and Fastify's request both lead there. */
 const key = Symbol('fastify-shutdown.entry')
 
-/** Where Fastify's request keeps it, and what is known of its handler. Not decorated: that costs every request, whether it has them or not. */
-const entryOf = Symbol('fastify-shutdown.entry')
-const handlerOf = Symbol('fastify-shutdown.handler')
+type Tracked = IncomingMessage & { [key]?: Entry }
 
-type Tracked = ServerResponse & { [key]?: Entry }
-type Known = FastifyRequest & { [entryOf]?: Entry, [handlerOf]?: Handler }
+const entryOf = ({ req }: { readonly req: IncomingMessage }): Entry | undefined => (req as Tracked)[key]
 
 export function createInFlightTable ({ track, categories, connections, refuse, linger, cutReason, longest }: InFlightOptions): InFlightTable {
-  const passing = createPassing(connections, res => (res as Tracked)[key] !== undefined)
+  const passing = createPassing(connections, res => entryOf(res) !== undefined)
   if (track !== 'count') passing.end()
   const roll = createRoll<Entry>()
-  const afterlife = createAfterlife(longest)
+  const handlers = createDetachedHandlers(longest)
   const farewell = createFarewell(linger)
-  /** Connections on which an answer has waited behind another. */
-  const pipelines = new WeakSet<Socket>()
   const count = { received: 0, completed: 0, rejected: 0, aborted: 0, cut: 0 }
   /** Those whose answer is still owed: neither refused nor cut. */
   let owed = 0
@@ -122,31 +121,34 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     get requests () { return entries().filter(({ res }) => !isStream(res)).length },
     get streams () { return entries().filter(({ res }) => isStream(res)).length },
     handler: handler => function (this: FastifyInstance, request, reply) {
-      const result = handler.call(this, request, reply) as unknown
-      if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') (request as Known)[handlerOf] = result as PromiseLike<unknown>
-      else if (!reply.raw.writableEnded && reply.sent) (request as Known)[handlerOf] = hijacked
+      const returned = handler.call(this, request, reply) as unknown
+      // @fastify/websocket calls the handler of its routes with a WebSocket in the request's place.
+      if ((request as Partial<FastifyRequest>).raw === undefined) return returned
+      const result = observeHandler(request, reply, returned)
       // A hook before it went on when its client had left already.
-      const entry = (request as Known)[entryOf]
-      if (entry?.state === 'gone') outlive(entry)
+      const detached = (request.raw as Tracked)[key]?.detached
+      if (detached != null) followHandler(detached)
       return result
     } as RouteHandlerMethod,
     track (req, res) {
-      if (!passing.admit(req, res)) add(res)
+      const connection = connections.of(req.socket)
+      if (!passing.admit(connection, req, res)) add(res, connection)
     },
-    identify (request, res) {
-      const known = (res as Tracked)[key]
+    identify (reply) {
+      const { raw: res, request } = reply
+      const known = entryOf(res)
       if (known === undefined) {
-        if (passing.introduce(request, res)) return true
+        if (passing.introduce(reply)) return true
         // A hook before ours may go on when the client has left already: that one has been counted.
-        if (isGone(res)) return true
+        if (isGone({ res, socket: request.raw.socket })) return true
       }
-      const entry = known ?? add(res)
-      know(entry, request)
+      const entry = known ?? add(res, connections.of(request.raw.socket))
+      entry.reply = reply
       if (track !== 'count') entry.category = categories.of(request)
       return known !== undefined
     },
     reject (res) {
-      const entry = (res as Tracked)[key]
+      const entry = entryOf(res)
       if (entry?.state !== 'in') return
       entry.state = 'refused'
       owed--
@@ -155,13 +157,18 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     sayClose () {
       if (closing) return
       closing = true
-      for (const res of passing.end()) enter(res)
-      for (const { res } of roll.all()) farewell.say(res)
+      for (const { res, connection } of passing.end()) enter(res, connection)
+      for (const entry of roll.all()) farewell.say(entry)
     },
-    lose: enterFrom,
+    lose (connection) {
+      enterFrom(connection)
+      const { queued } = connection
+      // In the turn in which Node 24 closes them by itself.
+      if (queued !== null) process.nextTick(() => { for (const { res } of queued) closeQueued(res) })
+    },
     served: () => until(() => owed === 0),
     empty: () => until(() => roll.size === 0),
-    busySockets: () => new Set(entries().map(({ res }) => res.req.socket)),
+    busySockets: () => new Set(entries().map(({ socket }) => socket)),
     busySessions: () => new Set(entries().map(({ res }) => sessionOf(res))),
     async cut (which) {
       const chosen = entries().filter(entry => (entry.state === 'in' || entry.state === 'gone') && which(describe(entry)))
@@ -177,48 +184,49 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
       }
       // A handler that heeds its signal may answer by itself: it gets one turn to say so, and what it says is flushed.
       await turn()
-      for (const entry of chosen) if (entry.state !== 'over' && (flushing.has(entry) || isGone(entry.res) || !entry.res.writableEnded)) end(entry)
+      for (const entry of chosen) if (entry.state !== 'over' && (flushing.has(entry) || isGone(entry) || !entry.res.writableEnded)) end(entry)
       release()
       return seen
     },
     list: () => entries().map(describe),
-    signalOf (request: Known) {
-      const entry = request[entryOf] ?? find(request) ?? beside(request)
-      know(entry, request)
+    signalOf (request) {
+      const entry = (request.raw as Tracked)[key] ?? find(request) ?? beside(request)
       if (entry.abort === null) {
         entry.abort = new AbortController()
-        if (entry.state === 'over') entry.abort.abort(cutReason())
+        if (entry.state === 'gone') entry.abort.abort(clientGone())
+        else if (entry.state === 'over') entry.abort.abort(cutReason())
       }
       return entry.abort.signal
     }
   }
   return table
 
-  function add (res: ServerResponse): Entry {
-    const known = (res as Tracked)[key]
+  function add (res: ServerResponse, connection: Connection | undefined): Entry {
+    const known = entryOf(res)
     if (known !== undefined) return known
+    const isQueued = connection !== undefined && res.socket === null && res.req.httpVersionMajor === 1
     // Those of one connection stand in their order: the one that this one waits for comes first.
-    if (res.socket === null) followPipeline(res.req.socket)
-    const entry = enter(res)
-    if (closing) farewell.say(res)
+    if (isQueued) enterFrom(connection)
+    const entry = enter(res, connection)
+    if (isQueued) (connection.queued ??= new Set<Entry>()).add(entry)
+    // HTTP/2: a stream that was reset right after its head has closed already, and says so to nobody. Its handler still runs.
+    if (isGone(entry)) process.nextTick(closeGone, entry)
+    if (closing) farewell.say(entry)
     return entry
   }
 
-  function enter (res: ServerResponse): Entry {
-    const entry = createEntry(res, passing.requestOf(res), track === 'detail' ? now() : null)
-    ;(res as Tracked)[key] = entry
-    if (entry.request !== null) know(entry, entry.request)
+  function enter (res: ServerResponse, connection: Connection | undefined): Entry {
+    const entry = createEntry(res, connection ?? null, track === 'detail' ? now() : null)
+    ;(res.req as Tracked)[key] = entry
+    const reply = passing.replyOf(res.req)
+    if (reply !== undefined) entry.reply = reply
     roll.add(entry)
     count.received++
     owed++
     // Before who pipes into it, and takes his stream off: see `afterlife.ts`.
     res.prependListener('close', closed)
+    if (res.req.httpVersionMajor > 1) res.once('pipe', piped)
     return entry
-  }
-
-  function know (entry: Entry, request: Known): void {
-    entry.request = request
-    request[entryOf] = entry
   }
 
   /** Whoever asks after those in flight asks after all of them. */
@@ -228,68 +236,63 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
   }
 
   function enterAll (): void {
-    for (const res of passing.call()) enter(res)
+    for (const { res, connection } of passing.call()) enter(res, connection)
   }
 
-  function enterFrom (connection: Connection | undefined): Entry | undefined {
+  function enterFrom (connection: Connection): void {
     const res = passing.callFrom(connection)
-    return res === undefined ? undefined : enter(res)
+    if (res !== undefined) enter(res, connection)
   }
 
-  /** The entry of a request that nobody has asked after, or that has not been identified yet. */
+  /** The entry of a request that has none yet, because nobody has asked after it. */
   function find ({ raw }: FastifyRequest): Entry | undefined {
-    const res = currentOf(raw.socket)
-    if (res == null || res.req !== raw) return undefined
-    return enterFrom(connections.of(raw.socket)) ?? (res as Tracked)[key]
+    const known = passing.replyOf(raw)?.raw
+    // Its reply is not known yet while hooks before ours run.
+    const connection = connections.of(known === undefined ? raw.socket : known.socket)
+    if (connection === undefined) return undefined
+    const res = known ?? passing.current(connection)
+    if (res?.req !== raw) return undefined
+    enterFrom(connection)
+    return entryOf(res)
   }
 
   function closed (this: ServerResponse): void {
-    const entry = (this as Tracked)[key]!
+    const entry = entryOf(this)!
     if (entry.state === 'gone' || entry.state === 'over') return
-    if (entry.state !== 'in' || entry.request === null || isFinished(this)) return leave(entry)
-    entry.state = 'gone'
-    entry.abort?.abort(clientGone())
-    outlive(entry)
+    if (entry.state !== 'in' || entry.reply === null || isFinished(entry)) return leave(entry)
+    detach(entry, entry.reply)
   }
 
   /** The client is gone, but its handler may go on: no resource may close under it. */
-  function outlive (entry: Entry): void {
-    afterlife.follow(entry.res, (entry.request as Known | null)?.[handlerOf] ?? null, () => leave(entry))
+  function detach (entry: Entry, reply: FastifyReply): void {
+    entry.state = 'gone'
+    entry.abort?.abort(clientGone())
+    entry.detached = handlers.follow(entry, reply, entry.source, () => leave(entry))
   }
 
-  /**
-   * A pipelined answer that waits behind another has no socket yet, and never closes when the client goes away; its request
-   * says nothing either, once its body has been read. One listener for each such connection, not for each request.
-   */
-  function followPipeline (socket: Socket): void {
-    enterFrom(connections.of(socket))
-    if (pipelines.has(socket)) return
-    pipelines.add(socket)
-    socket.once('close', abandoned)
-  }
-
-  function abandoned (this: Socket): void {
-    for (const { res } of roll.all()) if (res.socket === null && res.req.socket === this) closed.call(res)
+  function closeGone ({ res }: Entry): void {
+    closed.call(res)
   }
 
   function leave (entry: Entry): void {
     if (entry.state === 'over') return
-    const { res, state } = entry
+    const { state } = entry
     if (state === 'cut') count.cut++
-    else if (state === 'gone' || !isFinished(res)) count.aborted++
+    else if (state === 'gone' || !isFinished(entry)) count.aborted++
     else if (state === 'refused') count.rejected++
     else count.completed++
     if (state === 'in' || state === 'gone') owed--
     entry.state = 'over'
     roll.remove(entry)
-    if (state === 'gone' || state === 'cut') afterlife.forget(res)
-    if (closing) farewell.keep(res)
+    entry.connection?.queued?.delete(entry)
+    if (entry.detached !== null) handlers.forget(entry.detached)
+    if (closing) farewell.keep(entry)
     if (waiters.length > 0) release()
   }
 
   function end (entry: Entry): void {
-    if (isGone(entry.res)) leave(entry)
-    else breakOff(entry.res, refuse)
+    if (isGone(entry)) leave(entry)
+    else breakOff(entry, refuse)
   }
 
   function until (done: () => boolean): Promise<void> {
@@ -305,22 +308,29 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
   }
 }
 
-function createEntry (res: ServerResponse, request: FastifyRequest | null, startedAt: number | null): Entry {
-  return { res, request, state: 'in', abort: null, startedAt, category: null, previous: null, next: null }
+function piped (this: ServerResponse, source: Source): void {
+  entryOf(this)!.source = source
+}
+
+function createEntry (res: ServerResponse, connection: Connection | null, startedAt: number | null): Entry {
+  const socket = connection?.socket ?? res.req?.socket ?? null
+  return { res, socket, connection, reply: null, state: 'in', abort: null, startedAt, category: null, source: null, detached: null, previous: null, next: null }
 }
 
 /** For what is not in the table: an upgrade, whose connection is its client, or a request that is over already. */
 function beside (request: FastifyRequest): Entry {
-  const entry = createEntry({} as ServerResponse, request, null) // it has no response that anybody will ask for
+  const entry = createEntry({} as ServerResponse, null, null) // it has no response that anybody will ask for
   const isUpgrade = (request.raw as { upgrade?: boolean }).upgrade === true
   if (!isUpgrade) entry.state = 'over'
-  else (request.raw.socket as Socket | undefined)?.once('close', () => entry.abort?.abort(clientGone()))
+  else (request.raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientGone()))
+  ;(request.raw as Tracked)[key] = entry
   return entry
 }
 
-function describe ({ res, request, startedAt, category }: Entry): InFlight {
+function describe ({ res, reply, startedAt, category }: Entry): InFlight {
+  const request = reply?.request
   return {
-    id: request === null ? '' : String(request.id),
+    id: request === undefined ? '' : String(request.id),
     method: res.req.method ?? '',
     route: request?.routeOptions.url ?? '',
     ageMs: startedAt === null ? null : now() - startedAt,

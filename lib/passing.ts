@@ -8,30 +8,38 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply } from 'fastify'
 import type { Connection, Connections } from './connections'
+
+/** A response that passed, and the connection that it goes out by. */
+export interface Called {
+  readonly res: ServerResponse
+  readonly connection: Connection
+}
 
 export interface Passing {
   /** How many have passed, those included that are on their way and have not been called. */
   readonly count: number
   /** A request has come. @returns whether it passes; where not, it needs an entry */
-  admit(req: IncomingMessage, res: ServerResponse): boolean
-  /** Fastify has a request for it now. @returns whether it is one that passes */
-  introduce(request: FastifyRequest, res: ServerResponse): boolean
+  admit(connection: Connection | undefined, req: IncomingMessage, res: ServerResponse): connection is Connection
+  /** Fastify has a request and a reply for it now. @returns whether it is one that passes */
+  introduce(reply: FastifyReply): boolean
   /** Those who are on their way; they do not pass any more. */
-  call(): ServerResponse[]
+  call(): Called[]
   /** The one who is on its way on this connection. */
-  callFrom(connection: Connection | undefined): ServerResponse | undefined
-  /** What Fastify knows of one that has been called. */
-  requestOf(res: ServerResponse): FastifyRequest | null
+  callFrom(connection: Connection): ServerResponse | undefined
+  /** The answer that is on its way on this connection, whether it passes or not. */
+  current(connection: Connection): ServerResponse | undefined
+  /** What Fastify knows of one that has passed, or passes. */
+  replyOf(req: IncomingMessage): FastifyReply | undefined
   /** From now on nobody passes. @returns the last who were called */
-  end(): ServerResponse[]
+  end(): Called[]
 }
 
-/** Where an answer that passes keeps Fastify's request. */
-const key = Symbol('fastify-shutdown.request')
+/** Where the request of Node keeps Fastify's reply, which leads to all the others: Node's response knows its request. */
+const key = Symbol('fastify-shutdown.reply')
 
-type Passer = ServerResponse & { [key]?: FastifyRequest }
+type Passer = IncomingMessage & { [key]?: FastifyReply }
 
 /** @param isEntered whether this answer has an entry in the table */
 export function createPassing (connections: Connections, isEntered: (res: ServerResponse) => boolean): Passing {
@@ -40,22 +48,22 @@ export function createPassing (connections: Connections, isEntered: (res: Server
 
   return {
     get count () { return count },
-    admit (req, res) {
-      if (over || req.httpVersionMajor > 1 || currentOf(req.socket) !== res) return false
-      const connection = connections.of(req.socket)
-      if (connection === undefined) return false
+    admit (connection, req, res): connection is Connection {
+      // An answer that waits behind another has no socket yet.
+      if (over || connection === undefined || req.httpVersionMajor > 1 || res.socket === null) return false
       connection.passing = true
       count++
       return true
     },
-    introduce (request, res) {
-      if (connections.of(request.raw.socket)?.passing !== true) return false
-      ;(res as Passer)[key] = request
+    introduce (reply) {
+      if (connections.of(reply.raw.socket)?.passing !== true) return false
+      ;(reply.request.raw as Passer)[key] = reply
       return true
     },
     call,
     callFrom,
-    requestOf: res => (res as Passer)[key] ?? null,
+    current: ({ socket }) => currentOf(socket) ?? undefined,
+    replyOf: req => (req as Passer)[key],
     end () {
       const last = call()
       over = true
@@ -63,12 +71,16 @@ export function createPassing (connections: Connections, isEntered: (res: Server
     }
   }
 
-  function call (): ServerResponse[] {
-    return over ? [] : connections.all().flatMap(connection => callFrom(connection) ?? [])
+  function call (): Called[] {
+    if (over) return []
+    return connections.all().flatMap(connection => {
+      const res = callFrom(connection)
+      return res === undefined ? [] : { res, connection }
+    })
   }
 
-  function callFrom (connection: Connection | undefined): ServerResponse | undefined {
-    if (over || connection?.passing !== true) return undefined
+  function callFrom (connection: Connection): ServerResponse | undefined {
+    if (over || !connection.passing) return undefined
     const res = currentOf(connection.socket)
     // The one that passed is over, and another may have come behind it.
     if (res == null || isEntered(res)) return undefined
@@ -79,6 +91,6 @@ export function createPassing (connections: Connections, isEntered: (res: Server
 }
 
 /** The answer that is on its way; Node's own, and not public. Where it is missing, nobody passes, and all have entries. */
-export function currentOf (socket: Socket | undefined): ServerResponse | null | undefined {
-  return (socket as Socket & { _httpMessage?: ServerResponse | null } | undefined)?._httpMessage
+function currentOf (socket: Socket): ServerResponse | null | undefined {
+  return (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
 }

@@ -10,6 +10,7 @@ export interface Linked<T> {
 
 export interface Roll<T> {
   readonly size: number
+  readonly first: T | null
   add(entry: T): void
   /** Once for each that was added: the roll does not look. */
   remove(entry: T): void
@@ -23,6 +24,7 @@ export function createRoll<T extends Linked<T>> (): Roll<T> {
   let size = 0
   return {
     get size () { return size },
+    get first () { return first },
     add (entry) {
       entry.previous = last
       entry.next = null

@@ -57,7 +57,7 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
     categories: createCategories(settings, onProblem),
     connections: connected,
     refuse: refusal.answer,
-    linger: req => connections.linger(req),
+    linger: carrier => connections.linger(carrier),
     cutReason: () => new ShutdownDrainingError(),
     longest: timeouts.requests
   })

@@ -6,6 +6,7 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../types/index'
+import type { Carrier } from '../answer'
 import type { Connection, Connections } from '../connections'
 import { after, every, now, sleep, turn, within } from '../deadline'
 import type { Drain } from '../drain'
@@ -13,7 +14,7 @@ import type { Drain } from '../drain'
 export interface ConnectionsDrain extends Drain {
   attach(server: Server): void
   /** The answer to this request ends its connection, maybe while its body is still being sent: let its sender read it. */
-  linger(req: IncomingMessage): void
+  linger(carrier: Carrier): void
   /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
   lingered(ms: number): Promise<void>
   /**
@@ -47,7 +48,7 @@ interface Idle {
   readonly read: number
 }
 
-export function connectionsDrain (connected: Connections, busySockets: () => Set<Socket>): ConnectionsDrain {
+export function connectionsDrain (connected: Connections, busySockets: () => Set<Socket | null>): ConnectionsDrain {
   const servers = new Set<Server>()
   const lingering = new Set<Promise<void>>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
@@ -62,9 +63,8 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
     attach (server) {
       servers.add(server)
     },
-    linger (req) {
-      const { socket } = req
-      if (req.httpVersionMajor > 1 || !hasBody(req) || typeof socket.destroySoon !== 'function') return
+    linger ({ res: { req }, socket }) {
+      if (req.httpVersionMajor > 1 || !hasBody(req) || typeof socket?.destroySoon !== 'function') return
       let asked = false
       // Asked twice: by Node when the answer is out, and by us where it could not say close. The second must not end the wait.
       socket.destroySoon = () => {
