@@ -180,7 +180,6 @@ t.test('a check that hangs costs its own time, once for all who ask, and is not 
 t.test('a check that names no time has two seconds', async t => {
   const { ready } = await checked(t, { stuck: () => new Promise(() => {}) })
   const time = virtualTime(t)
-  t.teardown(() => t.clock.exit())
   const began = time.now()
   t.equal((await time.until(ready())).status, 503)
   t.equal(time.now() - began, 2_000)
@@ -191,24 +190,22 @@ t.test('answers are shared for half a second, and a check that fails again is to
   let asked = 0
   const { ready, log } = await checked(t, { database: () => { asked++; return works } })
   const status = async (): Promise<number> => (await ready()).status
-  t.clock.enter()
-  // The last one to be added is the first to run: the app closes in real time.
-  t.teardown(() => t.clock.exit())
+  const time = virtualTime(t)
   t.equal(await status(), 200)
   works = false
-  t.clock.advance(500)
+  time.advance(500)
   t.equal(await status(), 200)
   t.equal(asked, 1)
-  t.clock.advance(1)
+  time.advance(1)
   t.equal(await status(), 503)
-  t.clock.advance(501)
+  time.advance(501)
   t.equal(await status(), 503)
   t.strictSame([asked, log.length], [3, 1], 'told of once, as long as it fails')
   works = true
-  t.clock.advance(501)
+  time.advance(501)
   t.equal(await status(), 200)
   works = false
-  t.clock.advance(501)
+  time.advance(501)
   t.equal(await status(), 503)
   t.strictSame([asked, log.length], [5, 2])
 })

@@ -11,6 +11,7 @@ import t, { type Test } from 'tap'
 import { tieCluster } from '../../lib/process/cluster'
 import { tiePm2, type Channel } from '../../lib/process/pm2'
 import { tieSystemd, type SystemdOptions } from '../../lib/process/systemd'
+import { virtualTime } from '../support/time'
 import { serve, translate } from './children'
 import { standIn } from './fixtures/stand-in'
 
@@ -287,20 +288,19 @@ t.test('systemd', async t => {
   t.test('is asked for more time each second while work remains, and no longer after undo', async t => {
     const { env, heard, until } = await systemd(t)
     const app = standIn()
-    t.clock.enter()
-    t.teardown(() => t.clock.exit())
+    const time = virtualTime(t)
     const tie = tieSystemd(app, { env, onProblem: error => t.fail(error.message) })
     app.enter('draining', { remaining: 4_000 })
     await until(words => words.EXTEND_TIMEOUT_USEC === '4000000')
     Object.assign(app.state, { remaining: 2_500 })
-    t.clock.advance(999)
+    time.advance(999)
     Object.assign(app.state, { remaining: 2_000 })
-    t.clock.advance(1)
+    time.advance(1)
     await until(words => words.EXTEND_TIMEOUT_USEC === '2000000')
     t.notOk(heard.some(words => words.EXTEND_TIMEOUT_USEC === '2500000'))
     tie.undo()
     t.equal(app.listeners(), 0)
-    t.clock.advance(10_000)
+    time.advance(10_000)
     app.enter('cleaning', { remaining: 1_000 })
     t.notOk(heard.some(words => words.STATUS === 'cleaning'))
   })
@@ -315,18 +315,17 @@ t.test('systemd', async t => {
     t.test(name, async t => {
       const { heard, until, env: basis } = await systemd(t)
       const app = standIn()
-      t.clock.enter()
-      t.teardown(() => t.clock.exit())
+      const time = virtualTime(t)
       const tie = tieSystemd(app, { env: { ...basis, ...env }, pid, onProblem: error => t.fail(error.message) })
       t.teardown(tie.undo)
-      t.clock.advance(10_000)
+      time.advance(10_000)
       tie.ready()
       await until(words => 'READY' in words)
       t.notOk(heard.some(words => 'WATCHDOG' in words), 'not before ready')
-      t.clock.advance(99)
+      time.advance(99)
       app.enter('lame-duck', { remaining: 10_000 })
       t.notOk((await until(words => words.STATUS === 'lame-duck')).WATCHDOG)
-      t.clock.advance(1)
+      time.advance(1)
       app.enter('draining', { remaining: 10_000 })
       await until(words => words.STATUS === 'draining')
       t.equal(heard.some(words => 'WATCHDOG' in words), expected)
