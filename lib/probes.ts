@@ -4,13 +4,19 @@
  */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Check, ShutdownState } from '../types/index'
-import { now, within } from './deadline'
+import { now, within, type Settled } from './deadline'
 import type { Settings } from './options'
 
 /** How long an answer of the checks is good for, in milliseconds: probes of several load balancers share one. */
 const freshFor = 500
 /** What a check may take where it names no time, in milliseconds. */
 const checkTimeout = 2_000
+/** How many runs of one check may be pending at the same time. */
+const maxPending = 2
+/** Longest time that a run counts as pending after it was given up, in milliseconds. */
+const longestCount = 30_000
+/** By how much that time grows from one run to the next that never settles. */
+const countGrowth = 1.5
 
 /**
  * For @fastify/under-pressure, which asks the route's config first: what is under pressure is not ready, but alive. Its 503 on
@@ -48,11 +54,11 @@ export function addProbes (app: FastifyInstance, probes: Exclude<Settings['probe
   }
 }
 
-/** @returns the names of those that failed. Run together; a check that is still running is never started a second time. */
+/** @returns the names of the checks that failed. All checks run in parallel; callers within 500 ms share one result. */
 export function createChecks (checks: NonNullable<Exclude<Settings['probes'], false>['checks']>, onProblem: (message: string, error: unknown) => void): () => Promise<readonly string[]> {
   const all = Object.entries(checks).map(([name, given]) => {
     const { check, timeout = checkTimeout } = typeof given === 'function' ? { check: given } : given
-    return { name, timeout, run: oneAtATime(check) }
+    return { name, timeout, run: sharedRuns(check, timeout) }
   })
   const failing = new Set<string>()
   let latest: { readonly at: number, readonly failed: Promise<readonly string[]> } | null = null
@@ -64,7 +70,7 @@ export function createChecks (checks: NonNullable<Exclude<Settings['probes'], fa
 
   async function runAll (): Promise<readonly string[]> {
     const results = await Promise.all(all.map(async ({ name, timeout, run }) => {
-      const settled = await within(timeout, run)
+      const settled = await run()
       if (settled.status === 'fulfilled' && settled.value !== false) {
         failing.delete(name)
         return null
@@ -80,10 +86,52 @@ export function createChecks (checks: NonNullable<Exclude<Settings['probes'], fa
   }
 }
 
-function oneAtATime (check: Check): () => Promise<unknown> {
-  let running: Promise<unknown> | null = null
-  return () => {
-    running ??= new Promise(resolve => resolve(check())).finally(() => { running = null })
-    return running
+/**
+ * Shares the current run of a check between all callers, until it settles or exceeds `timeout`. Then the run is given up:
+ * its signal aborts, its result is ignored because it is old, and the next call starts a new run.
+ *
+ * A run that was given up counts as pending until it settles, and at most two runs count at the same time. With two that
+ * never settle, readiness would stay 503 after the dependency has recovered. So the older one no longer counts some time
+ * after it was given up: `timeout` at first, 1.5 times as long for each further run, at most 30 s.
+ *
+ * After an outage a new run starts within about half of the outage's length, at most 18 s with the default timeout. In
+ * that outage a check that never settles is started 9 times in the first minute, then 4 times per minute. A check that
+ * ends when its signal aborts has only one run at a time, and its next run never waits.
+ */
+function sharedRuns (check: Check, timeout: number): () => Promise<Settled<unknown>> {
+  let current: Promise<Settled<unknown>> | null = null
+  // The oldest first.
+  const givenUp = new Set<{ readonly at: number }>()
+  let countsFor = timeout
+
+  return async () => {
+    if (current === null && mayStart()) current = run()
+    return await (current ?? { status: 'late' })
+  }
+
+  function mayStart (): boolean {
+    const [oldest] = givenUp
+    if (oldest === undefined || givenUp.size < maxPending) return true
+    if (now() - oldest.at < countsFor) return false
+    givenUp.delete(oldest)
+    countsFor = Math.min(countsFor * countGrowth, Math.max(timeout, longestCount))
+    return true
+  }
+
+  async function run (): Promise<Settled<unknown>> {
+    const abort = new AbortController()
+    const pending = new Promise(resolve => resolve(check(abort.signal)))
+    const settled = await within(timeout, () => pending)
+    current = null
+    if (settled.status === 'late') {
+      const stuck = { at: now() }
+      const forget = (): void => { givenUp.delete(stuck) }
+      givenUp.add(stuck)
+      pending.then(forget, forget)
+      abort.abort(new DOMException(`The check took longer than ${timeout} ms`, 'TimeoutError'))
+    } else {
+      countsFor = timeout
+    }
+    return settled
   }
 }

@@ -71,12 +71,19 @@ export interface Probes {
   readonly ready?: string | false
   /** Path of the startup route, `false` for none. @default '/health/startup' */
   readonly startup?: string | false
-  /** What must hold for the service to be ready. Run together, never overlapping; their errors never reach the body. */
+  /**
+   * What must hold for the service to be ready. The checks run in parallel, and probes share the current run of each. A
+   * run that exceeds its timeout is given up, and the next probe starts a new one. Their errors never reach the body.
+   */
   readonly checks?: Readonly<Record<string, Check | { readonly check: Check, readonly timeout?: number }>>
 }
 
-/** Ready unless it throws, rejects, resolves to `false`, or takes longer than its timeout (default 2 000 ms). */
-export type Check = () => unknown
+/**
+ * Ready unless it throws, rejects, resolves to `false`, or takes longer than its timeout (default 2 000 ms). The signal
+ * aborts at the timeout. Pass it on where the client takes one: a run that was given up keeps its connection until it
+ * settles.
+ */
+export type Check = (signal: AbortSignal) => unknown
 
 /** Someone who listens to what happens. */
 export interface Exporter {

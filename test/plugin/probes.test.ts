@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { now } from '../../lib/deadline'
 import { later } from '../../lib/later'
 import type { Check, Probes, ShutdownOptions } from '../../types/index'
-import { virtualTime } from '../support/time'
+import { settled, virtualTime, type Time } from '../support/time'
 import { connect, fetchOnce, get } from './client'
 import { build, entered, serve, serveHeld } from './serve'
 
@@ -30,6 +30,51 @@ async function checked (t: Test, checks: NonNullable<Probes['checks']>): Promise
       const { statusCode, body } = await app.inject('/health/ready')
       return { status: statusCode, body: JSON.parse(body) }
     }
+  }
+}
+
+interface Run {
+  readonly signal: AbortSignal
+  resolve(value: unknown): void
+  reject(reason: unknown): void
+}
+
+/** A check whose runs settle when the test says so, or as `onStart` does. */
+function scripted (onStart: (run: Run) => void = () => {}): { check: Check, readonly runs: Run[], mostPending(): number } {
+  const runs: Run[] = []
+  let pending = 0
+  let most = 0
+  return {
+    runs,
+    mostPending: () => most,
+    check (signal) {
+      most = Math.max(most, ++pending)
+      const result = new Promise((resolve, reject) => {
+        const run = { signal, resolve, reject }
+        runs.push(run)
+        onStart(run)
+      })
+      const over = (): void => { pending-- }
+      result.then(over, over)
+      return result
+    }
+  }
+}
+
+/** A prober in virtual time, which does not wait for one answer before it sends the next probe. */
+function probeEvery (time: Time, ready: () => Promise<{ status: number }>, interval: number) {
+  const began = time.now()
+  const answers: { at: number, took: number, status: number }[] = []
+  return {
+    answers,
+    async during (duration: number): Promise<void> {
+      for (let left = duration; left > 0; left -= interval) {
+        const asked = time.now()
+        void ready().then(({ status }) => { answers.push({ at: time.now() - began, took: time.now() - asked, status }) })
+        await time.pass(Math.min(interval, left))
+      }
+    },
+    firstReady: () => answers.find(({ status }) => status === 200)?.at ?? Infinity
   }
 }
 
@@ -152,29 +197,186 @@ t.test('what a check says', async t => {
   }
 })
 
-t.test('a check that hangs costs its own time, once for all who ask, and is not begun a second time', async t => {
-  let begun = 0
+t.test('a check that hangs costs its own timeout, once for all probes, and delays no other check', async t => {
   let other = 0
-  const answer = later<void>()
-  const { ready, log } = await checked(t, {
-    stuck: { timeout: 600, check: () => { begun++; return answer.promise } },
-    other: () => { other++ }
-  })
+  const database = scripted()
+  const { ready, log } = await checked(t, { database: { timeout: 600, check: database.check }, other: () => { other++ } })
   const began = now()
   const answers = await Promise.all([ready(), ready(), ready()])
   const took = now() - began
   t.ok(took > 590 && took < 1_100, `${took} ms`)
-  for (const each of answers) t.strictSame(each, { status: 503, body: { status: 'unavailable', failed: ['stuck'] } })
-  t.strictSame([begun, other], [1, 1])
-
-  // That answer is no longer fresh: the others are asked again, and the stuck one is waited for.
-  const again = ready()
-  await new Promise(resolve => { setImmediate(resolve) })
-  t.strictSame([begun, other], [1, 2])
-  answer.resolve()
-  t.equal((await again).status, 200, 'and it is well as soon as it settles')
+  for (const each of answers) t.strictSame(each, { status: 503, body: { status: 'unavailable', failed: ['database'] } })
+  t.strictSame([database.runs.length, other], [1, 1])
   t.equal(log.length, 1)
-  t.match(JSON.parse(log[0]!), { msg: "shutdown: The check 'stuck' failed", err: { message: 'It took longer than 600 ms' } })
+  t.match(JSON.parse(log[0]!), { msg: "shutdown: The check 'database' failed", err: { message: 'It took longer than 600 ms' } })
+})
+
+t.test('a run of a check that exceeds its timeout is given up', async t => {
+  t.test('the next probe starts a new run, and readiness is back', async t => {
+    const database = scripted()
+    const { ready, log } = await checked(t, { database: database.check })
+    const time = virtualTime(t)
+    t.equal((await time.until(ready())).status, 503)
+    const again = ready()
+    await settled()
+    t.equal(database.runs.length, 2)
+    database.runs[1]!.resolve(undefined)
+    t.equal((await again).status, 200)
+    t.strictSame([time.now(), log.length], [2_001, 1], 'and no time has passed')
+  })
+
+  t.test('its late success is not an answer: it is old', async t => {
+    const database = scripted()
+    const { ready } = await checked(t, { database: database.check })
+    const time = virtualTime(t)
+    await time.until(ready())
+    const during = ready()
+    await settled()
+    database.runs[0]!.resolve(undefined)
+    t.equal((await time.until(during)).status, 503, 'while the next run is pending')
+    database.runs[1]!.resolve(undefined)
+    await time.pass(501)
+    const after = ready()
+    await settled()
+    t.equal(database.runs.length, 3, 'nor when no run is pending')
+    database.runs[2]!.resolve(false)
+    t.equal((await after).status, 503)
+  })
+
+  t.test('its late rejection is handled', async t => {
+    const unhandled: unknown[] = []
+    const listener = (reason: unknown): void => { unhandled.push(reason) }
+    process.on('unhandledRejection', listener)
+    t.teardown(() => process.removeListener('unhandledRejection', listener))
+    const database = scripted()
+    const { ready } = await checked(t, { database: database.check })
+    const time = virtualTime(t)
+    await time.until(ready())
+    database.runs[0]!.reject(new Error('connection lost'))
+    await settled()
+    await settled()
+    t.strictSame(unhandled, [])
+  })
+
+  t.test('its signal aborts, and a check that ends with it has one run at a time and returns at once', async t => {
+    let works = false
+    let reason: unknown
+    const database = scripted(({ signal, resolve, reject }) => {
+      if (works) return resolve(undefined)
+      signal.addEventListener('abort', () => {
+        reason = signal.reason
+        reject(reason)
+      })
+    })
+    const { ready } = await checked(t, { database: database.check })
+    const time = virtualTime(t)
+    const probes = probeEvery(time, ready, 500)
+    await probes.during(300_000)
+    t.match(reason, { name: 'TimeoutError', message: 'The check took longer than 2000 ms' })
+    t.equal(database.mostPending(), 1)
+    works = true
+    await probes.during(3_000)
+    t.ok(probes.firstReady() < 302_500, `ready at ${probes.firstReady()} ms`)
+  })
+
+  t.test('a run that succeeds in time does not see its signal abort', async t => {
+    const database = scripted(({ resolve }) => resolve(undefined))
+    const { ready } = await checked(t, { database: database.check })
+    const time = virtualTime(t)
+    t.equal((await ready()).status, 200)
+    await time.pass(10_000)
+    t.equal(database.runs[0]!.signal.aborted, false)
+  })
+
+  t.test('a next run that throws is one that has ended', async t => {
+    const database = scripted(({ resolve }) => {
+      if (database.runs.length === 2) throw new Error('no connection')
+      if (database.runs.length === 3) resolve(undefined)
+    })
+    const { ready } = await checked(t, { database: database.check })
+    const time = virtualTime(t)
+    await time.until(ready())
+    t.equal((await ready()).status, 503)
+    await time.pass(501)
+    t.equal((await ready()).status, 200)
+    t.equal(database.runs.length, 3)
+  })
+
+  t.test('two runs that never settle count for some time: meanwhile a probe is answered at once', async t => {
+    const database = scripted()
+    const { ready } = await checked(t, { database: database.check })
+    const time = virtualTime(t)
+    // Given up after 2, 4 and 6 s. The second one counts until 7 s.
+    for (let i = 0; i < 3; i++) await time.until(ready())
+    t.strictSame([database.runs.length, time.now()], [3, 6_001])
+    await time.pass(501)
+    t.strictSame(await ready(), { status: 503, body: { status: 'unavailable', failed: ['database'] } })
+    t.strictSame([database.runs.length, time.now()], [3, 6_502])
+    await time.pass(501)
+    const next = ready()
+    await settled()
+    t.equal(database.runs.length, 4)
+    database.runs[3]!.resolve(undefined)
+    t.equal((await next).status, 200)
+  })
+
+  for (const outage of [500, 3_000, 8_000, 60_000, 1_800_000]) {
+    t.test(`after ${outage} ms without an answer, and with runs that never settle, readiness is back in time`, async t => {
+      let works = false
+      const database = scripted(({ resolve }) => { if (works) resolve(undefined) })
+      const { ready, log } = await checked(t, { database: database.check })
+      const time = virtualTime(t)
+      const probes = probeEvery(time, ready, 500)
+      await probes.during(outage)
+      const { length } = database.runs
+      t.ok(length <= 9 + 4 * outage / 60_000, `${length} runs`)
+      works = true
+      await probes.during(21_000)
+      const took = probes.firstReady() - outage
+      t.ok(took <= Math.min(18_000, 3_000 + outage / 2), `${took} ms`)
+      t.equal(log.length, 1)
+    })
+  }
+
+  t.test('what counts in one outage does not count in the next', async t => {
+    let works = false
+    const database = scripted(({ resolve }) => { if (works) resolve(undefined) })
+    const { ready } = await checked(t, { database: database.check })
+    const time = virtualTime(t)
+    await probeEvery(time, ready, 500).during(300_000)
+    works = true
+    await probeEvery(time, ready, 500).during(40_000)
+    works = false
+    await probeEvery(time, ready, 500).during(3_000)
+    works = true
+    const probes = probeEvery(time, ready, 500)
+    await probes.during(10_000)
+    t.ok(probes.firstReady() <= 4_500, `${probes.firstReady()} ms`)
+  })
+})
+
+t.test('a check that is slow but within its timeout is well, and has one run at a time', async t => {
+  const database = scripted(({ resolve }) => { setTimeout(resolve, 1_900) })
+  const { ready } = await checked(t, { database: database.check })
+  const time = virtualTime(t)
+  const probes = probeEvery(time, ready, 100)
+  await probes.during(20_000)
+  await time.pass(2_000)
+  t.strictSame(new Set(probes.answers.map(({ status }) => status)), new Set([200]))
+  t.equal(probes.answers.length, 200)
+  t.equal(database.mostPending(), 1)
+  t.ok(Math.max(...probes.answers.map(({ took }) => took)) <= 1_900)
+})
+
+t.test('a check may take longer than the time between two probes: they wait for the same run', async t => {
+  const database = scripted()
+  const { ready } = await checked(t, { database: { timeout: 5_000, check: database.check } })
+  const time = virtualTime(t)
+  const probes = probeEvery(time, ready, 1_000)
+  await probes.during(4_999)
+  t.strictSame([database.runs.length, probes.answers.length], [1, 0])
+  await time.pass(1)
+  t.strictSame(probes.answers, [5_000, 4_000, 3_000, 2_000, 1_000].map(took => ({ at: 5_000, took, status: 503 })))
 })
 
 t.test('a check that names no time has two seconds', async t => {

@@ -1,11 +1,15 @@
 /** pg's Pool and Client as resources, against PostgreSQL: healthy, busy, frozen, dead; queues, transactions and leaks. */
 import { once } from 'node:events'
+import fastifyPostgres from '@fastify/postgres'
 import pg from 'pg'
 import t from 'tap'
 import { adoptPgPool, pgPool } from '../../lib/adapters/index'
+import { now, sleep } from '../../lib/deadline'
 import { close, inTime, resourceContract, state } from '../contracts/resource'
 import type { Faulty } from '../contracts/resource'
-import { findServer, hasPostgres, startPostgres, unless } from './servers'
+import { fetchOnce, get } from '../plugin/client'
+import { serve } from '../plugin/serve'
+import { findServer, hasPostgres, startPostgres, startProxy, unless } from './servers'
 import type { Server } from './servers'
 
 const user = 'postgres'
@@ -239,5 +243,37 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     const { rows } = await after.query('select count(*)::int as n from pg_stat_activity where application_name = $1', [`shutdown-test-gone-${process.pid}`])
     t.same(rows, [{ n: 0 }])
     await after.end()
+  })
+
+  t.test('readiness returns after the network to PostgreSQL was silent, though its frozen queries never settle', async t => {
+    const proxy = await startProxy(server)
+    const { app } = await serve(t, {
+      options: { probes: { checks: { database: { check: () => app.pg.query('select 1'), timeout: 500 } } } },
+      routes: async app => {
+        await app.register(fastifyPostgres, { ...config(server), host: proxy.host, port: proxy.port })
+      }
+    })
+    // Runs before the app closes, and ends the frozen queries.
+    t.teardown(() => proxy.stop())
+    const readiness = async (): Promise<number> => (await fetchOnce(app, get('/health/ready'))).status
+    /** Probes until the answer is `status`, at most 10 s. @returns how long that took, in milliseconds */
+    const until = async (status: number): Promise<number> => {
+      const began = now()
+      while (await readiness() !== status && now() - began < 10_000) await sleep(100)
+      return now() - began
+    }
+    t.equal(await readiness(), 200)
+
+    // A short outage leaves one frozen query, a longer one leaves more than the two runs that count.
+    for (const outage of [0, 2_500]) {
+      proxy.freeze()
+      await until(503)
+      for (const end = now() + outage; now() < end; await sleep(100)) t.equal(await readiness(), 503)
+      proxy.acceptNew()
+      const took = await until(200)
+      t.ok(took < 3_500, `ready again after ${took} ms`)
+      t.equal((await app.pg.query('select 1')).rowCount, 1)
+    }
+    t.ok(app.pg.pool.totalCount - app.pg.pool.idleCount >= 3, 'the frozen queries are still pending')
   })
 })

@@ -201,7 +201,7 @@ function embedded (): string[] {
  * A stretch of road in front of a shared server, which a test may block (`freeze`) or tear up (`kill`): the server itself
  * stays as it is for others.
  */
-export async function startProxy (target: Server): Promise<OwnServer> {
+export async function startProxy (target: Server): Promise<OwnServer & { acceptNew (): void }> {
   const pairs = new Set<readonly [net.Socket, net.Socket]>()
   let frozen = false
   const server = net.createServer(near => {
@@ -232,6 +232,8 @@ export async function startProxy (target: Server): Promise<OwnServer> {
     port: (server.address() as net.AddressInfo).port,
     freeze: () => { frozen = true; for (const pair of pairs) for (const socket of pair) socket.pause() },
     thaw: () => { frozen = false; for (const pair of pairs) for (const socket of pair) socket.resume() },
+    // New connections work; those that were frozen stay silent, as when a firewall has lost its table.
+    acceptNew: () => { frozen = false },
     kill,
     stop: kill
   }
