@@ -10,6 +10,7 @@ import { readManifest } from '../lib/manifest'
 import { connect, get } from './plugin/client'
 import { run, translate } from './process/children'
 import { findServer, freePort, unless } from './services/servers'
+import { nginxArguments } from './support/nginx'
 
 const deploy = join(__dirname, '../deploy')
 const kubernetes = join(deploy, 'kubernetes')
@@ -141,9 +142,11 @@ t.test('the PM2 ecosystem waits for ready and grants more than a shutdown takes'
 
 t.test('nginx accepts its configuration', async t => {
   if (!has(t, 'nginx', ['-v'])) return
-  const prefix = t.testdir({})
-  const { status, stderr } = spawnSync('nginx', ['-t', '-q', '-c', join(deploy, 'nginx/nginx.conf'), '-p', prefix, '-e', 'stderr', '-g', `pid ${prefix}/pid; error_log stderr;`], { encoding: 'utf8' })
+  const check = (config: string): { status: number | null, stderr: string } => spawnSync('nginx', ['-t', '-q', ...nginxArguments(config, t.testdir({}))], { encoding: 'utf8' })
+  const config = read('nginx/nginx.conf')
+  const { status, stderr } = check(config)
   t.equal(status, 0, stderr)
+  t.not(check(config.replace('proxy_pass', 'proxy_passes')).status, 0, 'and would not accept a wrong one')
 })
 
 t.test('HAProxy accepts its configuration, without a warning', async t => {

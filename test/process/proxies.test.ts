@@ -6,6 +6,7 @@ import http from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { freePort } from '../services/servers'
+import { nginxArguments } from '../support/nginx'
 import { serve, translate } from './children'
 
 const directory = translate(t.testdir())
@@ -13,32 +14,43 @@ const upstreams = ['3001', '3002', '3003']
 
 type Method = 'GET' | 'POST'
 
-const proxies: Record<string, { readonly file: string, readonly methods: readonly Method[], readonly args: (file: string, prefix: string) => string[] }> = {
+interface Proxy {
+  readonly file: string
+  readonly methods: readonly Method[]
+  /** Writes the configuration into the folder. @returns the arguments of the program */
+  args (config: string, folder: string): string[]
+}
+
+const proxies: Record<string, Proxy> = {
   nginx: {
     file: 'nginx/nginx.conf',
     // It connects until the listener closes. What the kernel has accepted by then and we have not is reset, and a POST is not
     // sent again: with clients that never pause, about one in eight restarts.
     methods: ['GET'],
-    args: (file, prefix) => ['-c', file, '-p', prefix, '-e', 'stderr', '-g', `daemon off; pid ${prefix}/pid; error_log stderr emerg;`]
+    args: (config, folder) => nginxArguments(`daemon off;\n${config}`, folder)
   },
-  haproxy: { file: 'haproxy/haproxy.cfg', methods: ['GET', 'POST'], args: file => ['-db', '-q', '-f', file] }
+  haproxy: {
+    file: 'haproxy/haproxy.cfg',
+    methods: ['GET', 'POST'],
+    args (config, folder) {
+      const file = join(folder, 'haproxy.cfg')
+      writeFileSync(file, config)
+      return ['-db', '-q', '-f', file]
+    }
+  }
 }
 
 for (const [program, { file, methods, args }] of Object.entries(proxies)) {
   const there = spawnSync(program, ['-v']).error === undefined || process.env.REQUIRE_SERVICES === '1'
   t.test(`behind ${program} every instance is restarted without a failed request`, { skip: there ? false : `install ${program} to run this` }, async t => {
     const [front, ...ports] = await Promise.all(['front', ...upstreams].map(freePort))
-    const prefix = t.testdir({})
     const config = upstreams.reduce((text, name, i) => text.replace(`127.0.0.1:${name}`, `127.0.0.1:${ports[i]}`), readFileSync(join(__dirname, '../../deploy', file), 'utf8'))
       .replace(/(listen |bind :)8080/, `$1${front}`)
-      // The machine's own log is not ours to write.
-      .replace('http {', 'http {\n  access_log off;')
-    writeFileSync(join(prefix, 'config'), config)
     // Longer than HAProxy takes to notice: `fall 1` of `inter 1s`.
     const start = async (port: number) => await serve(t, directory, { port, options: { delay: 1_500, probes: true } })
     const instances = await Promise.all(ports.map(start))
 
-    const proxy = spawn(program, args(join(prefix, 'config'), prefix), { stdio: ['ignore', 'ignore', 'inherit'] })
+    const proxy = spawn(program, args(config, t.testdir({})), { stdio: ['ignore', 'ignore', 'inherit'] })
     t.teardown(async () => {
       proxy.kill()
       if (proxy.exitCode === null) await once(proxy, 'exit')
