@@ -16,6 +16,7 @@
  *   connects again after Retry-After, to the second.
  * - Time goes in steps of 10 ms; peaks are of fixed windows of 100 ms. A replica accepts any number: what it could not is the reader's to see.
  */
+import { mulberry32 } from '../support/random.mjs'
 
 const stepsPerSecond = 100
 const window = stepsPerSecond / 10
@@ -158,14 +159,4 @@ function take (queue, step) {
   if (list === undefined) return []
   queue.delete(step)
   return list
-}
-
-/** A small generator with a seed, so that a run can be had again. */
-function mulberry32 (seed) {
-  return () => {
-    seed = (seed + 0x6D2B79F5) | 0
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
 }
