@@ -17,7 +17,7 @@ import { everybody } from './support/contenders.mjs'
 import { describeMachine } from './support/machine.mjs'
 import { page, verdictOf } from './support/markdown.mjs'
 
-const parts = ['running', 'rejection', 'tail', 'idle', 'restarts', 'teardown', 'memory', 'start']
+const parts = ['running', 'rejection', 'tail', 'idle', 'restarts', 'teardown', 'memory', 'start', 'stall']
 
 const { values: options, positionals } = readArguments()
 const only = options.only?.split(',') ?? []
