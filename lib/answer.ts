@@ -12,13 +12,15 @@ const http2Cancel = 8
  */
 export interface Carrier {
   readonly res: ServerResponse
-  /** No socket of `node:net` for inject and HTTP/2. */
+  /** No socket of `node:net` for inject. */
   readonly socket: Socket | null
+  /** Whether the app has destroyed the response, which only the moment before its `close` can tell. */
+  readonly destroyedByServer?: boolean
 }
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
 interface Http2Answer {
-  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly session: unknown, close(code: number): void }
+  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly session: { readonly destroyed: boolean } | undefined, close(code: number): void }
 }
 
 /** Headers out and body not over. An answer that was handed over whole and is still being flushed is a request. */
@@ -44,12 +46,17 @@ export function isFinished ({ res, socket }: Carrier): boolean {
 }
 
 /**
- * Which side ended an answer that is gone. A socket that the server destroys has neither an error nor an end. HTTP/2 tells no
- * difference between a client's `close()` and the server's.
+ * Which side ended an answer that is gone. A socket that the server destroys has neither an error nor an end. With HTTP/2 a
+ * stream that its client closes without an error looks like one that the server closes.
  */
-export function endedBy ({ res, socket }: Carrier): 'client' | 'server' | 'unknown' {
+export function endedBy ({ res, socket, destroyedByServer }: Carrier): 'client' | 'server' | 'unknown' {
+  if (destroyedByServer === true) return 'server'
   const { stream } = res as unknown as Http2Answer
-  if (stream !== undefined) return hasNoCode(stream.errored) ? 'server' : stream.rstCode === 0 ? 'unknown' : 'client'
+  if (stream !== undefined) {
+    if (hasNoCode(stream.errored)) return 'server'
+    if (stream.rstCode !== 0) return 'client'
+    return stream.session?.destroyed === false ? 'unknown' : 'server'
+  }
   if (!(socket instanceof Socket)) return 'client'
   return hasNoCode(socket.errored) || (socket.errored == null && !socket.readableEnded) ? 'server' : 'client'
 }

@@ -1,7 +1,8 @@
 /** Who is connected: the sockets of all our servers, from the accept to their close. */
-import type { Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { now } from './deadline'
+import type { Entry } from './inflight'
 import { createRoll, type Linked } from './roll'
 
 /** One connection. Made once, with all its fields. */
@@ -12,7 +13,7 @@ export interface Connection extends Linked<Connection> {
   /** Whether the last request on it was one that passed: see `passing.ts`. */
   passing: boolean
   /** Answers that wait behind another one, in their order; `null` where none ever has. */
-  queued: Set<{ readonly res: ServerResponse }> | null
+  queued: Set<Entry> | null
 }
 
 export interface Connections {

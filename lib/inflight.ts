@@ -74,7 +74,7 @@ export interface InFlightOptions {
 }
 
 /** One request. Made once, with all its fields, so that all of them have one shape. */
-interface Entry extends Linked<Entry>, Carrier {
+export interface Entry extends Linked<Entry>, Carrier {
   readonly connection: Connection | null
   /** Fastify's, once it is known. */
   reply: FastifyReply | null
@@ -84,6 +84,7 @@ interface Entry extends Linked<Entry>, Carrier {
   abort: AbortController | null
   readonly startedAt: number | null
   category: string | null
+  destroyedByServer: boolean
   /** The stream that is piped into an HTTP/2 answer. It comes off before the answer closes, and then nothing tells of it. */
   source: Source | null
   /** Its handler, once its client has left. */
@@ -162,9 +163,12 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     },
     lose (connection) {
       enterFrom(connection)
+      const current = passing.current(connection)
+      const lost = current === undefined ? undefined : entryOf(current)
+      if (lost !== undefined) lost.destroyedByServer = lost.res.destroyed
       const { queued } = connection
       // In the turn in which Node 24 closes them by itself.
-      if (queued !== null) process.nextTick(() => { for (const { res } of queued) closeQueued(res) })
+      if (queued !== null) process.nextTick(closeAllQueued, queued)
     },
     served: () => until(() => owed === 0),
     empty: () => until(() => roll.size === 0),
@@ -208,7 +212,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     // Those of one connection stand in their order: the one that this one waits for comes first.
     if (isQueued) enterFrom(connection)
     const entry = enter(res, connection)
-    if (isQueued) (connection.queued ??= new Set<Entry>()).add(entry)
+    if (isQueued) (connection.queued ??= new Set()).add(entry)
     // HTTP/2: a stream that was reset right after its head has closed already, and says so to nobody. Its handler still runs.
     if (isGone(entry)) process.nextTick(closeGone, entry)
     if (closing) farewell.say(entry)
@@ -225,7 +229,10 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     owed++
     // Before who pipes into it, and takes his stream off: see `afterlife.ts`.
     res.prependListener('close', closed)
-    if (res.req.httpVersionMajor > 1) res.once('pipe', piped)
+    if (res.req.httpVersionMajor > 1) {
+      res.once('pipe', piped)
+      res.destroy = destroyHttp2
+    }
     return entry
   }
 
@@ -308,13 +315,26 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
   }
 }
 
+function closeAllQueued (queued: Iterable<Entry>): void {
+  for (const entry of queued) {
+    // Node 24 has destroyed it by now, with an error of its own.
+    entry.destroyedByServer = entry.res.destroyed && typeof (entry.res.errored as NodeJS.ErrnoException | null)?.code !== 'string'
+    closeQueued(entry.res)
+  }
+}
+
+const destroyHttp2 = function (this: ServerResponse, error?: Error): ServerResponse {
+  entryOf(this)!.destroyedByServer = true
+  return (Object.getPrototypeOf(this) as ServerResponse).destroy.call(this, error)
+} as ServerResponse['destroy']
+
 function piped (this: ServerResponse, source: Source): void {
   entryOf(this)!.source = source
 }
 
 function createEntry (res: ServerResponse, connection: Connection | null, startedAt: number | null): Entry {
   const socket = connection?.socket ?? res.req?.socket ?? null
-  return { res, socket, connection, reply: null, state: 'in', abort: null, startedAt, category: null, source: null, detached: null, previous: null, next: null }
+  return { res, socket, connection, reply: null, state: 'in', abort: null, startedAt, category: null, destroyedByServer: false, source: null, detached: null, previous: null, next: null }
 }
 
 /** For what is not in the table: an upgrade, whose connection is its client, or a request that is over already. */
