@@ -22,6 +22,6 @@ for (const [mode, limit] of Object.entries(allowed)) {
   console.log(`${holds ? 'holds' : 'GROWN'}: track '${mode}' allocates ${extra.toFixed(1)} bytes for a request beyond bare Fastify's ${bare.toFixed(0)}, ${limit} are allowed`)
 }
 if (grown) {
-  console.log('The path of a request has grown: see lib/passing.ts, lib/inflight.ts and lib/gate.ts. What is worth its bytes goes into `allowed` in bench/guard.mjs.')
+  console.log('The path of a request has grown: see lib/http/fast-path.ts, lib/http/in-flight.ts and lib/http/on-request.ts. What is worth its bytes goes into `allowed` in bench/guard.mjs.')
   process.exitCode = 1
 }

@@ -9,7 +9,7 @@ const kinds = {
   '200 of fastify-shutdown': { name: 'shutdown-count', how: '200' },
   "Fastify's own 503 (no Retry-After, past every hook)": { name: 'bare', how: 'fastify' },
   "fastify-shutdown's 503, through the app's error handler": { name: 'shutdown-count', how: '503' },
-  "fastify-shutdown's 503, `rejection: () => 'busy'`": { name: 'shutdown-rejection', how: '503' }
+  "fastify-shutdown's 503, `errorResponseBuilder: () => 'busy'`": { name: 'shutdown-rejection', how: '503' }
 }
 
 export async function measure ({ quick, rounds = quick ? 2 : 6, log }) {

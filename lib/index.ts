@@ -1,10 +1,10 @@
 /** The public names. */
 import fp = require('fastify-plugin')
 import type * as Types from '../types/index'
-import { adaptClient } from './adapt'
+import { adaptClient } from './resources/resource'
 import { plugin } from './plugin'
-import { sse } from './stream'
-import { teardown as teardownOf } from './teardown'
+import { sse } from './lifecycle/ending-stream'
+import { teardown as teardownOf } from './resources/teardown'
 
 // Types only, so that it may stand beside the constant of the same name.
 declare namespace gracefulShutdown {

@@ -4,8 +4,7 @@
  */
 import type { Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
-import { defaultTotal, totalWithin } from './grace'
-import { suggest } from './suggest'
+import { suggest } from './util/did-you-mean'
 
 /** What the surroundings bring along; each is overridable. */
 export interface PlatformDefaults {
@@ -19,14 +18,14 @@ export interface PlatformDefaults {
 export interface Settings {
   readonly platform: string
   readonly signals: readonly ShutdownSignal[] | false
-  readonly errors: boolean
+  readonly uncaughtErrors: boolean
   readonly exit: boolean
   readonly delay: number
   readonly timeouts: Required<Timeouts>
   readonly gracePeriod: number | null
   readonly retryAfter: (state: ShutdownState) => number
-  readonly refuse: 'auto' | 'answer' | 'close'
-  readonly rejection: ShutdownOptions['rejection']
+  readonly newConnections: 'auto' | 'answer' | 'refuse'
+  readonly errorResponseBuilder: ShutdownOptions['errorResponseBuilder']
   readonly categories: ReadonlyMap<string, number>
   readonly categorize: ShutdownOptions['categorize']
   readonly track: Track
@@ -40,6 +39,18 @@ export interface Settings {
   readonly warnings: readonly string[]
 }
 
+/** `timeouts.total` where nobody kills, in milliseconds. */
+export const defaultTotal = 60_000
+
+/**
+ * What a grace period leaves after `delay`, and after a twentieth of it (at most a second) for the process to end; never more
+ * than the default. Below 1 it leaves nothing. All in milliseconds.
+ */
+export function totalWithin (delay: number, gracePeriod: number | null): number {
+  if (gracePeriod === null) return defaultTotal
+  return Math.min(defaultTotal, gracePeriod - delay - Math.min(1_000, Math.ceil(gracePeriod / 20)))
+}
+
 export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
 export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal }
 export const defaultRetryAfter = 10
@@ -51,9 +62,15 @@ type Stage = (typeof stages)[number]
 const longest = 2 ** 31 - 1
 
 const names = [
-  'signals', 'errors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'refuse', 'rejection', 'categories', 'categorize', 'track',
+  'signals', 'uncaughtErrors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'newConnections', 'errorResponseBuilder', 'categories', 'categorize', 'track',
   'probes', 'exporters', 'resources', 'webSocketMessage', 'exit', 'onReport'
 ] as const satisfies readonly (keyof ShutdownOptions)[]
+
+/** Old name -> new name, as it was before version 1.0. */
+type Renamed = Readonly<Record<string, string>>
+
+const renamedOptions: Renamed = { errors: 'uncaughtErrors', refuse: 'newConnections', rejection: 'errorResponseBuilder' }
+const renamedProbes: Renamed = { live: 'liveness', ready: 'readiness' }
 
 /** Fastify itself hands these to every plugin's options. */
 const foreign = ['prefix', 'logLevel', 'logSerializers']
@@ -64,9 +81,9 @@ const foreign = ['prefix', 'logLevel', 'logSerializers']
  * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET
  */
 export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
-  checkNames('options', given, [...names, ...foreign], 'an option')
+  checkNames('options', given, [...names, ...foreign], 'an option', renamedOptions)
   const {
-    delay = platform.delay, timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, refuse: refusal = 'auto', track = 'count',
+    delay = platform.delay, timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = 'auto', track = 'count',
     categories = {}, probes = false, exporters = [], resources = {}
   } = given
   milliseconds('delay', delay, 0)
@@ -80,14 +97,14 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
   return {
     platform: platform.name,
     signals,
-    errors: checkBoolean('errors', given.errors, signals !== false),
+    uncaughtErrors: checkBoolean('uncaughtErrors', given.uncaughtErrors, signals !== false),
     exit: checkBoolean('exit', given.exit, signals !== false),
     delay,
     timeouts: fitted.timeouts,
     gracePeriod: grace.period,
     retryAfter: checkRetryAfter(retryAfter),
-    refuse: oneOf('refuse', refusal, ['auto', 'answer', 'close']),
-    rejection: checkFunction('rejection', given.rejection),
+    newConnections: checkNewConnections(newConnections),
+    errorResponseBuilder: checkFunction('errorResponseBuilder', given.errorResponseBuilder),
     categories: times,
     categorize: checkFunction('categorize', given.categorize),
     track: checkTrack(track, times),
@@ -187,9 +204,9 @@ function checkProbes (given: boolean | Probes): Settings['probes'] {
   if (given === false) return false
   const probes: Probes = given === true ? {} : given
   if (!isPlainObject(probes)) return refuse('probes', 'a boolean or an object', given)
-  checkNames('probes', probes, ['live', 'ready', 'startup', 'checks'], 'a probe')
-  const path = (name: 'live' | 'ready' | 'startup'): string | false => {
-    const { [name]: value = `/health/${name}` } = probes
+  checkNames('probes', probes, ['liveness', 'readiness', 'startup', 'checks'], 'a probe', renamedProbes)
+  const path = (name: 'liveness' | 'readiness' | 'startup', standard: string): string | false => {
+    const { [name]: value = standard } = probes
     if (value !== false && (typeof value !== 'string' || !value.startsWith('/'))) refuse(`probes.${name}`, "a path that begins with '/', or false", value)
     return value
   }
@@ -202,7 +219,7 @@ function checkProbes (given: boolean | Probes): Settings['probes'] {
       else if (check.timeout !== undefined) milliseconds(`probes.checks.${name}.timeout`, check.timeout, 1)
     }
   }
-  return { live: path('live'), ready: path('ready'), startup: path('startup'), checks }
+  return { liveness: path('liveness', '/health/live'), readiness: path('readiness', '/health/ready'), startup: path('startup', '/health/startup'), checks }
 }
 
 function checkExporters (given: NonNullable<ShutdownOptions['exporters']>): NonNullable<ShutdownOptions['exporters']> {
@@ -218,6 +235,11 @@ function checkMessage (given: ShutdownOptions['webSocketMessage']): string | Buf
   if (given === true) return '{"type":"close","reason":"server_shutdown"}'
   if (typeof given === 'string' || Buffer.isBuffer(given)) return given
   return refuse('webSocketMessage', 'a boolean, a string or a Buffer', given)
+}
+
+function checkNewConnections (given: Settings['newConnections']): Settings['newConnections'] {
+  if ((given as string) === 'close') throw new ShutdownOptionError("'newConnections: 'close'' was renamed to 'newConnections: 'refuse''")
+  return oneOf('newConnections', given, ['auto', 'answer', 'refuse'])
 }
 
 function checkBoolean (name: string, given: unknown, otherwise: boolean): boolean {
@@ -239,9 +261,10 @@ export function milliseconds (name: string, given: unknown, least: number): numb
   return refuse(name, `a number of milliseconds from ${least} to ${longest}`, given)
 }
 
-function checkNames (option: string, given: object, allowed: readonly string[], kind: string): void {
+function checkNames (option: string, given: object, allowed: readonly string[], kind: string, renamed: Renamed = {}): void {
   if (!isPlainObject(given)) refuse(option, 'an object', given)
   for (const name of Object.keys(given)) {
+    if (Object.hasOwn(renamed, name)) throw new ShutdownOptionError(`'${name}' was renamed to '${renamed[name]}'`)
     if (!allowed.includes(name)) throw new ShutdownOptionError(`'${name}' is not ${kind}${suggest(name, allowed)}`)
   }
 }

@@ -6,34 +6,34 @@ import cluster from 'node:cluster'
 import { setMaxListeners } from 'node:events'
 import type { FastifyInstance } from 'fastify'
 import type { Shutdown, ShutdownOptions } from '../types/index'
-import { adaptClient } from './adapt'
-import { adopt } from './adoption'
-import { checkRoute } from './categories'
-import { createCoordinator } from './coordinator'
-import { createEnding } from './ending'
+import { adaptClient } from './resources/resource'
+import { adopt } from './resources/fastify-plugins'
+import { checkRoute } from './http/categories'
+import { createCoordinator } from './lifecycle/coordinator'
+import { createEnding } from './lifecycle/shutdown'
 import { ShutdownLateError, ShutdownRegistrationError } from './errors'
-import { createEvents } from './events'
-import { startExporters } from './exporter'
-import { diagnosticsExporter } from './exporters/diagnostics'
+import { createEvents } from './lifecycle/events'
+import { startExporters } from './exporters/exporter'
+import { diagnosticsExporter } from './exporters/diagnostics-channel'
 import { flushLog, logExporter } from './exporters/log'
-import { createGate } from './gate'
-import { takeOverHooks } from './hooks'
+import { createGate } from './http/on-request'
+import { takeOverHooks } from './resources/close-hooks'
 import { resolveOptions } from './options'
-import { createPhaseLine } from './phase'
-import { addProbes } from './probes'
+import { createPhaseLine } from './lifecycle/phases'
+import { addProbes } from './http/probes'
 import { tieCluster } from './process/cluster'
 import { detectPlatform, sharesListeners } from './process/platform'
 import { tiePm2 } from './process/pm2'
 import { tieSystemd } from './process/systemd'
-import { createRefusal } from './refusal'
-import { createRegistry } from './registry'
-import { createReport } from './report'
-import type { Adapt } from './resource'
-import { createState } from './state'
-import { endingStream } from './stream'
-import { createTasks } from './tasks'
-import type { Teardown } from './teardown'
-import { createTraffic } from './traffic'
+import { createRefusal } from './http/rejection'
+import { createRegistry } from './resources/registry'
+import { createReport } from './lifecycle/report'
+import type { Adapt } from './resources/resource'
+import { createState } from './lifecycle/state'
+import { endingStream } from './lifecycle/ending-stream'
+import { createTasks } from './lifecycle/tasks'
+import type { Teardown } from './resources/teardown'
+import { createTraffic } from './http/traffic'
 
 export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
   try {
@@ -79,7 +79,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     drains: traffic.drains,
     delay: settings.delay,
     listening: () => traffic.servers.listening,
-    refusing: hadLameDuck => settings.refuse === 'close' || (settings.refuse === 'auto' && hadLameDuck),
+    refusing: hadLameDuck => settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && hadLameDuck),
     stopListening: () => traffic.servers.stopListening(),
     hearLast: traffic.hearLast,
     endConnections: traffic.end,
@@ -173,7 +173,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
     route.handler = traffic.table.handler(route.handler)
   })
-  app.addHook('onRequest', createGate({ phase, state, traffic, refusal, rejection: settings.rejection, onProblem }))
+  app.addHook('onRequest', createGate({ phase, state, traffic, refusal, errorResponseBuilder: settings.errorResponseBuilder, onProblem }))
   if (settings.probes !== false) addProbes(app, settings.probes, state, () => booted, refusal.retryAfter, onProblem)
   app.addHook('onReady', async () => {
     for (const { name, resource } of adopt(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)

@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
 import { parse, parseAllDocuments } from 'yaml'
-import { checkBudget } from '../lib/budget'
-import { readManifest } from '../lib/manifest'
-import { connect, get } from './plugin/client'
-import { run, translate } from './process/children'
-import { findServer, freePort, unless } from './services/servers'
-import { nginxArguments } from './support/nginx'
+import { checkBudget } from '../lib/cli/budget'
+import { readManifest } from '../lib/cli/manifests'
+import { connect, get } from './helpers/client'
+import { run, translate } from './helpers/children'
+import { findServer, freePort, unless } from './helpers/services'
+import { nginxArguments } from './helpers/nginx'
 
 const deploy = join(__dirname, '../deploy')
 const kubernetes = join(deploy, 'kubernetes')

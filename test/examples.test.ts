@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import t from 'tap'
-import { findServer, unless } from './services/servers'
+import { findServer, unless } from './helpers/services'
 
 const root = join(__dirname, '..')
 execFileSync('npm', ['run', '--silent', 'build:examples'], { cwd: root, stdio: 'inherit' })

@@ -1,11 +1,11 @@
 /** Every option: its default, what it takes, and how it refuses. The platforms' defaults and how the times fit in them. */
 import t, { type Test } from 'tap'
 import { received } from '../lib/errors'
-import { createPhaseLine } from '../lib/phase'
+import { createPhaseLine } from '../lib/lifecycle/phases'
 import { resolveOptions, type PlatformDefaults, type Settings } from '../lib/options'
 import { detectPlatform } from '../lib/process/platform'
-import { createRefusal } from '../lib/refusal'
-import { suggest } from '../lib/suggest'
+import { createRefusal } from '../lib/http/rejection'
+import { suggest } from '../lib/util/did-you-mean'
 import type { ShutdownOptions, ShutdownState } from '../types/index'
 
 const plain: PlatformDefaults = { name: 'plain', delay: 0, gracePeriod: null, gracePeriodKnown: false }
@@ -25,13 +25,13 @@ t.test('defaults', t => {
     t.strictSame(settings, {
       platform: 'plain',
       signals: ['SIGTERM', 'SIGINT'],
-      errors: true,
+      uncaughtErrors: true,
       exit: true,
       delay: 0,
       timeouts: { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: 60_000 },
       gracePeriod: null,
-      refuse: 'auto',
-      rejection: undefined,
+      newConnections: 'auto',
+      errorResponseBuilder: undefined,
       categories: new Map(),
       categorize: undefined,
       track: 'count',
@@ -46,13 +46,13 @@ t.test('defaults', t => {
   })
 
   t.test('errors and exit are on where signals are, and as told otherwise', async t => {
-    t.match(resolve({ signals: false }), { signals: false, errors: false, exit: false })
-    t.match(resolve({ signals: false, errors: true, exit: true }), { errors: true, exit: true })
-    t.match(resolve({ errors: false, exit: false }), { signals: ['SIGTERM', 'SIGINT'], errors: false, exit: false })
+    t.match(resolve({ signals: false }), { signals: false, uncaughtErrors: false, exit: false })
+    t.match(resolve({ signals: false, uncaughtErrors: true, exit: true }), { uncaughtErrors: true, exit: true })
+    t.match(resolve({ uncaughtErrors: false, exit: false }), { signals: ['SIGTERM', 'SIGINT'], uncaughtErrors: false, exit: false })
   })
 
   t.test('undefined is not said', async t => {
-    t.strictSame(Object.keys(resolve({ delay: undefined, retryAfter: undefined, timeouts: { requests: undefined }, probes: undefined, refuse: undefined, resources: undefined })), Object.keys(resolve()))
+    t.strictSame(Object.keys(resolve({ delay: undefined, retryAfter: undefined, timeouts: { requests: undefined }, probes: undefined, newConnections: undefined, resources: undefined })), Object.keys(resolve()))
     t.equal(resolve({ timeouts: { requests: undefined } }).timeouts.requests, 30_000)
   })
 
@@ -212,21 +212,30 @@ t.test('the other options', t => {
   })
 
   t.test('booleans', async t => {
-    refuses(t, { errors: 'yes' }, "Expected 'errors' to be a boolean, got 'yes' (string)")
+    refuses(t, { uncaughtErrors: 'yes' }, "Expected 'uncaughtErrors' to be a boolean, got 'yes' (string)")
     refuses(t, { exit: 1 }, "Expected 'exit' to be a boolean, got 1 (number)")
     refuses(t, { exit: null }, "Expected 'exit' to be a boolean, got null (null)")
   })
 
   t.test('words', async t => {
-    for (const refuse of ['auto', 'answer', 'close']) t.equal(resolve({ refuse }).refuse, refuse)
+    for (const refuse of ['auto', 'answer', 'refuse']) t.equal(resolve({ newConnections: refuse }).newConnections, refuse)
     for (const track of ['count', 'category', 'detail']) t.equal(resolve({ track }).track, track)
-    refuses(t, { refuse: 'reset' }, "Expected 'refuse' to be one of 'auto', 'answer', 'close', got 'reset' (string)")
+    refuses(t, { newConnections: 'reset' }, "Expected 'newConnections' to be one of 'auto', 'answer', 'refuse', got 'reset' (string)")
     refuses(t, { track: true }, "Expected 'track' to be one of 'count', 'category', 'detail', got true (boolean)")
     refuses(t, { track: null }, 'got null (null)')
   })
 
+  t.test('the names and values of before version 1.0 are refused with the new ones', async t => {
+    refuses(t, { errors: true }, "'errors' was renamed to 'uncaughtErrors'")
+    refuses(t, { refuse: 'auto' }, "'refuse' was renamed to 'newConnections'")
+    refuses(t, { rejection: () => 'busy' }, "'rejection' was renamed to 'errorResponseBuilder'")
+    refuses(t, { newConnections: 'close' }, "'newConnections: 'close'' was renamed to 'newConnections: 'refuse''")
+    refuses(t, { probes: { live: '/live' } }, "'live' was renamed to 'liveness'")
+    refuses(t, { probes: { ready: '/ready' } }, "'ready' was renamed to 'readiness'")
+  })
+
   t.test('functions', async t => {
-    for (const name of ['rejection', 'categorize', 'onReport'] as const) {
+    for (const name of ['errorResponseBuilder', 'categorize', 'onReport'] as const) {
       const given = (): undefined => undefined
       t.equal(resolve({ [name]: given })[name], given)
       refuses(t, { [name]: 'x' }, `Expected '${name}' to be a function, got 'x' (string)`)
@@ -243,13 +252,13 @@ t.test('the other options', t => {
   })
 
   t.test('probes', async t => {
-    t.strictSame(resolve({ probes: true }).probes, { live: '/health/live', ready: '/health/ready', startup: '/health/startup', checks: undefined })
+    t.strictSame(resolve({ probes: true }).probes, { liveness: '/health/live', readiness: '/health/ready', startup: '/health/startup', checks: undefined })
     const checks = { db: () => true, cache: { check: () => true, timeout: 500 } }
-    t.strictSame(resolve({ probes: { live: '/live', startup: false, checks } }).probes, { live: '/live', ready: '/health/ready', startup: false, checks })
+    t.strictSame(resolve({ probes: { liveness: '/live', startup: false, checks } }).probes, { liveness: '/live', readiness: '/health/ready', startup: false, checks })
     refuses(t, { probes: 'yes' }, "Expected 'probes' to be a boolean or an object, got 'yes' (string)")
     refuses(t, { probes: null }, "Expected 'probes' to be a boolean or an object, got null (null)")
-    refuses(t, { probes: { lives: '/x' } }, "'lives' is not a probe. Did you mean 'live'?")
-    for (const path of ['live', '', true, null]) refuses(t, { probes: { ready: path } }, "Expected 'probes.ready' to be a path that begins with '/', or false, got ")
+    refuses(t, { probes: { livenes: '/x' } }, "'livenes' is not a probe. Did you mean 'liveness'?")
+    for (const path of ['live', '', true, null]) refuses(t, { probes: { readiness: path } }, "Expected 'probes.readiness' to be a path that begins with '/', or false, got ")
     refuses(t, { probes: { checks: [] } }, "Expected 'probes.checks' to be an object of name -> function, got [] (array)")
     refuses(t, { probes: { checks: { db: 5 } } }, "Expected 'probes.checks.db' to be a function, or { check, timeout }, got 5 (number)")
     refuses(t, { probes: { checks: { db: { timeout: 5 } } } }, "Expected 'probes.checks.db' to be a function, or { check, timeout }")

@@ -66,9 +66,9 @@ export type ResourceInput = Resource | ClientResource | AsyncDisposable | Dispos
 
 export interface Probes {
   /** Path of the liveness route, `false` for none. @default '/health/live' */
-  readonly live?: string | false
+  readonly liveness?: string | false
   /** Path of the readiness route, `false` for none. @default '/health/ready' */
-  readonly ready?: string | false
+  readonly readiness?: string | false
   /** Path of the startup route, `false` for none. @default '/health/startup' */
   readonly startup?: string | false
   /**
@@ -114,7 +114,7 @@ export interface ShutdownOptions {
   /** Signals that begin a shutdown, through close-with-grace; `false`: the plugin touches no process listener. @default ['SIGTERM', 'SIGINT'] */
   readonly signals?: readonly ShutdownSignal[] | false
   /** Whether uncaughtException and unhandledRejection begin a shutdown that ends with exit code 1. @default true where `signals` is on */
-  readonly errors?: boolean
+  readonly uncaughtErrors?: boolean
   /** Length of `lame-duck` in milliseconds. @default by platform: Kubernetes 5_000, PM2 and cluster workers 1_000, else 0 */
   readonly delay?: number
   readonly timeouts?: Timeouts
@@ -126,13 +126,13 @@ export interface ShutdownOptions {
    */
   readonly retryAfter?: number | readonly [min: number, max: number] | ((state: ShutdownState) => number)
   /**
-   * What a new connection meets while draining: `'answer'` accepts it and answers 503; `'close'` closes the listeners when
-   * draining begins, for proxies that try the next server on a refused connection but hand a 503 on;
-   * `'auto'` is `'close'` after a lame-duck and `'answer'` without one. @default 'auto'
+   * What a new connection meets while draining. `'answer'`: it is accepted, and its request gets the 503. `'refuse'`: the
+   * listeners close when draining begins, for proxies that retry a refused connection but hand on a 503. `'auto'`: `'refuse'`
+   * after a lame-duck, else `'answer'`. @default 'auto'
    */
-  readonly refuse?: 'auto' | 'answer' | 'close'
+  readonly newConnections?: 'auto' | 'answer' | 'refuse'
   /** The 503's body, or a promise of it. @default an error with code FST_ERR_SHUTDOWN_DRAINING through the app's own error handler */
-  readonly rejection?: (request: FastifyRequest, state: ShutdownState) => unknown
+  readonly errorResponseBuilder?: (request: FastifyRequest, state: ShutdownState) => unknown
   /** Name -> drain time in milliseconds. @default {} */
   readonly categories?: Readonly<Record<string, number>>
   /** Which category a request is of; `undefined` for none. A route's `config.shutdown.category` comes first. */

@@ -5,5 +5,5 @@ export const label = 'fastify-shutdown, `rejection`'
 export const parts = ['rejection']
 
 export async function install (app, { delay, plugin }) {
-  await app.register(loadShutdown(), { delay, ...plugin, rejection: () => 'busy' })
+  await app.register(loadShutdown(), { delay, ...plugin, errorResponseBuilder: () => 'busy' })
 }

@@ -1,7 +1,7 @@
 /** The log: a line for each phase, one for each second of waiting that names who is still inside, one for the report. */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Exporter, ShutdownEvent } from '../../types/index'
-import { within } from '../deadline'
+import { within } from '../util/time'
 
 /** A log that cannot be written must not hold the exit, in milliseconds. */
 const flushTime = 1_000

@@ -10,7 +10,7 @@
  * its list. Should a later Node word it differently, we are no worse off than without: Node closes the servers, and 'disconnect' begins the shutdown.
  */
 import nodeCluster from 'node:cluster'
-import { type Steerable, type Tie, untied } from './steerable'
+import { type Steerable, type Tie, untied } from './process-manager'
 
 /** Tie the server to its cluster's primary, where this process is a worker. */
 export function tieCluster (app: Steerable): Tie {

@@ -3,7 +3,7 @@
  * `shutdown_with_message`. On a reload it sends SIGINT even then (PM2 7, God/Methods.js: only a numeric pm_id gets the
  * message, and a reload has renamed it to `_old_<id>`), so the signals stay needed.
  */
-import { type Steerable, type Tie, untied } from './steerable'
+import { type Steerable, type Tie, untied } from './process-manager'
 
 /** As much of `process` as is needed here. */
 export interface Channel {

@@ -13,7 +13,7 @@
  */
 import closeWithGrace from 'close-with-grace'
 import type { ShutdownReason, ShutdownSignal } from '../../types/index'
-import { after, turn } from '../deadline'
+import { after, turn } from '../util/time'
 import { exit, exitNow, markFailed } from './exit'
 
 /** One Fastify instance, as far as the process is concerned. */

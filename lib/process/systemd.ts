@@ -9,8 +9,8 @@
  */
 import nodeCluster from 'node:cluster'
 import type { ShutdownState } from '../../types/index'
-import { every } from '../deadline'
-import { type Steerable, type Tie, untied } from './steerable'
+import { every } from '../util/time'
+import { type Steerable, type Tie, untied } from './process-manager'
 
 /** How often systemd is told that work remains, in milliseconds. */
 const beat = 1_000

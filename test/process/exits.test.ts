@@ -2,7 +2,7 @@ import { cpSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
-import { report, serve, translate } from './children'
+import { report, serve, translate } from '../helpers/children'
 
 const directory = translate(t.testdir())
 const small = { requests: 600, streams: 300, tasks: 300, resources: 300, total: 1_500 }
@@ -55,8 +55,8 @@ t.test('a crash', async t => {
     t.equal(service.count('hook'), 1)
   })
 
-  t.test('is not ours with errors: false', async t => {
-    const service = await serve(t, directory, { options: { errors: false } })
+  t.test('is not ours with uncaughtErrors: false', async t => {
+    const service = await serve(t, directory, { options: { uncaughtErrors: false } })
     void service.get('/throw')
     const { code, stderr } = await service.ended
     t.equal(code, 1)
@@ -181,7 +181,7 @@ t.test('two instances in one process', async t => {
   })
 
   t.test('where nobody ends the process, one without signals goes on, and the other signals work as before', async t => {
-    const service = await serve(t, directory, { options: { exit: false }, second: { signals: false, errors: true } })
+    const service = await serve(t, directory, { options: { exit: false }, second: { signals: false, uncaughtErrors: true } })
     const port = Number(await service.said('second port'))
     service.kill('SIGTERM')
     await service.said('report')
@@ -194,7 +194,7 @@ t.test('two instances in one process', async t => {
   })
 
   t.test('a crash while only the other one closes ends both', async t => {
-    const service = await serve(t, directory, { options: { exit: false }, second: { signals: false, errors: true } })
+    const service = await serve(t, directory, { options: { exit: false }, second: { signals: false, uncaughtErrors: true } })
     const { answer } = await service.slow(700)
     service.kill('SIGTERM')
     await pause(200)

@@ -29,9 +29,9 @@ t.test('only what was asked for is listened to', async t => {
   const choices: [ShutdownOptions, string[]][] = [
     // Two for each signal: close-with-grace's, and the one that is there while it changes its own.
     [{}, ['SIGINT 2', 'SIGTERM 2', 'uncaughtException 1', 'unhandledRejection 1']],
-    [{ errors: false }, ['SIGINT 2', 'SIGTERM 2']],
+    [{ uncaughtErrors: false }, ['SIGINT 2', 'SIGTERM 2']],
     [{ signals: ['SIGHUP'] }, ['SIGHUP 2', 'uncaughtException 1', 'unhandledRejection 1']],
-    [{ signals: false, errors: true }, ['uncaughtException 1', 'unhandledRejection 1']]
+    [{ signals: false, uncaughtErrors: true }, ['uncaughtException 1', 'unhandledRejection 1']]
   ]
   for (const [options, expected] of choices) {
     const app = await started(options)

@@ -5,9 +5,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { freePort } from '../services/servers'
-import { nginxArguments } from '../support/nginx'
-import { serve, translate } from './children'
+import { freePort } from '../helpers/services'
+import { nginxArguments } from '../helpers/nginx'
+import { serve, translate } from '../helpers/children'
 
 const directory = translate(t.testdir())
 const upstreams = ['3001', '3002', '3003']

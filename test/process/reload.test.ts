@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { translate } from './children'
+import { translate } from '../helpers/children'
 
 /** How many requests of a test may meet the end of the idle connection that they were sent on. */
 const races = 2

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
-import { report, serve, translate } from './children'
+import { report, serve, translate } from '../helpers/children'
 
 const directory = translate(t.testdir())
 const script = join(directory, 'test/process/fixtures/service.js')

@@ -11,8 +11,8 @@ import t, { type Test } from 'tap'
 import { tieCluster } from '../../lib/process/cluster'
 import { tiePm2, type Channel } from '../../lib/process/pm2'
 import { tieSystemd, type SystemdOptions } from '../../lib/process/systemd'
-import { virtualTime } from '../support/time'
-import { serve, translate } from './children'
+import { virtualTime } from '../helpers/time'
+import { serve, translate } from '../helpers/children'
 import { standIn } from './fixtures/stand-in'
 
 /** Not t.testdir(): a socket's path ends at 107 characters. */

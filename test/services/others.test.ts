@@ -16,11 +16,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pino from 'pino'
 import t from 'tap'
 import { Agent, Client, Pool } from 'undici'
-import { adapterFor, adapters, amqpConnection, mongoClient, mqttClient, mysqlPool, openTelemetry, pinoDestination } from '../../lib/adapters/index'
-import { close, inTime, resourceContract, state } from '../contracts/resource'
-import type { Faulty, Fixture } from '../contracts/resource'
-import { findServer, startProxy, unless } from './servers'
-import type { Server } from './servers'
+import { adapterFor, adapters, amqpConnection, mongoClient, mqttClient, mysqlPool, openTelemetry, pinoDestination } from '../../lib/resources/adapters/index'
+import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
+import type { Faulty, Fixture } from '../helpers/resource-contract'
+import { findServer, startProxy, unless } from '../helpers/services'
+import type { Server } from '../helpers/services'
 
 // Overwritten by those of a proxy of our own.
 const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }

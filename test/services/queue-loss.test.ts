@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { Redis } from 'ioredis'
 import t from 'tap'
-import { adapterFor } from '../../lib/adapters/index'
-import { close, inTime } from '../contracts/resource'
-import { hasRedis, startRedis, unless } from './servers'
+import { adapterFor } from '../../lib/resources/adapters/index'
+import { close, inTime } from '../helpers/resource-contract'
+import { hasRedis, startRedis, unless } from '../helpers/services'
 
 type Child = ChildProcessByStdio<null, Readable, null>
 const jobs = 1_000

@@ -2,11 +2,11 @@
 import { Queue, QueueEvents, Worker, createPostgresBackend } from 'bullmq'
 import type { Job, Processor } from 'bullmq'
 import t from 'tap'
-import { adapterFor, bullmqWorker } from '../../lib/adapters/index'
-import { close, inTime, resourceContract, state } from '../contracts/resource'
-import type { Faulty } from '../contracts/resource'
-import { findServer, hasPostgres, hasRedis, startPostgres, startRedis, unless } from './servers'
-import type { OwnServer, Server } from './servers'
+import { adapterFor, bullmqWorker } from '../../lib/resources/adapters/index'
+import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
+import type { Faulty } from '../helpers/resource-contract'
+import { findServer, hasPostgres, hasRedis, startPostgres, startRedis, unless } from '../helpers/services'
+import type { OwnServer, Server } from '../helpers/services'
 
 // Overwritten by those of a server of our own.
 const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }

@@ -2,11 +2,11 @@
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
 import t from 'tap'
-import { adoptIORedis, ioredis } from '../../lib/adapters/index'
-import { close, inTime, resourceContract, state } from '../contracts/resource'
-import type { Faulty } from '../contracts/resource'
-import { findServer, hasRedis, startRedis, unless } from './servers'
-import type { Server } from './servers'
+import { adoptIORedis, ioredis } from '../../lib/resources/adapters/index'
+import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
+import type { Faulty } from '../helpers/resource-contract'
+import { findServer, hasRedis, startRedis, unless } from '../helpers/services'
+import type { Server } from '../helpers/services'
 
 // Overwritten by those of a server of our own.
 const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }

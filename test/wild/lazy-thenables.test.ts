@@ -11,10 +11,10 @@ import PLazy = require('p-lazy')
 import pg from 'pg'
 import postgres = require('postgres')
 import t, { type Test } from 'tap'
-import { later } from '../../lib/later'
-import { abort, connect, eventually, post } from '../plugin/client'
-import { serve } from '../plugin/serve'
-import { findServer, hasPostgres, startPostgres, unless } from '../services/servers'
+import { later } from '../../lib/util/deferred'
+import { abort, connect, eventually, post } from '../helpers/client'
+import { serve } from '../helpers/serve'
+import { findServer, hasPostgres, startPostgres, unless } from '../helpers/services'
 
 const requests = 20
 

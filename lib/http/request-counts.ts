@@ -1,0 +1,64 @@
+/** What became of the traffic from the moment the shutdown began: the numbers of the report. */
+import type { CutRequest, InFlight } from '../../types/index'
+import type { Events } from '../lifecycle/events'
+import type { InFlightTable } from './in-flight'
+import type { PhaseLine } from '../lifecycle/phases'
+
+export interface Tally {
+  /** This one was cut. */
+  cut(entry: InFlight): void
+  /** Something that is no request was. */
+  cutOther(what: 'websocket' | 'http2-session', name: string): void
+  counts(): {
+    readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
+    readonly streams: { readonly ended: number, readonly cut: number }
+  }
+}
+
+/** Records are capped: a report of a hundred thousand cut requests helps nobody at 3 a.m. */
+const mostRecords = 1_000
+
+export function createTally (table: InFlightTable, events: Events, phase: PhaseLine): Tally {
+  const cut: CutRequest[] = []
+  let before = { completed: 0, rejected: 0, aborted: 0 }
+  /** Those that streamed when draining began, by id: others may begin to stream later, and be cut. */
+  const streaming = new Map<string, number>()
+  let streams = 0
+  let cutStreams = 0
+  events.listen(event => {
+    if (event.type === 'phase' && event.previous === 'running') before = { completed: table.completed, rejected: table.rejected, aborted: table.aborted }
+  })
+  // Before anyone else hears of it, and ends his stream.
+  phase.on('draining', () => {
+    for (const { kind, id } of table.list()) {
+      if (kind !== 'stream') continue
+      streams++
+      streaming.set(id, (streaming.get(id) ?? 0) + 1)
+    }
+  })
+
+  return {
+    cut (entry) {
+      const { id, method, route, ageMs, category, kind } = entry
+      events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
+      // Cut by its id, long before: no part of the shutdown.
+      if (phase.current === 'running') return
+      if (kind === 'request') {
+        if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })
+        return
+      }
+      cutStreams++
+      const left = streaming.get(id) ?? 0
+      if (left === 0) return
+      streaming.set(id, left - 1)
+      streams--
+    },
+    cutOther: (what, name) => events.emit({ type: 'cut', what, name, ageMs: null }),
+    counts: () => ({
+      requests: {
+        completed: table.completed - before.completed, rejected: table.rejected - before.rejected, aborted: table.aborted - before.aborted, cut
+      },
+      streams: { ended: streams, cut: cutStreams }
+    })
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * A stream that knows how to end: when draining begins it stops taking from its source, sends its end marker and ends, so
+ * that the reader knows it was no accident.
+ */
+import { Readable } from 'node:stream'
+import type { StreamOptions, StreamSource } from '../../types/index'
+import { ShutdownOptionError, received, toError } from '../errors'
+
+/** @throws FST_ERR_SHUTDOWN_OPTION where the source cannot be read from, or the end marker is none */
+export function endingStream (source: StreamSource, { end }: StreamOptions, signal: AbortSignal): Readable {
+  if (end !== undefined && typeof end !== 'string' && typeof end !== 'function' && !(end instanceof Uint8Array)) {
+    throw new ShutdownOptionError(`Expected the stream's 'end' to be a string, a Buffer or a function, got ${received(end)}`)
+  }
+  const chunks = iterate(source)
+  let over = false
+
+  const stream = new Readable({
+    read () {
+      void take()
+    },
+    destroy (error, callback) {
+      leave()
+      callback(error)
+    }
+  })
+  if (signal.aborted) finish()
+  else signal.addEventListener('abort', finish, { once: true })
+  return stream
+
+  // Not `Promise.race([next, aborted])`: each race would hang one more reaction on a promise that lives as long as the process.
+  async function take (): Promise<void> {
+    try {
+      const { done, value } = await chunks.next()
+      if (over) return
+      if (done === true) {
+        leave()
+        stream.push(null)
+      } else {
+        stream.push(value)
+      }
+    } catch (error) {
+      if (!over) stream.destroy(toError(error))
+    }
+  }
+
+  function finish (): void {
+    if (over) return
+    leave()
+    try {
+      const marker = typeof end === 'function' ? end() : end
+      if (marker !== undefined) stream.push(marker)
+      stream.push(null)
+    } catch (error) {
+      stream.destroy(toError(error)) // What an abort listener throws is an uncaught exception.
+    }
+  }
+
+  function leave (): void {
+    if (over) return
+    over = true
+    signal.removeEventListener('abort', finish)
+    // The source may be in the middle of its next(): it is told, and not waited for.
+    void new Promise(resolve => { resolve(chunks.leave()) }).catch(() => {})
+  }
+}
+
+interface Chunks {
+  next(): Promise<IteratorResult<unknown>> | IteratorResult<unknown>
+  leave(): unknown
+}
+
+/** Streams are left by their own means: the `return()` of their iterators waits for a chunk that may never come. */
+function iterate (source: StreamSource): Chunks {
+  if (source instanceof Readable) {
+    const chunks: AsyncIterator<unknown> = source[Symbol.asyncIterator]()
+    return { next: () => chunks.next(), leave: () => { source.destroy() } }
+  }
+  if (source instanceof ReadableStream) {
+    const reader: ReadableStreamDefaultReader<unknown> = source.getReader()
+    return { next: async () => await reader.read() as IteratorResult<unknown>, leave: () => reader.cancel() }
+  }
+  const chunks = iteratorOf(source)
+  return { next: () => chunks.next(), leave: () => chunks.return?.() }
+}
+
+function iteratorOf (source: StreamSource): AsyncIterator<unknown> | Iterator<unknown> {
+  const asyncSource = source as Partial<AsyncIterable<unknown>> | null
+  if (typeof asyncSource?.[Symbol.asyncIterator] === 'function') return asyncSource[Symbol.asyncIterator]!()
+  const syncSource = source as Partial<Iterable<unknown>> | null
+  // A string and a Buffer are iterable too, but not by what one would send.
+  if (typeof source === 'object' && !ArrayBuffer.isView(source) && typeof syncSource?.[Symbol.iterator] === 'function') return syncSource[Symbol.iterator]!()
+  throw new ShutdownOptionError(`Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`)
+}
+
+export interface SseOptions {
+  /** The event's name. @default 'end' */
+  readonly event?: string
+  /** The event's data, as JSON. @default { type: 'end', reason: 'shutdown' } */
+  readonly data?: unknown
+  /** When the client is to reconnect, in milliseconds (HTML standard, section 9.2.6). @default 1_000 */
+  readonly retry?: number
+}
+
+/**
+ * The end marker of a stream of server-sent events, ready-made.
+ * @throws FST_ERR_SHUTDOWN_OPTION where the event's name holds a line break, `retry` is no whole number >= 0, or `data` no JSON
+ * @example
+ * reply.header('content-type', 'text/event-stream').send(app.shutdown.stream(source, { end: sse() }))
+ */
+export function sse ({ event = 'end', data = { type: 'end', reason: 'shutdown' }, retry = 1_000 }: SseOptions = {}): string {
+  if (typeof event !== 'string' || /[\r\n\0]/.test(event)) throw new ShutdownOptionError(`Expected 'event' to be a single line, got ${received(event)}`)
+  if (!Number.isSafeInteger(retry) || retry < 0) throw new ShutdownOptionError(`Expected 'retry' to be a whole number of milliseconds >= 0, got ${received(retry)}`)
+  const text: string | undefined = JSON.stringify(data)
+  if (text === undefined) throw new ShutdownOptionError(`Expected 'data' to be something that JSON can say, got ${received(data)}`)
+  return `event: ${event}\nretry: ${retry}\ndata: ${text}\n\n`
+}

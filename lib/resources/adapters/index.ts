@@ -1,0 +1,53 @@
+/**
+ * Adapters for well-known clients: entry point `fastify-shutdown/adapters`. Each is also a function of its own, for who
+ * would rather say which.
+ *
+ * @example
+ * resources: { worker: { client: worker, dependsOn: ['redis'] } }        // finds its adapter
+ * resources: { worker: { ...bullmqWorker(worker), dependsOn: ['redis'] } } // names it
+ */
+import { adapterFinder } from './adapter'
+import type { Adapter } from './adapter'
+import { amqpChannelAdapter, amqpConnectionAdapter } from './amqplib'
+import { bullmqQueueAdapter, bullmqWorkerAdapter } from './bullmq'
+import { ioredisAdapter } from './ioredis'
+import { kafkaAdapter } from './kafkajs'
+import { mongoAdapter } from './mongodb'
+import { mqttAdapter } from './mqtt'
+import { mysqlConnectionAdapter, mysqlPoolAdapter } from './mysql2'
+import { natsAdapter } from './nats'
+import { nodeRedisAdapter } from './node-redis'
+import { openTelemetryAdapter } from './opentelemetry'
+import { pgClientAdapter } from './pg-client'
+import { pgPoolAdapter } from './pg-pool'
+import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
+import { undiciAdapter } from './undici'
+
+/** All of them, in the order in which they are asked. */
+export const adapters: readonly Adapter[] = [
+  pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
+  mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter, kafkaAdapter,
+  natsAdapter, mqttAdapter, undiciAdapter, openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter
+]
+
+/**
+ * The resource that a known client makes.
+ * @throws FST_ERR_SHUTDOWN_CLIENT for an unknown one, with the list of known kinds
+ */
+export const adapterFor = adapterFinder(adapters)
+
+export { amqpChannel, amqpConnection } from './amqplib'
+export { bullmqQueue, bullmqWorker } from './bullmq'
+export { adoptIORedis, ioredis } from './ioredis'
+export { kafkaClient } from './kafkajs'
+export { mongoClient } from './mongodb'
+export { mqttClient } from './mqtt'
+export { mysqlConnection, mysqlPool } from './mysql2'
+export { natsConnection } from './nats'
+export { nodeRedis } from './node-redis'
+export { openTelemetry } from './opentelemetry'
+export { pgClient } from './pg-client'
+export { adoptPgPool, pgPool } from './pg-pool'
+export { pinoDestination, pinoLogger } from './pino'
+export { undiciDispatcher } from './undici'
+export type { Adapter, AdapterOptions } from './adapter'

@@ -1,0 +1,91 @@
+/** An app with the plugin in it, closed when its test is over. */
+import dns from 'node:dns'
+import type { FastifyInstance, FastifyServerOptions } from 'fastify'
+import type { Test } from 'tap'
+import gracefulShutdown = require('../../lib/index')
+import { later, type Later } from '../../lib/util/deferred'
+import type { Phase, ShutdownOptions, ShutdownReport } from '../../types/index'
+import { connect, eventually, get, type Client } from './client'
+import { Fastify } from './fastify'
+
+export interface Setup {
+  readonly fastify?: FastifyServerOptions | object
+  readonly options?: ShutdownOptions
+  /** What is there before the plugin. */
+  readonly before?: (app: FastifyInstance) => void | Promise<void>
+  readonly routes?: (app: FastifyInstance) => void | Promise<void>
+}
+
+export interface Served {
+  readonly app: FastifyInstance
+  /** The report, once there is one. */
+  readonly report: Promise<ShutdownReport>
+}
+
+/** An app that has not booted yet. The plugin touches no signal, so that tests in one process never meet. */
+export async function build (t: Test, { fastify = {}, options = {}, before, routes }: Setup = {}): Promise<Served> {
+  // A copy: Fastify 5.0 writes its own logger into it.
+  const app = Fastify({ ...fastify } as FastifyServerOptions) as FastifyInstance
+  // A test may have closed it in vain on purpose.
+  t.teardown(() => app.close().catch(() => {}))
+  await before?.(app)
+  const report = later<ShutdownReport>()
+  await app.register(gracefulShutdown, { signals: false, delay: 0, onReport: report.resolve, ...options })
+  await routes?.(app)
+  return { app, report: report.promise }
+}
+
+/** An app that listens. */
+export async function serve (t: Test, setup: Setup = {}): Promise<Served> {
+  const served = await build(t, setup)
+  await served.app.listen({ port: 0, host: '127.0.0.1' })
+  return served
+}
+
+export interface Held extends Served {
+  /** The one whose request is in flight. */
+  readonly holder: Client
+  /** Let its answer go. */
+  readonly release: () => void
+}
+
+/** An app that listens, with one request in flight that holds the drain open until it is released. */
+export async function serveHeld (t: Test, setup: Setup = {}): Promise<Held> {
+  const gate: Later<void> = later()
+  t.teardown(() => gate.resolve())
+  const served = await serve(t, {
+    ...setup,
+    routes: async app => {
+      app.get('/hold', async () => {
+        await gate.promise
+        return 'held'
+      })
+      await setup.routes?.(app)
+    }
+  })
+  const holder = await connect(served.app)
+  t.teardown(() => holder.socket.destroy())
+  holder.send(get('/hold'))
+  await eventually(() => served.app.shutdownState.activeRequests === 1, () => served.app.shutdownState)
+  return { ...served, holder, release: gate.resolve }
+}
+
+/** For one test, 'localhost' has two addresses, for which Fastify binds two servers. */
+export function giveLocalhostTwoAddresses (t: Test): void {
+  const { lookup } = dns
+  t.teardown(() => { dns.lookup = lookup })
+  dns.lookup = ((host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {
+    if (host !== 'localhost') return lookup(host, ...rest as unknown as [() => void])
+    const callback = rest.at(-1) as (...answer: unknown[]) => void
+    const addresses = ['127.0.0.1', '127.0.0.2'].map(address => ({ address, family: 4 }))
+    process.nextTick(() => rest[0].all === true ? callback(null, addresses) : callback(null, addresses[0]!.address, 4))
+  }) as typeof dns.lookup
+}
+
+/** Resolves when the phase has been entered. */
+export function entered (app: FastifyInstance, phase: Phase): Promise<void> {
+  return new Promise(resolve => {
+    if (app.shutdownState.phase === phase) resolve()
+    else app.shutdown.on(phase, () => resolve())
+  })
+}

@@ -1,0 +1,336 @@
+/** Background tasks in virtual time, and streams that know how to end. */
+import { getEventListeners, once } from 'node:events'
+import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import t from 'tap'
+import { createTasks, type Tasks } from '../../lib/lifecycle/tasks'
+import { endingStream, sse } from '../../lib/lifecycle/ending-stream'
+import type { StreamSource, TaskResult } from '../../types/index'
+import { settled, virtualTime } from '../helpers/time'
+
+const wait = (ms: number): Promise<void> => new Promise(resolve => { setTimeout(resolve, ms) })
+const never = (): Promise<void> => new Promise(() => {})
+
+function start (): { tasks: Tasks, abort: AbortController, ended: [TaskResult, Error | null][] } {
+  const abort = new AbortController()
+  const ended: [TaskResult, Error | null][] = []
+  return { tasks: createTasks(abort.signal, (...end) => ended.push(end)), abort, ended }
+}
+
+t.test('tasks', t => {
+  t.test('are counted while they run, and by how they end', async t => {
+    const time = virtualTime(t)
+    const { tasks, ended } = start()
+    tasks.add('good', wait(10))
+    tasks.add('bad', wait(20).then(() => { throw new Error('no') }))
+    t.equal(tasks.active, 2)
+    t.same(tasks.inside(), ['good', 'bad'])
+    await time.pass(10)
+    t.same(tasks.inside(), ['bad'])
+    await time.pass(10)
+    t.match(tasks, { active: 0, completed: 1, failed: 1, cancelled: 0, abandoned: 0 })
+    t.match(ended, [[{ name: 'good', outcome: 'completed', durationMs: 10 }, null], [{ name: 'bad', outcome: 'failed', durationMs: 20 }, { message: 'no' }]])
+    t.same(tasks.results(), [], 'before draining begins they are nobody\'s business')
+  })
+
+  t.test('give back what their work returns, and reject with what it throws', async t => {
+    const { tasks, abort } = start()
+    t.equal(await tasks.run('a', async () => 5), 5)
+    t.equal(await tasks.run('a', () => 6), 6)
+    const broken = new Error('broken')
+    await t.rejects(tasks.run('b', () => { throw broken }), broken)
+    let given: AbortSignal | undefined
+    await tasks.run('c', signal => { given = signal })
+    t.equal(given, abort.signal)
+    await settled()
+    t.match(tasks, { active: 0, completed: 3, failed: 1 })
+  })
+
+  t.test('that nobody awaits are no unhandled rejection', async t => {
+    const unhandled: unknown[] = []
+    const listener = (error: unknown): void => { unhandled.push(error) }
+    process.on('unhandledRejection', listener)
+    t.teardown(() => process.off('unhandledRejection', listener))
+    const { tasks } = start()
+    void tasks.run('a', async () => { throw new Error('no') })
+    tasks.add('b', Promise.reject(new Error('no')))
+    await settled()
+    await settled()
+    t.same(unhandled, [])
+    t.equal(tasks.failed, 2)
+  })
+
+  t.test('that are no promises are over at once, and thenables that throw have failed', async t => {
+    const { tasks } = start()
+    tasks.add('nothing', undefined as never)
+    tasks.add('five', 5 as never)
+    tasks.add('thenable', { then () { throw new Error('no') } } as never)
+    await settled()
+    t.match(tasks, { active: 0, completed: 2, failed: 1 })
+  })
+
+  t.test('are cancelled where they give up because the signal was aborted', async t => {
+    const { tasks, abort } = start()
+    const aborted = async (signal: AbortSignal): Promise<void> => {
+      await once(signal, 'abort')
+      signal.throwIfAborted()
+    }
+    const results = [
+      tasks.run('reason', aborted),
+      tasks.run('AbortError', signal => aborted(signal).catch(() => { throw new DOMException('x', 'AbortError') })),
+      tasks.run('other', signal => aborted(signal).catch(() => { throw new Error('other') }))
+    ]
+    await t.rejects(tasks.run('early', () => { throw new DOMException('x', 'AbortError') }))
+    abort.abort(new Error('going'))
+    await Promise.allSettled(results)
+    await settled()
+    t.match(tasks, { cancelled: 2, failed: 2 })
+    t.match(tasks.results(), [{ name: 'reason', outcome: 'cancelled' }, { name: 'AbortError', outcome: 'cancelled' }, { name: 'other', outcome: 'failed' }])
+  })
+
+  t.test('drain() waits for all, and not a moment longer', async t => {
+    const time = virtualTime(t)
+    const { tasks, abort } = start()
+    tasks.add('a', wait(30))
+    tasks.add('b', wait(50))
+    abort.abort()
+    const begin = time.now()
+    t.equal(await time.until(tasks.drain(1_000)), 'clean')
+    t.equal(time.now() - begin, 50)
+    t.equal(time.armed(), 0)
+    t.equal(await time.until(tasks.drain(1_000)), 'clean', 'of nothing')
+    t.equal(time.now() - begin, 50)
+  })
+
+  t.test('drain() waits for those that come meanwhile, also as the last one ends', async t => {
+    const time = virtualTime(t)
+    const { tasks, abort } = start()
+    abort.abort()
+    void (async () => {
+      await tasks.run('first', () => wait(10))
+      tasks.add('second', wait(20))
+    })()
+    t.equal(await time.until(tasks.drain(1_000)), 'clean')
+    t.match(tasks.results(), [{ name: 'first', outcome: 'completed' }, { name: 'second', outcome: 'completed', durationMs: 20 }])
+  })
+
+  t.test('who is not in when the time is up is abandoned and named, once', async t => {
+    const time = virtualTime(t)
+    const { tasks, abort, ended } = start()
+    abort.abort()
+    const late = tasks.run('late', () => wait(150))
+    tasks.add('stuck', never())
+    const begin = time.now()
+    t.equal(await time.until(tasks.drain(100)), 'failed')
+    t.equal(time.now() - begin, 100)
+    t.match(ended, [[{ name: 'late', outcome: 'abandoned' }, { code: 'FST_ERR_SHUTDOWN_TIMEOUT', message: "Task 'late' did not finish in 100 ms" }], [{ name: 'stuck', outcome: 'abandoned' }, Error]])
+    await time.until(late)
+    t.match(tasks, { active: 0, abandoned: 2, completed: 0 })
+    t.equal(ended.length, 2, 'its late end is not told')
+    t.equal(time.armed(), 0)
+  })
+
+  t.test('drain() with no time left gives up at once', async t => {
+    const time = virtualTime(t)
+    const { tasks, abort } = start()
+    abort.abort()
+    tasks.add('stuck', never())
+    t.equal(await tasks.drain(0), 'failed')
+    t.equal(time.armed(), 0)
+  })
+
+  t.test('one that fails while draining makes the drain fail, one that is cancelled does not', async t => {
+    const { tasks, abort } = start()
+    tasks.add('early', Promise.reject(new Error('before draining')))
+    await settled()
+    abort.abort()
+    void tasks.run('cancelled', signal => signal.throwIfAborted()).catch(() => {})
+    t.equal(await tasks.drain(100), 'clean')
+    tasks.add('failed', Promise.reject(new Error('no')))
+    t.equal(await tasks.drain(100), 'failed')
+  })
+
+  t.end()
+})
+
+t.test('streams', t => {
+  const ending = (source: unknown, end?: unknown, abort = new AbortController()): { stream: Readable, abort: AbortController } =>
+    ({ stream: endingStream(source as StreamSource, (end === undefined ? {} : { end }) as object, abort.signal), abort })
+
+  /** Gives what it is told to, and writes down whether it was told to end. */
+  function source (): { give (chunk: string): void, fail (error: Error): void, asked: number, returned: number, [Symbol.asyncIterator] (): AsyncIterator<string> } {
+    let answer: ((result: Promise<IteratorResult<string>>) => void) | null = null
+    const self = {
+      asked: 0,
+      returned: 0,
+      give (chunk: string) { answer?.(Promise.resolve({ done: false, value: chunk })) },
+      fail (error: Error) { answer?.(Promise.reject(error)) },
+      [Symbol.asyncIterator]: () => ({
+        next () {
+          self.asked++
+          return new Promise<IteratorResult<string>>(resolve => { answer = resolve })
+        },
+        return () {
+          self.returned++
+          return Promise.resolve({ done: true as const, value: undefined })
+        }
+      })
+    }
+    return self
+  }
+
+  t.test('give all of any source, and end with it', async t => {
+    async function * generated (): AsyncGenerator<string> { yield 'a'; yield ''; yield 'b' }
+    const sources: [string, StreamSource][] = [
+      ['array', ['a', 'b']], ['generator', (function * () { yield 'a'; yield 'b' })()], ['async generator', generated()], ['Readable', Readable.from(['a', 'b'])],
+      ['ReadableStream', new Blob(['ab']).stream()], ['buffers', [Buffer.from('a'), new Uint8Array([98])]]
+    ]
+    for (const [name, each] of sources) {
+      const { stream, abort } = ending(each, 'end')
+      t.equal(await text(stream), 'ab', name)
+      abort.abort()
+    }
+  })
+
+  t.test('when draining begins they stop taking, send the end marker and end, though the source is in the middle of its next', async t => {
+    const given = source()
+    const { stream, abort } = ending(given, 'bye')
+    const read = text(stream)
+    await settled()
+    given.give('a')
+    await settled()
+    t.equal(given.asked, 2)
+    abort.abort()
+    t.equal(await read, 'abye')
+    t.equal(given.returned, 1, 'the source is told')
+    given.give('too late')
+    await settled()
+    t.equal(given.asked, 2)
+  })
+
+  t.test('the end marker may be bytes, a function, or none', async t => {
+    for (const [end, expected] of [[Buffer.from('bye'), 'bye'], [() => 'bye', 'bye'], [() => new Uint8Array([98]), 'b'], [undefined, '']] as const) {
+      const { stream, abort } = ending(source(), end)
+      const read = text(stream)
+      abort.abort()
+      t.equal(await read, expected)
+    }
+  })
+
+  t.test('one that is made while draining has only its end marker', async t => {
+    const abort = new AbortController()
+    abort.abort()
+    const given = source()
+    t.equal(await text(ending(given, 'bye', abort).stream), 'bye')
+    t.match(given, { asked: 0, returned: 1 })
+  })
+
+  t.test('a reader that has gone, or is slow, does not keep the source', async t => {
+    const gone = source()
+    const { stream, abort } = ending(gone, 'bye')
+    stream.resume()
+    await settled()
+    stream.destroy()
+    await once(stream, 'close')
+    t.equal(gone.returned, 1)
+    abort.abort()
+    await settled()
+    t.equal(gone.returned, 1)
+    const slow = source()
+    const unread = ending(slow, 'bye')
+    unread.stream.read(0)
+    unread.abort.abort()
+    slow.give('too late')
+    await settled()
+    t.equal(slow.returned, 1)
+    t.equal(await text(unread.stream), 'bye', 'what was sent is still there to be read')
+  })
+
+  t.test('one whose source is over says so, and no more, though it has not been read', async t => {
+    const { stream, abort } = ending(['a'], 'bye')
+    stream.read(0)
+    await settled()
+    abort.abort()
+    t.equal(await text(stream), 'a')
+  })
+
+  t.test('a stream as source is let go at once, though its next chunk may never come', async t => {
+    const readable = new Readable({ read () {} })
+    let cancelled = false
+    const web = new ReadableStream<string>({ cancel () { cancelled = true } })
+    for (const each of [readable, web]) {
+      const { stream, abort } = ending(each, 'bye')
+      const read = text(stream)
+      await settled()
+      abort.abort()
+      t.equal(await read, 'bye')
+    }
+    t.ok(readable.destroyed)
+    t.ok(cancelled)
+  })
+
+  t.test('a source that fails fails the stream, and no other way', async t => {
+    const given = source()
+    const failing = ending(given)
+    const read = text(failing.stream)
+    await settled()
+    given.fail(new Error('no'))
+    await t.rejects(read, { message: 'no' })
+    await t.rejects(text(ending((function * () { yield 'a'; throw new Error('synchronous') })()).stream), { message: 'synchronous' })
+    await t.rejects(text(ending({ [Symbol.asyncIterator]: () => ({ next: async () => undefined }) }).stream), TypeError)
+    const late = source()
+    const { stream, abort } = ending(late, 'bye')
+    const rest = text(stream)
+    await settled()
+    abort.abort()
+    late.fail(new Error('after the end'))
+    t.equal(await rest, 'bye')
+  })
+
+  t.test('an end marker that throws, or a source that cannot return, is no uncaught exception', async t => {
+    const uncaught: unknown[] = []
+    const listener = (error: unknown): void => { uncaught.push(error) }
+    process.on('uncaughtException', listener)
+    t.teardown(() => process.off('uncaughtException', listener))
+    const broken = ending(source(), () => { throw new Error('no marker') })
+    const failing = t.rejects(text(broken.stream), { message: 'no marker' })
+    broken.abort.abort()
+    await failing
+    for (const wrong of [() => { throw new Error('no') }, () => Promise.reject(new Error('no'))]) {
+      const { stream, abort } = ending({ [Symbol.asyncIterator]: () => ({ next: never, return: wrong }) }, 'bye')
+      const read = text(stream)
+      abort.abort()
+      t.equal(await read, 'bye')
+    }
+    await settled()
+    await settled()
+    t.same(uncaught, [])
+  })
+
+  t.test('leave no listener at the signal', async t => {
+    const abort = new AbortController()
+    await text(ending(['a'], 'end', abort).stream)
+    const { stream } = ending(source(), 'end', abort)
+    t.equal(getEventListeners(abort.signal, 'abort').length, 1)
+    await once(stream.destroy(), 'close')
+    t.equal(getEventListeners(abort.signal, 'abort').length, 0)
+  })
+
+  t.test('refuse at once what is no source and no marker', async t => {
+    for (const [wrong, got] of [['abc', "'abc' (string)"], [5, '5 (number)'], [null, 'null (null)'], [{}, '{} (object)'], [Buffer.from('a'), '(object)'], [undefined, 'undefined (undefined)']] as const) {
+      t.throws(() => ending(wrong), { code: 'FST_ERR_SHUTDOWN_OPTION', message: got })
+    }
+    for (const wrong of [5, null, {}, true]) t.throws(() => ending(['a'], wrong), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected the stream's 'end' to be a string, a Buffer or a function, got " })
+  })
+
+  t.end()
+})
+
+t.test('the end of server-sent events', async t => {
+  t.equal(sse(), 'event: end\nretry: 1000\ndata: {"type":"end","reason":"shutdown"}\n\n')
+  t.equal(sse({ event: 'bye', data: 'two\nlines', retry: 0 }), 'event: bye\nretry: 0\ndata: "two\\nlines"\n\n')
+  t.equal(sse({ data: null }), 'event: end\nretry: 1000\ndata: null\n\n')
+  for (const event of ['a\nb', 'a\rb', 'a\0', 5]) t.throws(() => sse({ event: event as string }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected 'event' to be a single line, got " })
+  for (const retry of [-1, 1.5, NaN, Infinity, '1']) t.throws(() => sse({ retry: retry as number }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected 'retry' to be a whole number of milliseconds >= 0, got " })
+  t.throws(() => sse({ data: () => {} }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected 'data' to be something that JSON can say, got data (function)" })
+})
