@@ -51,6 +51,14 @@ export function totalWithin (delay: number, gracePeriod: number | null): number 
   return Math.min(defaultTotal, gracePeriod - delay - Math.min(1_000, Math.ceil(gracePeriod / 20)))
 }
 
+/**
+ * The part of the total that is reserved for the resources, in milliseconds: a stuck request never leaves the database without
+ * time to close.
+ */
+export function reserveOf ({ resources, total }: Required<Timeouts>): number {
+  return Math.min(resources, total / 2)
+}
+
 export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
 export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal }
 export const defaultRetryAfter = 10

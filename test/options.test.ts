@@ -1,7 +1,7 @@
 /** Every option: its default, what it takes, and how it refuses. The platforms' defaults and how the times fit in them. */
 import t, { type Test } from 'tap'
 import { received } from '../lib/errors'
-import { createPhaseLine } from '../lib/lifecycle/phases'
+import { createLifecycle, type LifecycleControl } from '../lib/lifecycle/phases'
 import { resolveOptions, type PlatformDefaults, type Settings } from '../lib/options'
 import { detectPlatform } from '../lib/process/platform'
 import { createRefusal } from '../lib/http/rejection'
@@ -311,18 +311,18 @@ t.test('did you mean', async t => {
 })
 
 t.test('phases', t => {
-  const line = (problems: unknown[] = []): ReturnType<typeof createPhaseLine> => createPhaseLine(error => problems.push(error))
+  const line = (problems: unknown[] = []): LifecycleControl => createLifecycle(error => problems.push(error))
 
   t.test('go forward only, and may be skipped', async t => {
     const phase = line()
-    t.equal(phase.current, 'running')
-    t.ok(phase.reached('running'))
-    t.notOk(phase.reached('lame-duck'))
+    t.equal(phase.phase, 'running')
+    t.ok(phase.hasReached('running'))
+    t.notOk(phase.hasReached('lame-duck'))
     const { enter } = phase
     t.equal(enter('draining'), 'running')
-    t.ok(phase.reached('lame-duck'), 'skipped is past')
+    t.ok(phase.hasReached('lame-duck'), 'skipped is past')
     for (const past of ['running', 'lame-duck', 'draining'] as const) t.throws(() => phase.enter(past), { code: 'FST_ERR_SHUTDOWN_PHASE', message: `'${past}' cannot follow 'draining'` })
-    t.equal(phase.current, 'draining')
+    t.equal(phase.phase, 'draining')
     t.equal(phase.enter('cleaning'), 'draining')
   })
 
@@ -335,7 +335,7 @@ t.test('phases', t => {
   t.test('listeners hear of their own phase, when it is entered; the same one twice is two', async t => {
     const phase = line()
     const heard: string[] = []
-    const listener = (entered: string): void => { heard.push(`${entered} ${phase.current}`) }
+    const listener = (entered: string): void => { heard.push(`${entered} ${phase.phase}`) }
     const undo = phase.on('draining', listener)
     phase.on('draining', listener)
     phase.on('cleaning', listener)

@@ -102,7 +102,7 @@ export interface ExporterSource {
 export type ShutdownEvent =
   | { readonly type: 'platform', readonly platform: string, readonly delay: number, readonly gracePeriod: number | null, readonly timeouts: Required<Timeouts>, readonly warnings: readonly string[] }
   | { readonly type: 'phase', readonly phase: Phase, readonly previous: Phase, readonly reason: ShutdownReason, readonly atMs: number }
-  | { readonly type: 'waiting', readonly phase: Phase, readonly elapsedMs: number, readonly remainingMs: number, readonly inside: readonly string[] }
+  | { readonly type: 'waiting', readonly phase: Phase, readonly elapsedMs: number, readonly remainingMs: number, readonly pending: readonly string[] }
   | { readonly type: 'cut', readonly what: 'request' | 'stream' | 'websocket' | 'http2-session' | 'task', readonly name: string, readonly ageMs: number | null }
   | { readonly type: 'resource', readonly result: ResourceResult }
   | { readonly type: 'hook', readonly result: HookResult }

@@ -1,4 +1,4 @@
-/** The log: a line for each phase, one for each second of waiting that names who is still inside, one for the report. */
+/** The log: a line for each phase, one for each second of waiting that names who is still pending, one for the report. */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Exporter, ShutdownEvent } from '../../types/index'
 import { within } from '../util/time'
@@ -33,8 +33,8 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
       return
     case 'waiting':
       log.warn(
-        { shutdown: { phase: event.phase, elapsedMs: Math.round(event.elapsedMs), remainingMs: Math.round(event.remainingMs), inside: event.inside.slice(0, 20), count: event.inside.length } },
-        `shutdown: still waiting for ${summary(event.inside)}`
+        { shutdown: { phase: event.phase, elapsedMs: Math.round(event.elapsedMs), remainingMs: Math.round(event.remainingMs), pending: event.pending.slice(0, 20), count: event.pending.length } },
+        `shutdown: still waiting for ${summary(event.pending)}`
       )
       return
     case 'cut':
@@ -70,8 +70,8 @@ function withMessage<T extends { readonly error: Error | null }> (result: T): Om
   return { ...result, error: result.error?.message ?? null }
 }
 
-function summary (inside: readonly string[]): string {
-  if (inside.length === 0) return "the server's own connections"
-  const more = inside.length > 3 ? ` and ${inside.length - 3} more` : ''
-  return inside.slice(0, 3).join(', ') + more
+function summary (pending: readonly string[]): string {
+  if (pending.length === 0) return "the server's own connections"
+  const more = pending.length > 3 ? ` and ${pending.length - 3} more` : ''
+  return pending.slice(0, 3).join(', ') + more
 }

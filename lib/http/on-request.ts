@@ -3,12 +3,12 @@ import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fast
 import type { ShutdownState } from '../../types/index'
 import { ShutdownRejectionError } from '../errors'
 import type { Settings } from '../options'
-import type { PhaseLine } from '../lifecycle/phases'
+import type { Lifecycle } from '../lifecycle/phases'
 import { readOn, type Refusal } from './rejection'
 import type { Traffic } from './traffic'
 
 export interface GateOptions {
-  readonly phase: PhaseLine
+  readonly lifecycle: Lifecycle
   readonly state: ShutdownState
   readonly traffic: Traffic
   readonly refusal: Refusal
@@ -16,13 +16,13 @@ export interface GateOptions {
   readonly onProblem: (message: string, error: unknown) => void
 }
 
-export function createGate ({ phase, state, traffic: { table, servers }, refusal, errorResponseBuilder, onProblem }: GateOptions) {
+export function createGate ({ lifecycle, state, traffic: { table, servers }, refusal, errorResponseBuilder, onProblem }: GateOptions) {
   return function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     // An upgrade is no request: it has no answer that ends.
     if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
     // One that nobody has seen came in by a server that we do not know of yet, or through inject.
     if (!table.identify(reply)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
-    if (!phase.reached('draining')) return next()
+    if (lifecycle.phase === 'running' || lifecycle.phase === 'lame-duck') return next()
     if (request.routeOptions.config?.shutdown?.exempt === true) {
       reply.raw.removeHeader('retry-after')
       // HTTP/1.0 knows no interim answers: it would take this one for the answer (RFC 9110, section 10.1.1).

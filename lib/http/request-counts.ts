@@ -2,9 +2,13 @@
 import type { CutRequest, InFlight } from '../../types/index'
 import type { Events } from '../lifecycle/events'
 import type { InFlightTable } from './in-flight'
-import type { PhaseLine } from '../lifecycle/phases'
+import type { Lifecycle } from '../lifecycle/phases'
 
 export interface Tally {
+  /** The shutdown begins: the report counts from here. */
+  begin(): void
+  /** Remembers the streams that are open now. Before any of them ends because draining begins. */
+  beginDraining(): void
   /** This one was cut. */
   cut(entry: InFlight): void
   /** Something that is no request was. */
@@ -18,31 +22,28 @@ export interface Tally {
 /** Records are capped: a report of a hundred thousand cut requests helps nobody at 3 a.m. */
 const mostRecords = 1_000
 
-export function createTally (table: InFlightTable, events: Events, phase: PhaseLine): Tally {
+export function createTally (table: InFlightTable, events: Events, lifecycle: Lifecycle): Tally {
   const cut: CutRequest[] = []
   let before = { completed: 0, rejected: 0, aborted: 0 }
   /** Those that streamed when draining began, by id: others may begin to stream later, and be cut. */
   const streaming = new Map<string, number>()
   let streams = 0
   let cutStreams = 0
-  events.listen(event => {
-    if (event.type === 'phase' && event.previous === 'running') before = { completed: table.completed, rejected: table.rejected, aborted: table.aborted }
-  })
-  // Before anyone else hears of it, and ends his stream.
-  phase.on('draining', () => {
-    for (const { kind, id } of table.list()) {
-      if (kind !== 'stream') continue
-      streams++
-      streaming.set(id, (streaming.get(id) ?? 0) + 1)
-    }
-  })
 
   return {
+    begin () { before = { completed: table.completed, rejected: table.rejected, aborted: table.aborted } },
+    beginDraining () {
+      for (const { kind, id } of table.list()) {
+        if (kind !== 'stream') continue
+        streams++
+        streaming.set(id, (streaming.get(id) ?? 0) + 1)
+      }
+    },
     cut (entry) {
       const { id, method, route, ageMs, category, kind } = entry
       events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
       // Cut by its id, long before: no part of the shutdown.
-      if (phase.current === 'running') return
+      if (lifecycle.phase === 'running') return
       if (kind === 'request') {
         if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })
         return

@@ -1,47 +1,60 @@
-/** All that comes in: the servers it comes in by, the table of what is in flight, and the drains that wait for it. */
+/** All that comes in: the servers, the table of what is in flight, and the drains that wait for it. */
+import type { Server } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import type { Outcome, ShutdownReport } from '../../types/index'
+import { ShutdownDrainingError } from '../errors'
+import type { Events } from '../lifecycle/events'
+import type { Lifecycle } from '../lifecycle/phases'
+import type { Settings } from '../options'
+import { turn, within } from '../util/time'
 import { createCategories } from './categories'
 import { createConnections } from './connections'
-import { turn, within } from '../util/time'
 import type { Drain } from './drains/drain'
-import { connectionsDrain } from './drains/idle-connections'
 import { http2Drain } from './drains/http2'
+import { connectionsDrain } from './drains/idle-connections'
 import { requestsDrain } from './drains/requests'
 import { streamsDrain } from './drains/streams'
 import { webSocketsDrain } from './drains/websockets'
-import { ShutdownDrainingError } from '../errors'
-import type { Events } from '../lifecycle/events'
 import { createInFlightTable, type InFlightTable } from './in-flight'
-import type { Settings } from '../options'
-import type { PhaseLine } from '../lifecycle/phases'
 import type { Refusal } from './rejection'
-import { createServers, type Servers } from './servers'
 import { createTally } from './request-counts'
+import { createServers, type Servers } from './servers'
 
 export interface Traffic {
   readonly table: InFlightTable
   readonly servers: Servers
   readonly drains: readonly Drain[]
   readonly webSockets: number
-  /** End one request now. @returns whether there was one of that id */
-  cut(id: string): boolean
-  /** Nobody listens any more, and it still serves: who was accepted last gets to say what they want. */
+  /** Whether a server listens: otherwise no load balancer can see this one. */
+  readonly listening: boolean
+  /** The shutdown begins: the report counts from here. */
+  begin(): void
+  /** Stops listening and nothing else. */
+  stopListening(): Promise<void>
+  /** Waits for the first bytes of the connections that were accepted last, while requests are still served. */
   hearLast(): Promise<void>
-  /** Nothing is owed any more, or its time is up: what is left has `ms` milliseconds, then all connections end. */
+  /** Refuses each later `listen()`. @param over resolves to the error that the caller gets, and to when */
+  refuseListen(over: Promise<Error>): void
+  /** Draining begins: from here on no other part of Node or Fastify ends a connection. */
+  beginDraining(): void
+  /** Gives what is left `ms` milliseconds, then ends all connections. */
   end(ms: number): Promise<Outcome>
+  /** Fastify closes its server now, and answers later requests with a 503 of its own: each gets a Retry-After header. */
+  beginCleaning(): void
+  /** Ends one request now. @returns whether there was one of that id */
+  cut(id: string): boolean
   counts(): Pick<ShutdownReport, 'requests' | 'streams' | 'webSockets' | 'http2Sessions' | 'sockets'>
 }
 
-/** What a client that was accepted last may take to begin its request, in milliseconds. */
-const hearing = 100
+/** Time for the first bytes of a connection that was accepted last, in milliseconds. */
+const firstBytes = 100
 
-/** What a socket that was destroyed may take to say so, in milliseconds. */
-const closing = 100
+/** Time for a destroyed socket to emit `close`, in milliseconds. */
+const socketClose = 100
 
 export interface TrafficOptions {
   readonly settings: Settings
-  readonly phase: PhaseLine
+  readonly lifecycle: Lifecycle
   readonly events: Events
   readonly refusal: Refusal
   /** Whether other processes may listen on the same sockets. */
@@ -49,7 +62,7 @@ export interface TrafficOptions {
   readonly onProblem: (message: string, error: unknown) => void
 }
 
-export function createTraffic (app: FastifyInstance, { settings, phase, events, refusal, sharedListeners, onProblem }: TrafficOptions): Traffic {
+export function createTraffic (app: FastifyInstance, { settings, lifecycle, events, refusal, sharedListeners, onProblem }: TrafficOptions): Traffic {
   const { timeouts } = settings
   const connected = createConnections(connection => table.lose(connection))
   const table: InFlightTable = createInFlightTable({
@@ -61,7 +74,7 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
     cutReason: () => new ShutdownDrainingError(),
     longest: timeouts.requests
   })
-  const tally = createTally(table, events, phase)
+  const tally = createTally(table, events, lifecycle)
   const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
   const streams = streamsDrain(table, timeouts.streams, tally.cut)
   const webSockets = webSocketsDrain({
@@ -78,33 +91,30 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
     onDestroy: () => tally.cutOther('http2-session', 'HTTP/2 session')
   })
   const connections = connectionsDrain(connected, () => new Set([...table.busySockets(), ...webSockets.sockets()]))
+  const attached = new Set<Server>()
   const servers = createServers(app, sharedListeners, server => {
-    server.prependListener('request', (req, res) => {
-      table.track(req, res)
-      // From here on Fastify answers with a 503 of its own, past every hook.
-      if (phase.reached('cleaning')) res.setHeader('retry-after', refusal.retryAfter())
-    })
+    attached.add(server)
+    server.prependListener('request', table.track)
+    if (lifecycle.hasReached('cleaning')) addRetryAfter(server)
     for (const part of [connected, webSockets, http2, connections]) part.attach(server)
   })
   servers.refresh()
-  phase.on('draining', () => {
-    servers.protect()
-    servers.askFirst()
-  })
 
   return {
     table,
     servers,
     drains: [requests, streams, webSockets, http2, connections],
     get webSockets () { return webSockets.active },
-    cut (given) {
-      // `genReqId` may make numbers, whatever Fastify's type of `request.id` says.
-      const id = String(given)
-      const known = id !== '' && table.list().some(entry => entry.id === id)
-      if (known) void table.cut(entry => entry.id === id).then(entries => entries.forEach(tally.cut))
-      return known
+    get listening () { return servers.listening },
+    begin: tally.begin,
+    stopListening: () => servers.stopListening(),
+    hearLast: () => connections.heard(firstBytes),
+    refuseListen: servers.refuseListen,
+    beginDraining () {
+      servers.protect()
+      servers.askFirst()
+      tally.beginDraining()
     },
-    hearLast: () => connections.heard(hearing),
     async end (ms) {
       // What came in with the last accepts is read in this turn, and gets its answer.
       await turn()
@@ -112,11 +122,23 @@ export function createTraffic (app: FastifyInstance, { settings, phase, events, 
       const left = await table.cut(() => true)
       left.forEach(tally.cut)
       await connections.finish()
-      // A destroyed socket says so a moment later: then the last of those that waited behind another answer are over, too.
-      await within(closing, table.empty)
+      // A destroyed socket emits `close` a moment later, and with it end the answers that waited behind another one.
+      await within(socketClose, table.empty)
       servers.unprotect()
       return left.length === 0 ? 'clean' : 'forced'
     },
+    beginCleaning () { attached.forEach(addRetryAfter) },
+    cut (given) {
+      // `genReqId` may return numbers, whatever Fastify's type of `request.id` says.
+      const id = String(given)
+      const known = id !== '' && table.list().some(entry => entry.id === id)
+      if (known) void table.cut(entry => entry.id === id).then(entries => entries.forEach(tally.cut))
+      return known
+    },
     counts: () => ({ ...tally.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: connections.counts() })
+  }
+
+  function addRetryAfter (server: Server): void {
+    server.prependListener('request', (_req, res) => { res.setHeader('retry-after', refusal.retryAfter()) })
   }
 }

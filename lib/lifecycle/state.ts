@@ -1,33 +1,29 @@
 /** `fastify.shutdownState`: live, read-only, safe to return from a route. */
-import type { InFlight, ShutdownReason, ShutdownState, ShutdownStats } from '../../types/index'
+import type { InFlight, ShutdownState, ShutdownStats } from '../../types/index'
 import type { InFlightTable } from '../http/in-flight'
-import type { PhaseLine } from './phases'
+import type { Lifecycle } from './phases'
 import type { Tasks } from './tasks'
 
 export interface StateSources {
-  readonly phase: PhaseLine
+  readonly lifecycle: Lifecycle
   readonly table: InFlightTable
   readonly tasks: Tasks
-  readonly signal: AbortSignal
-  readonly reason: () => ShutdownReason | null
-  readonly remaining: () => number
+  /** How many WebSockets are open. */
   readonly webSockets: () => number
-  /** Whether the app is listening or ready to serve. */
-  readonly booted: () => boolean
 }
 
 /** A status page is no place for ten thousand lines. */
 const mostListed = 100
 
 export function createState (sources: StateSources): ShutdownState {
-  const { phase, table, tasks } = sources
+  const { lifecycle, table, tasks } = sources
   const state: ShutdownState = {
-    get phase () { return phase.current },
-    get ready () { return phase.current === 'running' && sources.booted() },
-    get accepting () { return !phase.reached('draining') },
-    get reason () { return sources.reason() },
-    signal: sources.signal,
-    get remaining () { return phase.current === 'running' ? Infinity : sources.remaining() },
+    get phase () { return lifecycle.phase },
+    get ready () { return lifecycle.phase === 'running' && lifecycle.booted },
+    get accepting () { return !lifecycle.hasReached('draining') },
+    get reason () { return lifecycle.reason },
+    signal: lifecycle.signal,
+    get remaining () { return lifecycle.remaining() },
     get activeRequests () { return table.requests },
     get activeStreams () { return table.streams },
     get activeWebSockets () { return sources.webSockets() },

@@ -4,7 +4,8 @@
  */
 import type { Outcome, TaskResult } from '../../types/index'
 import { now, startDeadline, within } from '../util/time'
-import { ShutdownTimeoutError, toError } from '../errors'
+import { ShutdownLateError, ShutdownTimeoutError, toError } from '../errors'
+import type { Lifecycle } from './phases'
 
 export interface Tasks {
   readonly active: number
@@ -12,8 +13,8 @@ export interface Tasks {
   readonly cancelled: number
   readonly failed: number
   readonly abandoned: number
-  /** Names of those that run. */
-  inside(): string[]
+  /** Names of the tasks that run. */
+  pending(): string[]
   add(name: string, promise: PromiseLike<unknown>): void
   run<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
   /** Wait for all, also for those that come meanwhile; who is not in after `timeout` ms is abandoned. */
@@ -27,10 +28,11 @@ interface Running {
   readonly startedAt: number
 }
 
-export function createTasks (signal: AbortSignal, onEnd: (result: TaskResult, error: Error | null) => void): Tasks {
+export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'hasReached'>, onEnd: (result: TaskResult, error: Error | null) => void): Tasks {
   const running = new Set<Running>()
   const results: TaskResult[] = []
   const count = { completed: 0, cancelled: 0, failed: 0, abandoned: 0 }
+  const { signal } = lifecycle
   let empty = (): void => {}
 
   return {
@@ -39,9 +41,17 @@ export function createTasks (signal: AbortSignal, onEnd: (result: TaskResult, er
     get cancelled () { return count.cancelled },
     get failed () { return count.failed },
     get abandoned () { return count.abandoned },
-    inside: () => Array.from(running, task => task.name),
-    add: follow,
+    pending: () => Array.from(running, task => task.name),
+    add (name, promise) {
+      refuseLate(name)
+      follow(name, promise)
+    },
     run<T> (name: string, work: (signal: AbortSignal) => T | PromiseLike<T>) {
+      try {
+        refuseLate(name)
+      } catch (error) {
+        return Promise.reject(error)
+      }
       const promise = new Promise<T>(resolve => { resolve(work(signal)) })
       follow(name, promise)
       return promise
@@ -54,6 +64,10 @@ export function createTasks (signal: AbortSignal, onEnd: (result: TaskResult, er
       return results.some(({ outcome }) => outcome === 'failed' || outcome === 'abandoned') ? 'failed' : 'clean'
     },
     results: () => results
+  }
+
+  function refuseLate (name: string): void {
+    if (lifecycle.hasReached('cleaning')) throw new ShutdownLateError(name, lifecycle.phase)
   }
 
   function follow (name: string, promise: PromiseLike<unknown>): void {

@@ -11,7 +11,7 @@ import { startExporters } from '../../lib/exporters/exporter'
 import { diagnosticsExporter } from '../../lib/exporters/diagnostics-channel'
 import { flushLog, logExporter } from '../../lib/exporters/log'
 import type { InFlightTable } from '../../lib/http/in-flight'
-import { createPhaseLine } from '../../lib/lifecycle/phases'
+import { createLifecycle, type LifecycleControl } from '../../lib/lifecycle/phases'
 import { createRefusal } from '../../lib/http/rejection'
 import { createReport, failuresOf, type Counts, type Story } from '../../lib/lifecycle/report'
 import { createState } from '../../lib/lifecycle/state'
@@ -123,7 +123,7 @@ t.test('exporters', t => {
     channel('fastify-shutdown:problem').subscribe(listener)
     const undo = diagnosticsExporter().start({ state, listen: events.listen }) as () => void
     events.emit(problem)
-    events.emit({ type: 'waiting', phase: 'draining', elapsedMs: 0, remainingMs: 0, inside: [] })
+    events.emit({ type: 'waiting', phase: 'draining', elapsedMs: 0, remainingMs: 0, pending: [] })
     t.same(heard, [problem])
     undo()
     events.emit(problem)
@@ -148,11 +148,11 @@ t.test('the log', t => {
       [{ level: 'info', line: 'shutdown: draining', data: { shutdown: { phase: 'draining', previous: 'lame-duck', reason, atMs: 5_000 } } }])
   })
 
-  t.test('names who is still inside, and not ten thousand of them', async t => {
-    const inside = Array.from({ length: 10_000 }, (_, i) => `GET /${i}`)
-    const waiting = (inside: readonly string[]): ShutdownEvent => ({ type: 'waiting', phase: 'draining', elapsedMs: 1_000.2, remainingMs: 2_000.7, inside })
-    t.match(written(waiting(inside)), [{ level: 'warn', line: 'shutdown: still waiting for GET /0, GET /1, GET /2 and 9997 more', data: { shutdown: { count: 10_000, elapsedMs: 1_000, remainingMs: 2_001 } } }])
-    t.equal(written(waiting(inside))[0]?.data.shutdown.inside.length, 20)
+  t.test('names what is pending, twenty names at most', async t => {
+    const pending = Array.from({ length: 10_000 }, (_, i) => `GET /${i}`)
+    const waiting = (pending: readonly string[]): ShutdownEvent => ({ type: 'waiting', phase: 'draining', elapsedMs: 1_000.2, remainingMs: 2_000.7, pending })
+    t.match(written(waiting(pending)), [{ level: 'warn', line: 'shutdown: still waiting for GET /0, GET /1, GET /2 and 9997 more', data: { shutdown: { count: 10_000, elapsedMs: 1_000, remainingMs: 2_001 } } }])
+    t.equal(written(waiting(pending))[0]?.data.shutdown.pending.length, 20)
     t.match(written(waiting(['resource db'])), [{ line: 'shutdown: still waiting for resource db' }])
     t.match(written(waiting([])), [{ line: "shutdown: still waiting for the server's own connections" }])
   })
@@ -248,22 +248,25 @@ t.test('the report', t => {
 })
 
 t.test('the state', t => {
-  const set = (table: Partial<InFlightTable> = {}, why: ShutdownReason | null = null, booted = true): { state: ShutdownState, phase: ReturnType<typeof createPhaseLine> } => {
-    const abort = new AbortController()
-    const phase = createPhaseLine(() => {})
+  const set = (table: Partial<InFlightTable> = {}, why: ShutdownReason | null = null, booted = true): { state: ShutdownState, lifecycle: LifecycleControl } => {
+    const lifecycle = createLifecycle(() => {})
+    if (booted) lifecycle.boot()
+    if (why !== null) begin(lifecycle, why)
     const none = { requests: 2, streams: 1, received: 10, completed: 5, rejected: 1, aborted: 1, cutCount: 0, list: () => [] }
     return {
-      phase,
-      state: createState({ phase, table: { ...none, ...table } as unknown as InFlightTable, tasks: createTasks(abort.signal, () => {}), signal: abort.signal, reason: () => why, remaining: () => 1_234.6, webSockets: () => 3, booted: () => booted })
+      lifecycle,
+      state: createState({ lifecycle, table: { ...none, ...table } as unknown as InFlightTable, tasks: createTasks(lifecycle, () => {}), webSockets: () => 3 })
     }
   }
+  const begin = (lifecycle: LifecycleControl, why = reason): void => lifecycle.begin(why, { remaining: () => 1_234.6, elapsed: () => 0, stage: () => 0 })
 
   t.test('is live: ready while it runs, accepting until it drains', async t => {
-    const { state, phase } = set()
+    const { state, lifecycle } = set()
     t.match(state, { phase: 'running', ready: true, accepting: true, reason: null, remaining: Infinity, activeRequests: 2, activeStreams: 1, activeWebSockets: 3, activeTasks: 0 })
-    phase.enter('lame-duck')
+    begin(lifecycle)
+    lifecycle.enter('lame-duck')
     t.match(state, { phase: 'lame-duck', ready: false, accepting: true, remaining: 1_234.6 })
-    phase.enter('draining')
+    lifecycle.enter('draining')
     t.match(state, { ready: false, accepting: false })
     t.match(set({}, null, false).state, { phase: 'running', ready: false })
   })
@@ -276,13 +279,13 @@ t.test('the state', t => {
 
   t.test('says in JSON route patterns and numbers, and neither ids nor what an error says', async t => {
     const list: InFlightTable['list'] = () => Array.from({ length: 500 }, (_, i) => ({ id: `req-${i}`, method: 'GET', route: '/users/:id', ageMs: 5.6, category: null, kind: 'request' as const }))
-    const { state, phase } = set({ list }, { kind: 'error', detail: 'connect postgres://me:secret@db' })
+    const { state, lifecycle } = set({ list }, { kind: 'error', detail: 'connect postgres://me:secret@db' })
     const json = JSON.parse(JSON.stringify(state)) as { requests: unknown[], stats: unknown }
     t.equal(json.requests.length, 100, 'nor ten thousand lines')
     t.same(json.requests[0], { method: 'GET', route: '/users/:id', ageMs: 6, category: null, kind: 'request' })
-    t.match(json, { remaining: null, reason: { kind: 'error', detail: '' }, stats: { received: 10, completed: 5, rejected: 1, aborted: 1, cut: 0, tasksCompleted: 0 } })
+    t.match(json, { remaining: 1_235, reason: { kind: 'error', detail: '' }, stats: { received: 10, completed: 5, rejected: 1, aborted: 1, cut: 0, tasksCompleted: 0 } })
     t.notMatch(JSON.stringify(state), /req-|secret/)
-    phase.enter('draining')
+    lifecycle.enter('draining')
     t.match(state.toJSON(), { remaining: 1_235 })
     t.match(set({}, reason).state.toJSON(), { reason })
     t.match(set({}, { kind: 'start', detail: 'secret' }).state.toJSON(), { reason: { kind: 'start', detail: '' } })

@@ -440,7 +440,7 @@ t.test('request.shutdownSignal is aborted when the client is gone, and not when 
   t.notOk(signals[0]!.aborted)
 })
 
-t.test('the log tells each phase, who is still inside, and the end', async t => {
+t.test('the log has a line for each phase, for what is pending, and for the end', async t => {
   const lines: Record<string, any>[] = [] // any: log lines have any shape
   const { app, release } = await serveHeld(t, {
     fastify: { logger: logTo(lines) },
@@ -461,7 +461,7 @@ t.test('the log tells each phase, who is still inside, and the end', async t => 
     [30, 'shutdown: shutdown'],
     [50, 'shutdown: failed in N ms']
   ])
-  t.match(lines.find(({ msg }) => msg === waiting), { shutdown: { phase: 'draining', inside: ['GET /hold'], count: 1, elapsedMs: Number, remainingMs: Number } })
+  t.match(lines.find(({ msg }) => msg === waiting), { shutdown: { phase: 'draining', pending: ['GET /hold'], count: 1, elapsedMs: Number, remainingMs: Number } })
   t.match(lines.at(-1), { shutdown: { outcome: 'failed', exitCode: 1, reason: { kind: 'close' }, requests: { completed: 1 } } })
 })
 

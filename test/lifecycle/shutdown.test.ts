@@ -1,14 +1,15 @@
-/** The story of a shutdown, with parts that are made up, in virtual time. */
+/** The rules of a shutdown, in virtual time: its drains and resources are made up, everything between them is real. */
+import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { createCoordinator, type Coordinator, type Parts } from '../../lib/lifecycle/coordinator'
-import { after, every, startDeadline, within } from '../../lib/util/time'
 import type { Drain } from '../../lib/http/drains/drain'
 import { createEvents } from '../../lib/lifecycle/events'
-import { createPhaseLine } from '../../lib/lifecycle/phases'
-import type { Story } from '../../lib/lifecycle/report'
-import { createTasks } from '../../lib/lifecycle/tasks'
+import { createLifecycle, type LifecycleControl } from '../../lib/lifecycle/phases'
+import { createShutdown, type ShutdownParts, type ShutdownSequence } from '../../lib/lifecycle/shutdown'
+import { createTasks, type Tasks } from '../../lib/lifecycle/tasks'
+import { createResources, type Resources } from '../../lib/resources/resources'
 import type { Teardown } from '../../lib/resources/teardown'
-import type { Outcome, Resource, ShutdownEvent, ShutdownReason } from '../../types/index'
+import { after, every, startDeadline, within } from '../../lib/util/time'
+import type { HookResult, Outcome, Resource, ShutdownEvent, ShutdownReason, ShutdownReport, Timeouts } from '../../types/index'
 import { settled, virtualTime, type Time } from '../helpers/time'
 
 const wait = (ms: number): Promise<void> => new Promise(resolve => { setTimeout(resolve, ms) })
@@ -18,27 +19,38 @@ const signal: ShutdownReason = { kind: 'signal', detail: 'SIGTERM' }
 const timeouts = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: 60_000 }
 
 interface Stage {
-  readonly coordinator: Coordinator
-  readonly parts: Parts
+  readonly shutdown: ShutdownSequence
+  readonly lifecycle: LifecycleControl
+  readonly tasks: Tasks
+  readonly resources: Resources
   readonly time: Time
   /** What happened, each with its millisecond. */
   readonly log: string[]
   readonly events: ShutdownEvent[]
   at (entry: string): number
   before (first: string, second: string): boolean
-  /** Play it to its end; `hooks` are what the app has to say between draining and its end. */
-  play (reason?: ShutdownReason, hooks?: (teardown: Teardown) => Promise<void>): Promise<Story>
+  /** Runs the shutdown to its end. @param closeApp what Fastify does between `drain` and `finish` */
+  play (reason?: ShutdownReason, closeApp?: (teardown: Teardown) => Promise<void>): Promise<ShutdownReport>
 }
 
-/** A drain whose last comes in after `takes` milliseconds. */
 interface Cast {
+  /** Each is over after `takes` milliseconds. */
   readonly drains?: Readonly<Record<string, { takes: number, timeout: number }>>
   readonly resources?: Record<string, Resource>
   readonly tasks?: Readonly<Record<string, () => Promise<unknown>>>
+  /** How long the connections take to end, in milliseconds. */
   readonly connections?: number
+  readonly delay?: number
+  readonly timeouts?: Required<Timeouts>
+  readonly newConnections?: 'auto' | 'answer' | 'refuse'
+  readonly listening?: boolean
+  /** The app's own onClose hooks. */
+  readonly hooks?: readonly HookResult[]
+  readonly stopListening?: () => Promise<void>
+  readonly endConnections?: (stage: () => Stage) => Promise<Outcome>
 }
 
-function set (t: Test, cast: Cast = {}, overrides: Partial<Parts> = {}): Stage {
+function set (t: Test, cast: Cast = {}): Stage {
   const time = virtualTime(t)
   const begin = time.now()
   const log: string[] = []
@@ -49,73 +61,102 @@ function set (t: Test, cast: Cast = {}, overrides: Partial<Parts> = {}): Stage {
     seen.push(event)
     if (event.type === 'phase') note(event.phase)
   })
-  const abort = new AbortController()
-  abort.signal.addEventListener('abort', () => note('abort'))
-  const tasks = createTasks(abort.signal, () => {})
+  const onProblem = (message: string, error: unknown): void => events.emit({ type: 'problem', message, error })
+  const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
+  lifecycle.boot()
+  lifecycle.signal.addEventListener('abort', () => note('abort'))
+  const tasks = createTasks(lifecycle, () => {})
   const drains = Object.entries(cast.drains ?? {}).map(([name, { takes, timeout }]): Drain => {
-    let inside = true
+    let isPending = true
     return {
       name,
       timeout,
-      discourage: ms => note(`${name} discouraged over ${ms}`),
-      tell: () => note(`${name} told`),
+      discourage: ms => note(`${name} in lame-duck for ${ms}`),
+      tell: () => note(`${name} begins to drain`),
       async drain (ms) {
         note(`${name} has ${ms}`)
         await wait(Math.min(takes, ms))
-        inside = false
-        note(`${name} in`)
+        isPending = false
+        note(`${name} drained`)
         return takes <= ms ? 'clean' : 'forced'
       },
-      inside: () => inside ? [name] : []
+      inside: () => isPending ? [name] : []
     }
   })
-  const resources = new Map(Object.entries(cast.resources ?? {}))
-  const parts: Parts = {
-    phase: createPhaseLine(() => {}),
+  const settings = { delay: 0, timeouts, newConnections: 'auto' as const, signals: false as const, uncaughtErrors: false, exit: false, onReport: undefined, track: 'count' as const, resources: cast.resources ?? {}, ...cast }
+  const noApp = { addHook () {} } as unknown as FastifyInstance
+  const resources = createResources(noApp, {
+    settings,
+    lifecycle,
+    drain: () => shutdown.drain(),
+    finish: () => shutdown.finish(),
+    onResource: result => events.emit({ type: 'resource', result }),
+    onHook: () => {},
+    onProblem
+  })
+  let closeApp = async (_teardown: Teardown): Promise<void> => {}
+  const parts: ShutdownParts = {
+    lifecycle,
+    settings,
     events,
-    delay: 0,
-    timeouts,
-    listening: () => true,
-    refusing: () => false,
-    async stopListening () { note('listens no more') },
-    async hearLast () { note('hears the last') },
-    abort,
-    drains,
     tasks,
-    async endConnections (ms): Promise<Outcome> {
-      note(`connections have ${ms}`)
-      await wait(Math.min(cast.connections ?? 1, ms))
-      return (cast.connections ?? 1) <= ms ? 'clean' : 'forced'
+    traffic: {
+      drains,
+      listening: cast.listening ?? true,
+      begin () {},
+      async stopListening () {
+        await cast.stopListening?.()
+        note('stops listening')
+      },
+      async hearLast () { note('waits for the last connections') },
+      refuseListen () {},
+      beginDraining () {},
+      async end (ms): Promise<Outcome> {
+        note(`connections have ${ms}`)
+        if (cast.endConnections !== undefined) return await cast.endConnections(() => stage)
+        await wait(Math.min(cast.connections ?? 1, ms))
+        return (cast.connections ?? 1) <= ms ? 'clean' : 'forced'
+      },
+      beginCleaning () {},
+      counts: () => ({
+        requests: { completed: 0, rejected: 0, aborted: 0, cut: [] }, streams: { ended: 0, cut: 0 }, webSockets: { closed: 0, terminated: 0 },
+        http2Sessions: { closed: 0, destroyed: 0 }, sockets: { idle: 0, silent: 0, destroyed: 0 }
+      })
     },
-    hooks: () => [],
-    resources: () => resources,
-    placed: () => new Set(),
-    ...overrides
+    resources: { ...resources, hookResults: cast.hooks ?? [] },
+    async close () {
+      await closeApp(await shutdown.drain())
+      await shutdown.finish().catch(() => {})
+    },
+    joinProcess: () => ({ leave () {} }),
+    async flush () {},
+    onForcedExit () {},
+    onProblem
   }
-  const coordinator = createCoordinator(parts)
+  const shutdown = createShutdown(parts)
   for (const [name, work] of Object.entries(cast.tasks ?? {})) void tasks.run(name, work).catch(() => {})
   const find = (entry: string): string | undefined => log.find(line => line.slice(line.indexOf(' ') + 1) === entry)
-  return {
-    coordinator,
-    parts,
+  const stage: Stage = {
+    shutdown,
+    lifecycle,
+    tasks,
+    resources,
     time,
     log,
     events: seen,
     at: entry => Number.parseInt(find(entry) ?? 'NaN'),
     before: (first, second) => find(first) !== undefined && find(second) !== undefined && log.indexOf(find(first)!) < log.indexOf(find(second)!),
-    play (reason = signal, hooks = async () => {}) {
-      void coordinator.drained(reason).then(async teardown => {
-        await hooks(teardown)
-        coordinator.serverGone()
-      })
-      return time.until(coordinator.shutDown(reason))
+    play (reason = signal, whileClosing = async () => {}) {
+      closeApp = whileClosing
+      return time.until(shutdown.start(reason))
     }
   }
+  return stage
 }
 
 t.test('phases', t => {
   t.test('follow each other, each with its start and its length', async t => {
-    const { play } = set(t, { drains: { requests: { takes: 300, timeout: 30_000 } }, resources: { db: { close: () => wait(20) } } }, { delay: 5_000 })
+    const { play } = set(t, { drains: { requests: { takes: 300, timeout: 30_000 } }, resources: { db: { close: () => wait(20) } }, delay: 5_000 })
     const story = await play()
     t.same(story.phases, [
       { phase: 'lame-duck', startedMs: 0, durationMs: 5_000, outcome: 'clean' },
@@ -124,11 +165,11 @@ t.test('phases', t => {
       { phase: 'shutdown', startedMs: 5_321, durationMs: 0, outcome: 'clean' }
     ])
     t.match(story, { reason: signal, durationMs: 5_321, criticalPath: ['db'], hooks: [] })
-    t.equal(story.startedAt.getTime(), 1)
+    t.equal(story.startedAt, '1970-01-01T00:00:00.001Z')
   })
 
   t.test('are told as events', async t => {
-    const { play, events } = set(t, {}, { delay: 100 })
+    const { play, events } = set(t, { delay: 100 })
     await play()
     t.match(events.filter(({ type }) => type === 'phase'), [
       { phase: 'lame-duck', previous: 'running', reason: signal, atMs: 0 }, { phase: 'draining', previous: 'lame-duck', atMs: 100 },
@@ -136,53 +177,56 @@ t.test('phases', t => {
     ])
   })
 
-  t.test('lame-duck is for all but a plain close(), where there is a delay and somebody to see it', async t => {
+  t.test('every shutdown but a plain close() has a lame-duck, if there is a delay and the server listens', async t => {
     for (const kind of ['signal', 'error', 'start', 'message', 'close'] as const) {
       await t.test(kind, async t => {
-        const { play } = set(t, {}, { delay: 1_000 })
+        const { play } = set(t, { delay: 1_000 })
         const { phases } = await play({ kind, detail: '' })
         t.equal(phases[0]?.phase, kind === 'close' ? 'draining' : 'lame-duck')
       })
     }
-    for (const overrides of [{ delay: 0 }, { delay: 1_000, listening: () => false }]) {
-      await t.test(JSON.stringify(overrides), async t => {
-        const { play, log } = set(t, { drains: { requests: { takes: 1, timeout: 5 } } }, overrides)
+    for (const cast of [{ delay: 0 }, { delay: 1_000, listening: false }]) {
+      await t.test(JSON.stringify(cast), async t => {
+        const { play, log } = set(t, { drains: { requests: { takes: 1, timeout: 5 } }, ...cast })
         t.equal((await play()).phases[0]?.phase, 'draining')
-        t.notOk(log.some(entry => entry.includes('discouraged')))
+        t.notOk(log.some(entry => entry.includes('in lame-duck')))
       })
     }
   })
 
-  t.test('in lame-duck it still serves: the drains discourage, over the whole delay, and nobody is told yet', async t => {
-    const { play, at, before } = set(t, { drains: { requests: { takes: 1, timeout: 5 } } }, { delay: 5_000 })
+  t.test('lame-duck lasts the whole delay, and no drain begins before its end', async t => {
+    const { play, at, before } = set(t, { drains: { requests: { takes: 1, timeout: 5 } }, delay: 5_000 })
     await play()
-    t.equal(at('requests discouraged over 5000'), 0)
+    t.equal(at('requests in lame-duck for 5000'), 0)
     t.equal(at('abort'), 5_000)
-    t.ok(before('draining', 'abort'), 'who hears the signal sees the phase')
-    t.ok(before('abort', 'requests told'))
+    t.ok(before('draining', 'abort'), 'a listener of the signal sees the new phase')
+    t.ok(before('abort', 'requests begins to drain'))
   })
 
-  t.test('the listener closes when draining begins where connections are to be refused, else when all is in', async t => {
-    for (const refused of [true, false]) {
-      await t.test(String(refused), async t => {
-        const asked: boolean[] = []
-        const { play, at, before } = set(t, { drains: { requests: { takes: 300, timeout: 5_000 } } }, { delay: 100, refusing: had => { asked.push(had); return refused } })
+  t.test('the server stops listening when draining begins if new connections are refused, else when the drains are over', async t => {
+    for (const newConnections of ['refuse', 'answer'] as const) {
+      await t.test(newConnections, async t => {
+        const { play, at, before } = set(t, { drains: { requests: { takes: 300, timeout: 5_000 } }, delay: 100, newConnections })
         await play()
-        t.same(asked, [true])
-        t.equal(at('listens no more'), refused ? 100 : 400)
-        t.equal(before('listens no more', 'draining'), refused)
-        t.equal(before('hears the last', 'draining'), refused, 'who was accepted last is still served')
+        const refuses = newConnections === 'refuse'
+        t.equal(at('stops listening'), refuses ? 100 : 400)
+        t.equal(before('stops listening', 'draining'), refuses)
+        t.equal(before('waits for the last connections', 'draining'), refuses, 'the last connections are still served')
       })
     }
-    await t.test('and is told whether there was a lame-duck', async t => {
-      const asked: boolean[] = []
-      const { play } = set(t, {}, { refusing: had => { asked.push(had); return false } })
-      await play()
-      t.same(asked, [false])
-    })
   })
 
-  t.test('draining waits for requests, then tasks, then connections; cleaning waits for the app, then the resources close', async t => {
+  t.test("newConnections: 'auto' refuses after a lame-duck only", async t => {
+    for (const delay of [0, 100]) {
+      await t.test(`a delay of ${delay} ms`, async t => {
+        const { play, before } = set(t, { drains: { requests: { takes: 300, timeout: 5_000 } }, delay })
+        await play()
+        t.equal(before('stops listening', 'draining'), delay > 0)
+      })
+    }
+  })
+
+  t.test('draining waits for requests, then tasks, then connections; then Fastify closes, and the resources close after it', async t => {
     const closed: string[] = []
     const { play, before, at, log } = set(t, {
       drains: { requests: { takes: 300, timeout: 30_000 } },
@@ -192,37 +236,37 @@ t.test('phases', t => {
     await play(signal, async () => {
       t.same(closed, [])
       await wait(50)
-      t.same(closed, [], 'it has no place of its own, so it closes last')
+      t.same(closed, [], 'a resource from the options closes after the hooks')
     })
     t.same(closed, ['db'])
     t.equal(at('cleaning'), 501)
-    t.ok(before('requests in', 'connections have 2500'))
+    t.ok(before('requests drained', 'connections have 2500'))
     t.ok(before('connections have 2500', 'cleaning'))
-    t.ok(before('listens no more', 'connections have 2500'), log.join('\n'))
+    t.ok(before('stops listening', 'connections have 2500'), log.join('\n'))
   })
 
   t.end()
 })
 
 t.test('clocks', t => {
-  t.test('all are told at once and run side by side; the tasks\' clock starts when both are in', async t => {
-    const { play, at, parts } = set(t, {
+  t.test('requests and streams drain in parallel; the clock of the tasks starts when both are done', async t => {
+    const { play, at, tasks } = set(t, {
       drains: { requests: { takes: forever, timeout: 30_000 }, streams: { takes: forever, timeout: 10_000 } },
       tasks: { stuck: never }
     })
     const { phases } = await play()
-    t.equal(at('requests told'), 0)
-    t.equal(at('streams told'), 0)
+    t.equal(at('requests begins to drain'), 0)
+    t.equal(at('streams begins to drain'), 0)
     t.equal(at('requests has 30000'), 0)
     t.equal(at('streams has 10000'), 0)
-    t.equal(at('streams in'), 10_000)
-    t.equal(at('requests in'), 30_000)
+    t.equal(at('streams drained'), 10_000)
+    t.equal(at('requests drained'), 30_000)
     t.equal(at('connections have 2500'), 40_000)
-    t.match(parts.tasks.results(), [{ name: 'stuck', outcome: 'abandoned', durationMs: 40_000 }])
+    t.match(tasks.results(), [{ name: 'stuck', outcome: 'abandoned', durationMs: 40_000 }])
     t.equal(phases[0]?.outcome, 'failed')
   })
 
-  t.test('a stage gets what is left of the total, less what is kept back for the resources', async t => {
+  t.test('a stage gets what is left of the total, less the reserve of the resources', async t => {
     const { play, at } = set(t, {
       drains: { requests: { takes: forever, timeout: 60_000 } }, tasks: { stuck: never }, resources: { db: { close: () => wait(8_000) } }
     })
@@ -233,20 +277,20 @@ t.test('clocks', t => {
     t.ok(story.durationMs <= 60_000)
   })
 
-  t.test('at most half of the total is kept back', async t => {
-    const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } } }, { timeouts: { ...timeouts, resources: 50_000 } })
+  t.test('at most half of the total is reserved', async t => {
+    const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } }, timeouts: { ...timeouts, resources: 50_000 } })
     await play()
     t.equal(at('requests has 30000'), 0)
   })
 
-  t.test('what the listener takes to close is part of the total', async t => {
-    const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } } }, { delay: 20_000, refusing: () => true, stopListening: () => wait(400) })
+  t.test('the time to stop listening is part of the total', async t => {
+    const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } }, delay: 20_000, stopListening: () => wait(400) })
     await play()
     t.equal(at('requests has 49600'), 20_400)
   })
 
   t.test('the delay is not part of the total', async t => {
-    const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } } }, { delay: 20_000 })
+    const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } }, delay: 20_000 })
     await play()
     t.equal(at('requests has 50000'), 20_000)
   })
@@ -259,7 +303,7 @@ t.test('clocks', t => {
       resources: {
         db: { close: never, force: never }, cache: { dependsOn: ['db'], close: never, force: never, pause: never }, queue: { dependsOn: ['cache'], timeout: 60_000, close: never, force: never, pause: never }
       }
-    }, { delay: 5_000 })
+    , delay: 5_000 })
     const story = await play()
     t.ok(story.durationMs <= 65_100, `${story.durationMs} ms`)
     t.same(story.resources.map(({ outcome }) => outcome), ['abandoned', 'abandoned', 'abandoned'])
@@ -267,13 +311,13 @@ t.test('clocks', t => {
   })
 
   t.test('remaining counts down, through lame-duck too', async t => {
-    const { coordinator, time, parts, play } = set(t, { resources: { db: { close: () => wait(500) } } }, { delay: 5_000 })
-    t.equal(coordinator.remaining(), Infinity)
+    const { lifecycle, time, play } = set(t, { resources: { db: { close: () => wait(500) } }, delay: 5_000 })
+    t.equal(lifecycle.remaining(), Infinity)
     const played = play()
-    t.equal(coordinator.remaining(), 65_000)
-    t.equal(parts.phase.current, 'lame-duck')
-    void wait(3_000).then(() => t.equal(coordinator.remaining(), 62_000))
-    void wait(5_200).then(() => t.equal(coordinator.remaining(), 59_800))
+    t.equal(lifecycle.remaining(), 65_000)
+    t.equal(lifecycle.phase, 'lame-duck')
+    void wait(3_000).then(() => t.equal(lifecycle.remaining(), 62_000))
+    void wait(5_200).then(() => t.equal(lifecycle.remaining(), 59_800))
     await played
     t.equal(time.armed(), 0)
   })
@@ -281,36 +325,36 @@ t.test('clocks', t => {
   t.end()
 })
 
-t.test('asked twice', t => {
-  t.test('done once: everyone gets the same promise, and the first reason counts', async t => {
-    const { coordinator, play, events } = set(t)
+t.test('a shutdown that is begun twice', t => {
+  t.test('runs once: every caller gets the same report, and the first reason counts', async t => {
+    const { shutdown, lifecycle, play, events } = set(t)
     const played = play()
-    const second = coordinator.shutDown({ kind: 'start', detail: 'me too' })
-    t.equal(second, coordinator.shutDown(signal))
-    t.same(coordinator.reason, signal)
-    const story = await played
-    t.equal(await second, story)
-    t.equal(await coordinator.shutDown(signal), story)
+    const second = shutdown.start({ kind: 'start', detail: 'me too' })
+    t.equal(second, shutdown.start(signal))
+    t.same(lifecycle.reason, signal)
+    const report = await played
+    t.equal(await second, report)
+    t.equal(await shutdown.start(signal), report)
     t.equal(events.filter(event => event.type === 'phase' && event.phase === 'draining').length, 1)
-    t.equal(await coordinator.drained(signal), await coordinator.drained(signal))
+    t.equal(await shutdown.drain(), await shutdown.drain())
   })
 
-  t.test('also by a listener of its first phase', async t => {
-    const { coordinator, parts, play } = set(t)
-    let inner: Promise<Story> | undefined
-    parts.phase.on('draining', () => { inner = coordinator.shutDown({ kind: 'start', detail: '' }) })
+  t.test('runs once also if a listener of its first phase begins it again', async t => {
+    const { shutdown, lifecycle, play } = set(t)
+    let inner: Promise<ShutdownReport> | undefined
+    lifecycle.on('draining', () => { inner = shutdown.start({ kind: 'start', detail: '' }) })
     t.equal(await play(), await inner)
   })
 
-  t.test('drained() begins it where nothing has, and resolves when the server may go', async t => {
-    const { coordinator, time, at } = set(t, { drains: { requests: { takes: 300, timeout: 5_000 } } })
-    t.equal(coordinator.reason, null)
-    const teardown = await time.until(coordinator.drained({ kind: 'close', detail: '' }))
+  t.test('drain() begins the shutdown of a plain close, and resolves when Fastify may close', async t => {
+    const { shutdown, lifecycle, time, at } = set(t, { drains: { requests: { takes: 300, timeout: 5_000 } } })
+    t.equal(lifecycle.reason, null)
+    const teardown = await time.until(shutdown.drain())
+    t.same(lifecycle.reason, { kind: 'close', detail: 'app.close()' })
     t.equal(at('cleaning'), 301)
     t.same(teardown.inside(), [])
-    coordinator.serverGone()
-    coordinator.serverGone()
-    await time.until(coordinator.shutDown(signal))
+    await time.until(shutdown.finish())
+    t.equal(lifecycle.phase, 'shutdown')
   })
 
   t.end()
@@ -320,19 +364,19 @@ t.test('pause', t => {
   t.test('is called once, when lame-duck begins', async t => {
     const paused: number[] = []
     const begin = { ms: 0 }
-    const { play, time } = set(t, { resources: { worker: { pause () { paused.push(time.now() - begin.ms) }, close () {} } } }, { delay: 1_000 })
+    const { play, time } = set(t, { resources: { worker: { pause () { paused.push(time.now() - begin.ms) }, close () {} } }, delay: 1_000 })
     begin.ms = time.now()
     await play()
     t.same(paused, [0])
   })
 
   t.test('is called when draining begins where there is no lame-duck, after the signal, and draining waits for it', async t => {
-    const { play, at, parts } = set(t, { resources: { worker: { pause () { t.ok(parts.abort.signal.aborted); return wait(700) } } } })
+    const { play, at, lifecycle } = set(t, { resources: { worker: { pause () { t.ok(lifecycle.signal.aborted); return wait(700) } } } })
     await play()
     t.equal(at('cleaning'), 701)
   })
 
-  t.test('that fails or hangs is told of, and changes nothing else', async t => {
+  t.test('that fails or hangs is reported, and changes nothing else', async t => {
     const { play, events, at } = set(t, {
       resources: { broken: { pause () { throw new Error('no') }, close () {} }, stuck: { timeout: 2_000, pause: never, close () {} }, fine: { pause () {}, close () {} } }
     })
@@ -347,26 +391,26 @@ t.test('pause', t => {
   })
 
   t.test('that hangs does not eat the resources\' time', async t => {
-    const { play } = set(t, { resources: { worker: { timeout: 60_000, pause: never, close: () => wait(8_000) } } }, { delay: 5_000 })
+    const { play } = set(t, { resources: { worker: { timeout: 60_000, pause: never, close: () => wait(8_000) } }, delay: 5_000 })
     const story = await play()
     t.match(story.resources, [{ outcome: 'closed', durationMs: 8_000 }])
   })
 
-  t.test('is asked of one that comes while draining, and again of another of the same name', async t => {
+  t.test('is called for a resource that comes while draining, and again for another one of the same name', async t => {
     const paused: string[] = []
-    const resources = new Map<string, Resource>([['worker', { pause () { paused.push('first') }, close () {} }]])
-    const { coordinator, play, time } = set(t, { drains: { requests: { takes: 300, timeout: 5_000 } } }, { resources: () => new Map(resources) })
+    const { resources, play, time } = set(t, {
+      resources: { db: { close () {} }, worker: { dependsOn: ['db'], pause () { paused.push('first') }, close () {} } },
+      drains: { requests: { takes: 300, timeout: 5_000 } }
+    })
+    const removable = resources.add('removable', { pause () { paused.push('removable') }, close () {} })
     const played = play()
     await settled()
-    coordinator.pause()
-    // As the registry does when something it depended on was taken away.
-    resources.set('worker', { ...resources.get('worker')!, dependsOn: [] })
-    coordinator.pause()
-    t.same(paused, ['first'])
-    resources.set('worker', { pause () { paused.push('second') }, close () {} })
-    resources.set('late', { pause () { paused.push('late') }, close () {} })
-    coordinator.pause()
-    t.same(paused, ['first', 'second', 'late'])
+    resources.pause()
+    t.same(paused, ['first', 'removable'])
+    removable()
+    resources.add('removable', { pause () { paused.push('second') }, close () {} })
+    resources.add('late', { pause () { paused.push('late') }, close () {} })
+    t.same(paused, ['first', 'removable', 'second', 'late'])
     await played
     t.equal(time.armed(), 0)
   })
@@ -375,22 +419,22 @@ t.test('pause', t => {
 })
 
 t.test('tasks', t => {
-  t.test('that an exempt request hands over at the very end are waited for', async t => {
-    const stage = set(t, {}, {
-      async endConnections () {
-        void stage.parts.tasks.run('late', () => wait(200))
+  t.test('that an exempt request starts at the very end are waited for', async t => {
+    const { play, tasks } = set(t, {
+      async endConnections (stage) {
+        void stage().tasks.run('late', () => wait(200))
         return 'clean'
       }
     })
-    await stage.play()
-    t.match(stage.parts.tasks.results(), [{ name: 'late', outcome: 'completed' }])
+    await play()
+    t.match(tasks.results(), [{ name: 'late', outcome: 'completed' }])
   })
 
   t.test('get their signal when draining begins, with an AbortError', async t => {
-    const { play, parts, at } = set(t, {}, { delay: 100 })
+    const { play, lifecycle, at } = set(t, { delay: 100 })
     await play()
     t.equal(at('abort'), 100)
-    t.match(parts.abort.signal.reason, { name: 'AbortError', message: 'The server is shutting down' })
+    t.match(lifecycle.signal.reason, { name: 'AbortError', message: 'The server is shutting down' })
   })
 
   t.test('a hundred listeners at the signal are no leak', async t => {
@@ -398,8 +442,8 @@ t.test('tasks', t => {
     const warn = (warning: Error): void => { warnings.push(warning) }
     process.on('warning', warn)
     t.teardown(() => process.off('warning', warn))
-    const { parts, play } = set(t)
-    for (let i = 0; i < 100; i++) parts.abort.signal.addEventListener('abort', () => {})
+    const { lifecycle, play } = set(t)
+    for (let i = 0; i < 100; i++) lifecycle.signal.addEventListener('abort', () => {})
     await play()
     await settled()
     t.same(warnings, [])
@@ -409,7 +453,7 @@ t.test('tasks', t => {
 })
 
 t.test('outcomes', t => {
-  const phase = (story: Story, name: string): Outcome | undefined => story.phases.find(({ phase }) => phase === name)?.outcome
+  const phase = (story: ShutdownReport, name: string): Outcome | undefined => story.phases.find(({ phase }) => phase === name)?.outcome
 
   t.test('draining is as bad as its worst part', async t => {
     const played = async (t: Test, cast: Cast): Promise<Outcome | undefined> => phase(await set(t, cast).play(), 'draining')
@@ -429,8 +473,8 @@ t.test('outcomes', t => {
     })
     for (const [outcome, expected] of [['closed', 'clean'], ['failed', 'failed'], ['abandoned', 'failed']] as const) {
       await t.test(`a hook ${outcome}`, async t => {
-        const { play, coordinator } = set(t)
-        const story = await play(signal, async () => { coordinator.hookDone({ ...hook, outcome }) })
+        const { play } = set(t, { hooks: [{ ...hook, outcome }] })
+        const story = await play()
         t.equal(phase(story, 'cleaning'), expected)
         t.match(story.hooks, [{ name: 'x', outcome }])
       })
@@ -440,15 +484,15 @@ t.test('outcomes', t => {
   t.end()
 })
 
-t.test('who is still inside', t => {
-  const told = (events: readonly ShutdownEvent[]): string[] => events.flatMap(event => event.type === 'waiting' ? [`${event.elapsedMs} ${event.phase}: ${event.inside.join(', ')}`] : [])
+t.test('what is pending', t => {
+  const told = (events: readonly ShutdownEvent[]): string[] => events.flatMap(event => event.type === 'waiting' ? [`${event.elapsedMs} ${event.phase}: ${event.pending.join(', ')}`] : [])
 
-  t.test('is named each second, once it is waited for', async t => {
+  t.test('is named each second, once the shutdown waits for it', async t => {
     const { play, events } = set(t, {
       drains: { requests: { takes: 1_500, timeout: 5_000 } },
       tasks: { mail: () => wait(4_200) },
       resources: { db: { close: () => wait(1_000) } }
-    }, { delay: 1_200 })
+    , delay: 1_200 })
     await play()
     t.same(told(events), [
       '2000 draining: requests, task mail',
@@ -458,13 +502,13 @@ t.test('who is still inside', t => {
     t.match(events.find(({ type }) => type === 'waiting'), { remainingMs: 59_200 })
   })
 
-  t.test('is nobody: then nothing is said, but while cleaning, where it is the server itself', async t => {
-    const { play, events } = set(t, {}, { delay: 1_500 })
+  t.test('is not logged if it is nothing, except while cleaning, when Fastify closes its server', async t => {
+    const { play, events } = set(t, { delay: 1_500 })
     await play(signal, () => wait(1_000))
     t.same(told(events), ['2000 cleaning: '])
   })
 
-  t.test('is not asked any more when it is over', async t => {
+  t.test('is no longer logged when the shutdown is over', async t => {
     const { play, events, time } = set(t, { resources: { a: { close: () => wait(10) } } })
     await play()
     const { length } = events
@@ -492,7 +536,7 @@ t.test('time', t => {
     t.equal(deadline.stage(10), 0)
   })
 
-  t.test('within() tells what came of it, in time or not, and never rejects', async t => {
+  t.test('within() returns how the work ended, in time or late, and never rejects', async t => {
     const time = virtualTime(t)
     const broken = new Error('broken')
     t.same(await within(100, () => 5), { status: 'fulfilled', value: 5 })
@@ -500,12 +544,12 @@ t.test('time', t => {
     t.match(await within(100, () => Promise.reject(broken)), { status: 'rejected', reason: broken })
     t.equal(time.armed(), 0, 'its timer is gone at once')
     t.same(await time.until(within(100, never)), { status: 'late' })
-    t.same(await time.until(within(100, () => wait(200).then(() => { throw broken }))), { status: 'late' }, 'a late throw is nobody\'s')
+    t.same(await time.until(within(100, () => wait(200).then(() => { throw broken }))), { status: 'late' }, 'a late throw is ignored')
     await time.pass(200)
     t.equal(time.armed(), 0)
   })
 
-  t.test('what is cancelled does not happen, and what repeats can end', async t => {
+  t.test('a timer that is cancelled does not fire, and one that repeats can be stopped', async t => {
     const time = virtualTime(t)
     const happened: string[] = []
     const cancel = after(100, () => happened.push('cancelled'))

@@ -14,7 +14,7 @@ const never = (): Promise<void> => new Promise(() => {})
 function start (): { tasks: Tasks, abort: AbortController, ended: [TaskResult, Error | null][] } {
   const abort = new AbortController()
   const ended: [TaskResult, Error | null][] = []
-  return { tasks: createTasks(abort.signal, (...end) => ended.push(end)), abort, ended }
+  return { tasks: createTasks({ phase: 'running', signal: abort.signal, hasReached: () => false }, (...end) => ended.push(end)), abort, ended }
 }
 
 t.test('tasks', t => {
@@ -24,9 +24,9 @@ t.test('tasks', t => {
     tasks.add('good', wait(10))
     tasks.add('bad', wait(20).then(() => { throw new Error('no') }))
     t.equal(tasks.active, 2)
-    t.same(tasks.inside(), ['good', 'bad'])
+    t.same(tasks.pending(), ['good', 'bad'])
     await time.pass(10)
-    t.same(tasks.inside(), ['bad'])
+    t.same(tasks.pending(), ['bad'])
     await time.pass(10)
     t.match(tasks, { active: 0, completed: 1, failed: 1, cancelled: 0, abandoned: 0 })
     t.match(ended, [[{ name: 'good', outcome: 'completed', durationMs: 10 }, null], [{ name: 'bad', outcome: 'failed', durationMs: 20 }, { message: 'no' }]])

@@ -76,7 +76,7 @@ t.test('more than one signal', async t => {
     t.equal((await service.ended).code, 0)
   })
 
-  t.test('a second thought ends the process within 100 ms, with 1 and a last word that names who is inside', async t => {
+  t.test('a second thought ends the process within 100 ms, with 1 and a log line that names what is pending', async t => {
     const file = join(t.testdir(), 'log')
     const service = await serve(t, directory, { log: { file, how: 'sync' } })
     const { answer } = await service.slow(20_000)
@@ -91,7 +91,7 @@ t.test('more than one signal', async t => {
     t.equal(service.count('report'), 0)
     const last = JSON.parse(readFileSync(file, 'utf8').trim().split('\n').at(-1)!)
     t.equal(last.msg, 'shutdown: second SIGTERM, the process ends now')
-    t.match(last.shutdown.inside, [/^GET \/slow/])
+    t.match(last.shutdown.pending, [/^GET \/slow/])
   })
 
   t.test('the first signal after a crash, and after start(), is no second thought', async t => {

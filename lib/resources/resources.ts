@@ -1,0 +1,110 @@
+/** All that must close: the registry of resources, the app's own onClose hooks, adopted clients, and the teardown of them all. */
+import type { FastifyInstance } from 'fastify'
+import type { HookResult, Resource, ResourceInput, ResourceResult } from '../../types/index'
+import { ShutdownLateError, ShutdownTimeoutError } from '../errors'
+import type { Lifecycle } from '../lifecycle/phases'
+import { reserveOf, type Settings } from '../options'
+import { within, type Deadline } from '../util/time'
+import { takeOverHooks } from './close-hooks'
+import { adopt } from './fastify-plugins'
+import { createRegistry } from './registry'
+import { adaptClient, type Adapt } from './resource'
+import { createTeardown, type Teardown } from './teardown'
+
+export interface Resources {
+  /** What became of the app's own onClose hooks so far. */
+  readonly hookResults: readonly HookResult[]
+  /** Names of the app's own onClose hooks that run now. */
+  pendingHooks(): string[]
+  /** Pauses each resource once, all in parallel, each for at most its own time. */
+  pause(): void
+  /** Resolves when every pause is over. */
+  paused(): Promise<void>
+  /**
+   * Adds a resource, also while the server shuts down.
+   *
+   * @returns undo, which may be called twice
+   * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE, FST_ERR_SHUTDOWN_LATE
+   */
+  add(name: string, resource: ResourceInput): () => void
+  /** The app is ready and all names are known: adopts the clients of known plugins. @throws what the dependency graph refuses */
+  seal(): void
+  /** Begins to close. Each resource starts when its turn comes. */
+  startTeardown(deadline: Deadline): Teardown
+}
+
+export interface ResourcesOptions {
+  readonly settings: Pick<Settings, 'resources' | 'timeouts' | 'track'>
+  readonly lifecycle: Lifecycle
+  /** Resolves when the server is drained: no hook runs before. */
+  readonly drain: () => Promise<Teardown>
+  /** Runs after the last onClose hook. */
+  readonly finish: () => Promise<void>
+  readonly onResource: (result: ResourceResult) => void
+  readonly onHook: (result: HookResult) => void
+  readonly onProblem: (message: string, error: unknown) => void
+}
+
+/** @throws FST_ERR_SHUTDOWN_RESOURCE */
+export function createResources (app: FastifyInstance, { settings, lifecycle, drain, finish, onResource, onHook, onProblem }: ResourcesOptions): Resources {
+  const { timeouts } = settings
+  const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
+  const registry = createRegistry(settings.resources, adapt)
+  const hookResults: HookResult[] = []
+  const paused = new Map<string, Resource['pause']>()
+  const pausing: Promise<void>[] = []
+  let teardown: Teardown | null = null
+
+  // The first hook of all, so that it runs last.
+  app.addHook('onClose', async () => await finish())
+  const hooks = takeOverHooks(app, {
+    drained: drain,
+    timeout: () => Math.min(timeouts.resources, lifecycle.remaining()),
+    onResult (result) {
+      hookResults.push(result)
+      onHook(result)
+    }
+  })
+
+  return {
+    hookResults,
+    pendingHooks: () => hooks.inside(),
+    pause: pauseAll,
+    async paused () { await Promise.all(pausing) },
+    add (name, resource) {
+      if (lifecycle.phase === 'shutdown') throw new ShutdownLateError(name, lifecycle.phase)
+      const remove = registry.add(name, resource, !lifecycle.booted)
+      if (!lifecycle.booted) hooks.mark(app, closing => closing.open(name))
+      else if (teardown !== null) teardown.add(name, registry.all.get(name)!)
+      else if (lifecycle.phase !== 'running') pauseAll()
+      return remove
+    },
+    seal () {
+      for (const { name, resource } of adopt(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
+      registry.seal()
+    },
+    startTeardown (deadline) {
+      if (!lifecycle.booted) registry.relax()
+      teardown = createTeardown(registry.all, { timeout: timeouts.resources, remaining: deadline.remaining, placed: registry.placed, onResult: onResource })
+      return teardown
+    }
+  }
+  function pauseAll (): void {
+    // The app closes without having been ready: some names may never be registered.
+    if (!lifecycle.booted) registry.relax()
+    for (const [name, resource] of registry.all) {
+      if (resource.pause === undefined || paused.get(name) === resource.pause) continue
+      paused.set(name, resource.pause)
+      pausing.push(pause(name, resource))
+    }
+  }
+
+  async function pause (name: string, resource: Resource): Promise<void> {
+    const own = resource.timeout ?? timeouts.resources
+    const time = lifecycle.deadline?.stage(own, reserveOf(timeouts)) ?? own
+    const settled = await within(time, () => resource.pause!())
+    if (settled.status === 'fulfilled') return
+    const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`The pause of resource '${name}'`, Math.round(time))
+    onProblem(`Resource '${name}' did not pause`, error)
+  }
+}
