@@ -1,5 +1,22 @@
 import neostandard, { resolveIgnoresFromGitignore } from 'neostandard'
 
+/** The wings of lib/: a folder with one subject each. */
+const wings = ['lifecycle', 'http', 'resources', 'process', 'exporters', 'timeline', 'cli', 'testing']
+
+/** A wing imports values only from itself, from `util/`, and from the open files at the top of `lib/`. Types may cross. */
+const wingRules = wings.map(wing => ({
+  files: [`lib/${wing}/**/*.ts`],
+  rules: {
+    '@typescript-eslint/no-restricted-imports': ['error', {
+      patterns: [{
+        regex: `/(?:${wings.filter(other => other !== wing).join('|')})(?:/|$)`,
+        allowTypeImports: true,
+        message: 'A wing imports only types from another wing: plugin.ts and attach.ts join them.'
+      }]
+    }]
+  }
+}))
+
 export default [
   ...neostandard({ ts: true, ignores: resolveIgnoresFromGitignore() }),
   {
@@ -7,10 +24,19 @@ export default [
     rules: {
       // The type-aware twin of this rule knows `declare module` and overloads.
       'no-unused-vars': 'off',
-      // `void promise` says that nobody waits, on purpose.
+      // `void promise`: no caller waits for it, on purpose.
       'no-void': ['error', { allowAsStatement: true }],
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', caughtErrors: 'none', ignoreRestSiblings: true }],
       '@typescript-eslint/consistent-type-imports': ['error', { prefer: 'type-imports', disallowTypeAnnotations: false }]
+    }
+  },
+  ...wingRules,
+  {
+    files: ['lib/util/**/*.ts', 'lib/errors.ts', 'lib/options.ts', 'lib/symbols.ts'],
+    rules: {
+      '@typescript-eslint/no-restricted-imports': ['error', {
+        patterns: [{ regex: `/(?:${wings.join('|')})(?:/|$)`, allowTypeImports: true, message: 'The open files know no wing.' }]
+      }]
     }
   }
 ]

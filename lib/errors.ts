@@ -1,7 +1,4 @@
-/**
- * Every error of the plugin, with its stable code. Messages are for the person at 3 a.m.: what was expected, what came,
- * both names.
- */
+/** Every error of the plugin, with its stable code. A message says what was expected, what was received, and both names. */
 import createError from '@fastify/error'
 import type { ShutdownState } from '../types/index'
 
@@ -9,29 +6,29 @@ import type { ShutdownState } from '../types/index'
 export const ShutdownOptionError = createError<[string]>('FST_ERR_SHUTDOWN_OPTION', '%s', 500, TypeError)
 /** The times do not fit in what the orchestrator grants. */
 export const ShutdownBudgetError = createError<[string]>('FST_ERR_SHUTDOWN_BUDGET', '%s', 500, RangeError)
-/** A variable of the environment that tells the grace period does not hold a time. */
+/** An environment variable that names the grace period does not hold a time. */
 export const ShutdownEnvironmentError = createError<[string]>('FST_ERR_SHUTDOWN_ENVIRONMENT', '%s', 500, RangeError)
-/** Registered twice, or not at the root. */
+/** The plugin is registered twice, or not at the root. */
 export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN_REGISTRATION', '%s', 500)
-/** No such phase, or one that cannot follow. */
+/** The phase does not exist, or cannot follow the current one. */
 export const ShutdownPhaseError = createError<[string]>('FST_ERR_SHUTDOWN_PHASE', '%s', 500, RangeError)
-/** A resource that is none, or a name that cannot be one. */
+/** A value is not a resource, or a name cannot be a resource's. */
 export const ShutdownResourceError = createError<[string]>('FST_ERR_SHUTDOWN_RESOURCE', '%s', 500, TypeError)
-/** `{ client }` is none of the known kinds. */
+/** The client in `{ client }` is of no known kind. */
 export const ShutdownClientError = createError<[string, string]>(
   'FST_ERR_SHUTDOWN_CLIENT', 'No adapter knows this client (%s). Known kinds: %s. For another one give a resource: { close () {}, force () {} }', 500, TypeError
 )
-/** Two resources of one name. */
+/** Two resources have the same name. */
 export const ShutdownDuplicateError = createError<[string]>('FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE', "Resource '%s' is already registered", 500)
-/** A resource depends on one that is not there. */
+/** A resource depends on a name that is not registered. */
 export const ShutdownDependencyError = createError<[string, string, string]>('FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY', "Resource '%s' depends on '%s', which is not registered%s", 500)
 /** Resources depend on each other in a circle. */
 export const ShutdownCircleError = createError<[string]>('FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY', 'Resources depend on each other in a circle: %s', 500)
-/** A task or a resource came when the server was already cleaning up. */
+/** A task or a resource came too late: cleaning had begun. */
 export const ShutdownLateError = createError<[string, string]>('FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in its phase '%s'", 500)
-/** Refused because the server drains. What a client sees as 503. Without a stack: it is made once for each answer, always at the same place. */
+/** The server drains, and rejects the request with 503. It has no stack trace: one is created for each rejected request, always at the same place. */
 export const ShutdownDrainingError = createError<[]>('FST_ERR_SHUTDOWN_DRAINING', 'The server is shutting down, please try again', 503, Error, false)
-/** The same, as an app's error handler gets it. Both are getters, or each logged 503 would print the whole state. */
+/** The same error, as the app's error handler receives it. Its properties are getters, so that a logged error does not print the whole state. */
 export class ShutdownRejectionError extends ShutdownDrainingError {
   readonly #state: ShutdownState
   readonly #retryAfter: number
@@ -43,14 +40,14 @@ export class ShutdownRejectionError extends ShutdownDrainingError {
   }
 
   get state (): ShutdownState { return this.#state }
-  /** In whole seconds. */
+  /** The Retry-After header, in whole seconds. */
   get retryAfter (): number { return this.#retryAfter }
 }
 
-/** Its time is over; the reason of an aborted signal. */
+/** Something did not finish in its time. Also the reason of an aborted signal. */
 export const ShutdownTimeoutError = createError<[string, number]>('FST_ERR_SHUTDOWN_TIMEOUT', '%s did not finish in %d ms', 503)
 
-/** Something did not close. Every error is kept in `errors`, each naming its resource or hook. */
+/** Something did not close. `errors` holds every error, and each names its resource or hook. */
 export class ShutdownTeardownError extends AggregateError {
   readonly code = 'FST_ERR_SHUTDOWN_TEARDOWN'
   constructor (errors: readonly Error[]) {
@@ -59,12 +56,12 @@ export class ShutdownTeardownError extends AggregateError {
   }
 }
 
-/** Whatever was thrown, as an Error: `throw undefined` is a failure too, and so is an object that cannot become a string. */
+/** Turns a thrown value into an Error. `throw undefined` is a failure, too, and so is a value that cannot become a string. */
 export function toError (thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
 }
 
-/** How a value reads in an error message: its text and its type, never more than one line. */
+/** Describes a value in an error message: its text and its type, in one line. */
 export function received (value: unknown): string {
   const text = typeof value === 'string'
     ? `'${JSON.stringify(value.slice(0, 60)).slice(1, -1)}'`

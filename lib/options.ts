@@ -1,20 +1,21 @@
 /**
- * What the user says, checked and completed. Pure: the platform is given. Every refusal names the option, what was
- * expected and what came.
+ * The options, checked and completed. Each error names the option, what was expected and what was received. The platform is a
+ * parameter, so that this file reads no environment.
  */
 import type { Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
 import { suggest } from './util/did-you-mean'
 
-/** What the surroundings bring along; each is overridable. */
+/** Defaults that depend on the platform. Each is overridable. */
 export interface PlatformDefaults {
   readonly name: string
   readonly delay: number
   readonly gracePeriod: number | null
-  /** Whether the environment told the grace period, or it is only the platform's usual one. */
+  /** Whether the environment names the grace period. Otherwise it is the platform's usual one. */
   readonly gracePeriodKnown: boolean
 }
 
+/** The options with every default filled in. */
 export interface Settings {
   readonly platform: string
   readonly signals: readonly ShutdownSignal[] | false
@@ -31,20 +32,20 @@ export interface Settings {
   readonly track: Track
   readonly probes: false | Required<Omit<Probes, 'checks'>> & { readonly checks: Probes['checks'] }
   readonly exporters: NonNullable<ShutdownOptions['exporters']>
-  /** Not looked into here: the registry knows what can be a resource. */
+  /** Not checked here: the registry knows what a resource is. */
   readonly resources: Readonly<Record<string, ResourceInput>>
   readonly webSocketMessage: string | Buffer | undefined
   readonly onReport: ShutdownOptions['onReport']
-  /** What is worth a warning but no refusal. */
+  /** What deserves a warning, and no error. */
   readonly warnings: readonly string[]
 }
 
-/** `timeouts.total` where nobody kills, in milliseconds. */
+/** `timeouts.total` on a platform without a grace period, in milliseconds. */
 export const defaultTotal = 60_000
 
 /**
- * What a grace period leaves after `delay`, and after a twentieth of it (at most a second) for the process to end; never more
- * than the default. Below 1 it leaves nothing. All in milliseconds.
+ * The total that fits in a grace period, in milliseconds: what `delay` leaves of it, less a twentieth (at most 1 000) in which the
+ * process ends. At most the default. A result below 1 means that no time is left.
  */
 export function totalWithin (delay: number, gracePeriod: number | null): number {
   if (gracePeriod === null) return defaultTotal
@@ -59,14 +60,17 @@ export function reserveOf ({ resources, total }: Required<Timeouts>): number {
   return Math.min(resources, total / 2)
 }
 
+/** The signals that can begin a shutdown. */
 export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
+/** The default of each timeout, in milliseconds. */
 export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal }
+/** The default of `retryAfter`, in seconds. */
 export const defaultRetryAfter = 10
 
 const stages = ['requests', 'streams', 'tasks', 'resources'] as const satisfies readonly (keyof Timeouts)[]
 type Stage = (typeof stages)[number]
 
-/** Node's timers turn anything above into 1 ms. */
+/** The longest time of a Node timer, in milliseconds. A longer one fires after 1 ms. */
 const longest = 2 ** 31 - 1
 
 const names = [
@@ -80,11 +84,11 @@ type Renamed = Readonly<Record<string, string>>
 const renamedOptions: Renamed = { errors: 'uncaughtErrors', refuse: 'newConnections', rejection: 'errorResponseBuilder' }
 const renamedProbes: Renamed = { live: 'liveness', ready: 'readiness' }
 
-/** Fastify itself hands these to every plugin's options. */
+/** Options that Fastify adds to those of every plugin. */
 const foreign = ['prefix', 'logLevel', 'logSerializers']
 
 /**
- * What is undefined was not said; `null` is refused like any other wrong value.
+ * Checks the options and fills in the defaults. An option that is `undefined` has its default; `null` is a wrong value.
  *
  * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET
  */
@@ -126,15 +130,15 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
 }
 
 interface Grace {
-  /** In milliseconds; `null` where nobody kills. */
+  /** In milliseconds; `null` on a platform without one. */
   readonly period: number | null
-  /** Whether somebody said so, or it is only what the platform usually grants. */
+  /** Whether the option or the environment names it. Otherwise it is the platform's usual one. */
   readonly binding: boolean
 }
 
 /**
- * Scale what the user left open so that `delay + total` fits in the grace period. What the user set is never changed: where
- * it cannot fit it is refused, or only warned of where the grace period is the platform's usual one and nobody said so.
+ * Scales the timeouts that the user did not set, so that `delay + total` fits in the grace period. A timeout that the user set is
+ * never changed. If it does not fit, that is an error, or a warning if the grace period is only the platform's usual one.
  */
 function fitTimeouts (given: Timeouts, delay: number, grace: Grace): { timeouts: Required<Timeouts>, warnings: string[] } {
   checkNames('timeouts', given, [...stages, 'total'], 'a timeout')
@@ -159,7 +163,7 @@ function fitTimeouts (given: Timeouts, delay: number, grace: Grace): { timeouts:
 
 function chooseTotal (given: Timeouts, delay: number, { period, binding }: Grace): number {
   const total = totalWithin(delay, period)
-  // What is only usual gives way to what the user said.
+  // A timeout that the user set counts more than a grace period that is only usual.
   if (!binding && total < Math.max(1, ...stages.map(name => given[name] ?? 0))) return defaultTotal
   if (total < 1) {
     throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the shutdown itself in the grace period of ${period} ms`)
@@ -168,8 +172,8 @@ function chooseTotal (given: Timeouts, delay: number, { period, binding }: Grace
 }
 
 /**
- * RFC 9110, section 10.2.3: delay-seconds is a non-negative decimal integer. Anything else, CR and LF above all, must
- * never reach a header.
+ * Whether the value can be a Retry-After header: a non-negative decimal integer (RFC 9110, section 10.2.3). Any other value,
+ * above all one with CR or LF, must never reach a header.
  */
 export function isRetryAfter (value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
@@ -202,7 +206,7 @@ function checkCategories (given: Readonly<Record<string, number>>): ReadonlyMap<
   return new Map(Object.entries(given).map(([name, time]) => [name, milliseconds(`categories.${name}`, time, 0)]))
 }
 
-/** Whoever has categories wants them followed. */
+/** Categories need `track: 'category'`, also if the user does not say so. */
 function checkTrack (given: Track, categories: Settings['categories']): Track {
   oneOf('track', given, ['count', 'category', 'detail'])
   return given === 'count' && categories.size > 0 ? 'category' : given
@@ -263,7 +267,7 @@ function oneOf<T extends string> (name: string, given: T, allowed: readonly T[])
   return allowed.includes(given) ? given : refuse(name, `one of ${allowed.map(word => `'${word}'`).join(', ')}`, given)
 }
 
-/** @throws FST_ERR_SHUTDOWN_OPTION */
+/** Checks a time. @returns the time in milliseconds @throws FST_ERR_SHUTDOWN_OPTION */
 export function milliseconds (name: string, given: unknown, least: number): number {
   if (typeof given === 'number' && given >= least && given <= longest) return given
   return refuse(name, `a number of milliseconds from ${least} to ${longest}`, given)

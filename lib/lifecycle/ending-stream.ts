@@ -1,12 +1,12 @@
 /**
- * A stream that knows how to end: when draining begins it stops taking from its source, sends its end marker and ends, so
- * that the reader knows it was no accident.
+ * Ending streams: when draining begins, the stream stops reading its source, sends its end marker and ends. The marker tells the
+ * client that the end is no failure.
  */
 import { Readable } from 'node:stream'
 import type { StreamOptions, StreamSource } from '../../types/index'
 import { ShutdownOptionError, received, toError } from '../errors'
 
-/** @throws FST_ERR_SHUTDOWN_OPTION where the source cannot be read from, or the end marker is none */
+/** Wraps a source. @throws FST_ERR_SHUTDOWN_OPTION if the source cannot be read, or the end marker has a wrong type */
 export function endingStream (source: StreamSource, { end }: StreamOptions, signal: AbortSignal): Readable {
   if (end !== undefined && typeof end !== 'string' && typeof end !== 'function' && !(end instanceof Uint8Array)) {
     throw new ShutdownOptionError(`Expected the stream's 'end' to be a string, a Buffer or a function, got ${received(end)}`)
@@ -27,7 +27,7 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
   else signal.addEventListener('abort', finish, { once: true })
   return stream
 
-  // Not `Promise.race([next, aborted])`: each race would hang one more reaction on a promise that lives as long as the process.
+  // Not `Promise.race([next, aborted])`: each race would add one more reaction to a promise that lives as long as the process.
   async function take (): Promise<void> {
     try {
       const { done, value } = await chunks.next()
@@ -51,7 +51,7 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
       if (marker !== undefined) stream.push(marker)
       stream.push(null)
     } catch (error) {
-      stream.destroy(toError(error)) // What an abort listener throws is an uncaught exception.
+      stream.destroy(toError(error)) // An error thrown by an abort listener would be an uncaught exception.
     }
   }
 
@@ -59,7 +59,7 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
     if (over) return
     over = true
     signal.removeEventListener('abort', finish)
-    // The source may be in the middle of its next(): it is told, and not waited for.
+    // The source may be in the middle of its `next()`: it is closed without waiting for it.
     void new Promise(resolve => { resolve(chunks.leave()) }).catch(() => {})
   }
 }
@@ -69,7 +69,7 @@ interface Chunks {
   leave(): unknown
 }
 
-/** Streams are left by their own means: the `return()` of their iterators waits for a chunk that may never come. */
+/** Reads a source, and closes it. A stream is closed by `destroy()` or `cancel()`: the `return()` of its iterator waits for a chunk that may never come. */
 function iterate (source: StreamSource): Chunks {
   if (source instanceof Readable) {
     const chunks: AsyncIterator<unknown> = source[Symbol.asyncIterator]()
@@ -87,11 +87,12 @@ function iteratorOf (source: StreamSource): AsyncIterator<unknown> | Iterator<un
   const asyncSource = source as Partial<AsyncIterable<unknown>> | null
   if (typeof asyncSource?.[Symbol.asyncIterator] === 'function') return asyncSource[Symbol.asyncIterator]!()
   const syncSource = source as Partial<Iterable<unknown>> | null
-  // A string and a Buffer are iterable too, but not by what one would send.
+  // A string and a Buffer are iterable, too, but by characters and bytes.
   if (typeof source === 'object' && !ArrayBuffer.isView(source) && typeof syncSource?.[Symbol.iterator] === 'function') return syncSource[Symbol.iterator]!()
   throw new ShutdownOptionError(`Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`)
 }
 
+/** The parts of an end marker for server-sent events. */
 export interface SseOptions {
   /** The event's name. @default 'end' */
   readonly event?: string
@@ -102,8 +103,9 @@ export interface SseOptions {
 }
 
 /**
- * The end marker of a stream of server-sent events, ready-made.
- * @throws FST_ERR_SHUTDOWN_OPTION where the event's name holds a line break, `retry` is no whole number >= 0, or `data` no JSON
+ * Creates the end marker of a stream of server-sent events.
+ *
+ * @throws FST_ERR_SHUTDOWN_OPTION if the event's name holds a line break, `retry` is no whole number >= 0, or `data` is not JSON
  * @example
  * reply.header('content-type', 'text/event-stream').send(app.shutdown.stream(source, { end: sse() }))
  */

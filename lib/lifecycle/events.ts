@@ -1,12 +1,14 @@
-/** What happened, as typed data, to whoever listens. A listener that throws, or rejects, disturbs nobody. */
+/** Typed events of the shutdown. A listener that throws or rejects changes nothing for the others. */
 import type { ShutdownEvent } from '../../types/index'
 
+/** The events, with their listeners. */
 export interface Events {
   emit(event: ShutdownEvent): void
   /** @returns undo */
   listen(listener: (event: ShutdownEvent) => void): () => void
 }
 
+/** Creates an emitter without listeners. */
 export function createEvents (): Events {
   const listeners = new Set<(event: ShutdownEvent) => void>()
   return {
@@ -21,7 +23,7 @@ export function createEvents (): Events {
       }
     },
     listen (listener) {
-      // A listener of its own for each call: the same function given twice is called twice, and each undo removes one.
+      // A wrapper for each call: the same function given twice is called twice, and each undo removes one.
       const own = (event: ShutdownEvent): void => listener(event)
       listeners.add(own)
       return () => { listeners.delete(own) }
@@ -29,5 +31,5 @@ export function createEvents (): Events {
   }
 }
 
-/** Exporters are the leaves: there is nobody left to tell, and a shutdown must not stop for a metric. */
+/** The error of a listener is dropped: a shutdown does not stop for a metric, and no listener is left to report it to. */
 function ignore (_error: unknown): void {}

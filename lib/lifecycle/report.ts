@@ -1,7 +1,7 @@
-/** What happened, as one frozen object: for `start()`, for `onReport`, and for the last line of the log. */
+/** The report: what happened in a shutdown, as one frozen object. `start()`, `onReport` and the last log line use it. */
 import type { CutRequest, HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport, TaskResult } from '../../types/index'
 
-/** What happened, before it becomes a report. */
+/** What the lifecycle knows of a shutdown, before it becomes a report. */
 export interface Story {
   readonly reason: ShutdownReason
   readonly startedAt: Date
@@ -12,6 +12,7 @@ export interface Story {
   readonly criticalPath: readonly string[]
 }
 
+/** What the traffic and the tasks count. */
 export interface Counts {
   readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
   readonly streams: { readonly ended: number, readonly cut: number }
@@ -19,10 +20,11 @@ export interface Counts {
   readonly http2Sessions: { readonly closed: number, readonly destroyed: number }
   readonly sockets: { readonly idle: number, readonly silent: number, readonly destroyed: number }
   readonly tasks: readonly TaskResult[]
-  /** An uncaught exception or unhandled rejection came in. */
+  /** Whether an uncaught exception or an unhandled rejection has occurred. */
   readonly crashed: boolean
 }
 
+/** Builds the report, with its outcome and its exit code. */
 export function createReport (story: Story, counts: Counts): ShutdownReport {
   const outcome = outcomeOf(story, counts)
   const { crashed, ...counted } = counts
@@ -40,7 +42,7 @@ export function createReport (story: Story, counts: Counts): ShutdownReport {
   })
 }
 
-/** What did not close, as errors that each name their resource or hook. */
+/** The resources and hooks that did not close, as errors that name them. */
 export function failuresOf (report: ShutdownReport): Error[] {
   const failed = [
     ...report.resources.map(result => ({ ...result, kind: 'Resource' })),
@@ -55,13 +57,13 @@ export function failuresOf (report: ShutdownReport): Error[] {
 function outcomeOf ({ phases }: Story, { requests, streams }: Counts): Outcome {
   const outcomes = new Set(phases.map(phase => phase.outcome))
   if (outcomes.has('failed')) return 'failed'
-  // What the app has cut by its id meanwhile was no phase's doing, but it was cut.
+  // The app may have cut a request by its id: no phase did it, but the request was cut.
   return outcomes.has('forced') || requests.cut.length > 0 || streams.cut > 0 ? 'forced' : 'clean'
 }
 
 /**
- * A copy, frozen to the last level: the lists that it is made of may still grow. What is frozen already stays as it is: results
- * of resources and hooks hold errors, which may be rethrown, and what a resource told of itself, which may be anything.
+ * Copies a value and freezes the copy to its last level, because the lists in it may still grow. A frozen value is not copied:
+ * results of resources and hooks hold errors, which may be thrown again, and the `detail` of a resource, which may be anything.
  */
 function frozen<T> (value: T): T
 function frozen (value: unknown): unknown {

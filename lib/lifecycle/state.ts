@@ -1,9 +1,10 @@
-/** `fastify.shutdownState`: live, read-only, safe to return from a route. */
+/** `fastify.shutdownState`: live, read-only, and safe to return from a route. */
 import type { InFlight, ShutdownState, ShutdownStats } from '../../types/index'
 import type { InFlightTable } from '../http/in-flight'
 import type { Lifecycle } from './phases'
 import type { Tasks } from './tasks'
 
+/** What the state reads. */
 export interface StateSources {
   readonly lifecycle: Lifecycle
   readonly table: InFlightTable
@@ -12,9 +13,10 @@ export interface StateSources {
   readonly webSockets: () => number
 }
 
-/** A status page is no place for ten thousand lines. */
+/** Longest list of requests in `toJSON()`: a status page cannot show ten thousand. */
 const mostListed = 100
 
+/** Creates the state. Every property is read when it is asked for. */
 export function createState (sources: StateSources): ShutdownState {
   const { lifecycle, table, tasks } = sources
   const state: ShutdownState = {
@@ -36,7 +38,7 @@ export function createState (sources: StateSources): ShutdownState {
         phase: state.phase,
         ready: state.ready,
         accepting: state.accepting,
-        // An error's message may hold anything; a signal's name, or a word of ours, does not.
+        // An error's message may hold a secret. The name of a signal and our own words do not.
         reason: reason === null ? null : { kind: reason.kind, detail: reason.kind === 'signal' || reason.kind === 'close' ? reason.detail : '' },
         remaining: Number.isFinite(remaining) ? Math.round(remaining) : null,
         activeRequests: state.activeRequests,

@@ -1,12 +1,13 @@
 /**
- * Work that nobody waits for but the shutdown: the edge runtimes' `waitUntil`, and tasks with a name and a signal that is
- * aborted when draining begins.
+ * Tasks: work behind an answer, which only the shutdown waits for. `waitUntil(promise)` is the call of the edge runtimes; `task(name,
+ * work)` also gives the work a signal that aborts when draining begins.
  */
 import type { Outcome, TaskResult } from '../../types/index'
 import { now, startDeadline, within } from '../util/time'
 import { ShutdownLateError, ShutdownTimeoutError, toError } from '../errors'
 import type { Lifecycle } from './phases'
 
+/** The tasks that run, and what became of the others. */
 export interface Tasks {
   readonly active: number
   readonly completed: number
@@ -15,11 +16,13 @@ export interface Tasks {
   readonly abandoned: number
   /** Names of the tasks that run. */
   pending(): string[]
+  /** Waits for the promise while draining. @throws FST_ERR_SHUTDOWN_LATE once cleaning has begun */
   add(name: string, promise: PromiseLike<unknown>): void
+  /** Runs the work as a task. @returns what it returns; rejects with FST_ERR_SHUTDOWN_LATE once cleaning has begun */
   run<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
-  /** Wait for all, also for those that come meanwhile; who is not in after `timeout` ms is abandoned. */
+  /** Waits for all tasks, also for new ones. A task that runs after `timeout` milliseconds is abandoned. */
   drain(timeout: number): Promise<Outcome>
-  /** What became of those that were in flight when draining began, or came later. */
+  /** The results of the tasks that ran when draining began, or began later. */
   results(): readonly TaskResult[]
 }
 
@@ -28,6 +31,7 @@ interface Running {
   readonly startedAt: number
 }
 
+/** @param onEnd receives the result of each task */
 export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'hasReached'>, onEnd: (result: TaskResult, error: Error | null) => void): Tasks {
   const running = new Set<Running>()
   const results: TaskResult[] = []
@@ -58,7 +62,7 @@ export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'ha
     },
     async drain (timeout) {
       const { remaining } = startDeadline(timeout)
-      // Again and again: who waited for one task may start the next before this is told that there is none.
+      // In a loop: code that awaits one task may start the next before this function continues.
       while (running.size > 0 && remaining() > 0) await within(remaining(), () => new Promise<void>(resolve => { empty = resolve }))
       for (const task of running) end(task, 'abandoned', new ShutdownTimeoutError(`Task '${task.name}'`, Math.round(timeout)))
       return results.some(({ outcome }) => outcome === 'failed' || outcome === 'abandoned') ? 'failed' : 'clean'
@@ -73,8 +77,8 @@ export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'ha
   function follow (name: string, promise: PromiseLike<unknown>): void {
     const task: Running = { name, startedAt: now() }
     running.add(task)
-    // Both ways are taken, so a task that nobody awaits is no unhandled rejection: it is counted and reported as failed.
-    // Not `promise.then()`: what a user took for a promise may be none, or throw.
+    // Both outcomes are handled, so that a task without an awaiter is no unhandled rejection: it is reported as failed.
+    // Not `promise.then()`: the value may be no promise, and its `then` may throw.
     Promise.resolve(promise).then(
       () => end(task, 'completed', null),
       thrown => end(task, isCancellation(thrown) ? 'cancelled' : 'failed', toError(thrown))
@@ -90,7 +94,7 @@ export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'ha
     if (running.size === 0) empty()
   }
 
-  /** It gave up because we asked it to: it threw the signal's reason, or an AbortError after the signal was aborted. */
+  /** Whether the task stopped because of the signal: it threw the signal's reason, or an AbortError after the signal had aborted. */
   function isCancellation (thrown: unknown): boolean {
     return signal.aborted && (thrown === signal.reason || (thrown as Error | undefined)?.name === 'AbortError')
   }

@@ -119,8 +119,11 @@ function set (t: Test, cast: Cast = {}): Stage {
       },
       beginCleaning () {},
       counts: () => ({
-        requests: { completed: 0, rejected: 0, aborted: 0, cut: [] }, streams: { ended: 0, cut: 0 }, webSockets: { closed: 0, terminated: 0 },
-        http2Sessions: { closed: 0, destroyed: 0 }, sockets: { idle: 0, silent: 0, destroyed: 0 }
+        requests: { completed: 0, rejected: 0, aborted: 0, cut: [] },
+        streams: { ended: 0, cut: 0 },
+        webSockets: { closed: 0, terminated: 0 },
+        http2Sessions: { closed: 0, destroyed: 0 },
+        sockets: { idle: 0, silent: 0, destroyed: 0 }
       })
     },
     resources: { ...resources, hookResults: cast.hooks ?? [] },
@@ -302,8 +305,9 @@ t.test('clocks', t => {
       connections: forever,
       resources: {
         db: { close: never, force: never }, cache: { dependsOn: ['db'], close: never, force: never, pause: never }, queue: { dependsOn: ['cache'], timeout: 60_000, close: never, force: never, pause: never }
-      }
-    , delay: 5_000 })
+      },
+      delay: 5_000
+    })
     const story = await play()
     t.ok(story.durationMs <= 65_100, `${story.durationMs} ms`)
     t.same(story.resources.map(({ outcome }) => outcome), ['abandoned', 'abandoned', 'abandoned'])
@@ -491,8 +495,9 @@ t.test('what is pending', t => {
     const { play, events } = set(t, {
       drains: { requests: { takes: 1_500, timeout: 5_000 } },
       tasks: { mail: () => wait(4_200) },
-      resources: { db: { close: () => wait(1_000) } }
-    , delay: 1_200 })
+      resources: { db: { close: () => wait(1_000) } },
+      delay: 1_200
+    })
     await play()
     t.same(told(events), [
       '2000 draining: requests, task mail',
