@@ -1,17 +1,17 @@
 /**
- * The public contract, as types: options, state, what one can do, and the report.
+ * The public contract as types: options, state, methods and the report.
  * A `.ts` file and not a `.d.ts`, because tsc does not copy hand-written declarations into `dist`.
  */
 import type { FastifyInstance, FastifyPluginCallback, FastifyRequest } from 'fastify'
 import type { Readable } from 'node:stream'
 
-/** The phases of a server's life, in their order. None is entered twice or left for an earlier one. */
+/** The phases of a server's life, in their order. A phase may be skipped; none is entered twice. */
 export type Phase = 'running' | 'lame-duck' | 'draining' | 'cleaning' | 'shutdown'
 
-/** A signal that can begin a shutdown: those that close-with-grace listens to and that are safe to handle in JavaScript. */
+/** A signal that can begin a shutdown, and that is safe to handle in JavaScript. */
 export type ShutdownSignal = 'SIGTERM' | 'SIGINT' | 'SIGHUP' | 'SIGQUIT' | 'SIGUSR2'
 
-/** What began a shutdown. `detail` is the signal's name, the error's message, the caller's word, or the message. */
+/** What began a shutdown. `detail` is the signal's name, the error's message, the argument of `start()`, or the message. */
 export interface ShutdownReason {
   readonly kind: 'signal' | 'error' | 'close' | 'start' | 'message'
   readonly detail: string
@@ -21,49 +21,53 @@ export interface ShutdownReason {
 export interface Timeouts {
   /** For the requests in flight. @default 30_000 */
   readonly requests?: number
-  /** For answers that stream, and for WebSockets. @default 10_000 */
+  /** For responses that stream, and for WebSockets. @default 10_000 */
   readonly streams?: number
-  /** For background tasks; its clock starts when requests and streams are in. @default 10_000 */
+  /** For background tasks. Its clock starts when requests and streams are done. @default 10_000 */
   readonly tasks?: number
-  /** For each resource and each of the app's own onClose hooks; this share of the total is kept back for them. @default 10_000 */
+  /** For each resource and each of the app's own onClose hooks. This part of the total is reserved for them. @default 10_000 */
   readonly resources?: number
   /** For everything after `delay`. @default 60_000 */
   readonly total?: number
 }
 
-/** How much the plugin remembers of each request in flight. */
+/** How much the plugin remembers of each request in flight: nothing, its category, or its method, route, age and id. */
 export type Track = 'count' | 'category' | 'detail'
 
 /**
- * Something that has to be closed when the server is gone: a database pool, a cache, a queue worker.
- * An object with `Symbol.asyncDispose` or `Symbol.dispose` may stand in its place.
+ * Something that must be closed after the server: a database pool, a cache, a queue worker.
+ * An object with `Symbol.asyncDispose` or `Symbol.dispose` is a resource, too.
  */
 export interface Resource {
-  /** What this one uses. Those close after it. */
+  /** Names of the resources that this one uses. They close after it. */
   readonly dependsOn?: readonly string[]
-  /** Take in no new work. Called when lame-duck or draining begins, bounded by `timeout`. */
+  /** Stops taking new work. Called when lame-duck or draining begins; it may take `timeout` milliseconds. */
   pause?(): void | Promise<void>
-  /** Finish and let go. The signal aborts at `timeout`. */
+  /** Finishes the work and closes. The signal aborts after `timeout` milliseconds. */
   close?(signal: AbortSignal): void | Promise<void>
-  /** Let go at once. Called where `close` did not settle in time. */
+  /** Closes at once. Called if `close` did not settle in time. */
   force?(): void | Promise<void>
-  /** Longest time `close` may take, in milliseconds. @default timeouts.resources */
+  /** Longest time of `close`, in milliseconds. @default timeouts.resources */
   readonly timeout?: number
-  /** What may still write while the others close: logs, metrics, traces. Closes after all that are not `last`. @default false */
+  /** Closes after all resources that are not `last`: logs, metrics and traces, which the others still write to. @default false */
   readonly last?: boolean
-  /** More about this resource for the report, asked for after it closed. */
+  /** Details of this resource for the report. Called after it has closed. */
   detail?(): Readonly<Record<string, unknown>> | undefined
 }
 
-/** A known client (a pg Pool, a BullMQ worker, …) that finds its adapter by itself. */
+/** A client of a known kind (a pg Pool, a BullMQ worker, …). Its adapter makes it a resource. */
 export interface ClientResource {
   readonly client: object
+  /** Names of the resources that the client uses. They close after it. */
   readonly dependsOn?: readonly string[]
+  /** Longest time to close the client, in milliseconds. @default timeouts.resources */
   readonly timeout?: number
 }
 
+/** What can be given as a resource. */
 export type ResourceInput = Resource | ClientResource | AsyncDisposable | Disposable
 
+/** Health routes. */
 export interface Probes {
   /** Path of the liveness route, `false` for none. @default '/health/live' */
   readonly liveness?: string | false
@@ -85,20 +89,22 @@ export interface Probes {
  */
 export type Check = (signal: AbortSignal) => unknown
 
-/** Someone who listens to what happens. */
+/** Receives the events of the shutdown. */
 export interface Exporter {
+  /** Names the exporter in log lines. */
   readonly name: string
-  /** Called once at registration; may return what undoes it, called after the report. */
+  /** Called once at registration. It may return a function that ends it, which is called after the report. */
   start(source: ExporterSource): void | (() => void | Promise<void>)
 }
 
+/** What an exporter reads. */
 export interface ExporterSource {
   readonly state: ShutdownState
-  /** @returns undo */
+  /** Calls the listener with each event. @returns undo */
   listen(listener: (event: ShutdownEvent) => void): () => void
 }
 
-/** What happened, as data. Loggers, metrics and traces listen; none of them is logic. */
+/** What happens in a shutdown, as data. Loggers, metrics and traces listen to it. */
 export type ShutdownEvent =
   | { readonly type: 'platform', readonly platform: string, readonly delay: number, readonly gracePeriod: number | null, readonly timeouts: Required<Timeouts>, readonly warnings: readonly string[] }
   | { readonly type: 'phase', readonly phase: Phase, readonly previous: Phase, readonly reason: ShutdownReason, readonly atMs: number }
@@ -110,19 +116,21 @@ export type ShutdownEvent =
   | { readonly type: 'problem', readonly message: string, readonly error: unknown }
   | { readonly type: 'report', readonly report: ShutdownReport }
 
+/** The options of the plugin. All are optional. */
 export interface ShutdownOptions {
-  /** Signals that begin a shutdown, through close-with-grace; `false`: the plugin touches no process listener. @default ['SIGTERM', 'SIGINT'] */
+  /** Signals that begin a shutdown. `false`: the plugin adds no process listener. @default ['SIGTERM', 'SIGINT'] */
   readonly signals?: readonly ShutdownSignal[] | false
-  /** Whether uncaughtException and unhandledRejection begin a shutdown that ends with exit code 1. @default true where `signals` is on */
+  /** Whether uncaughtException and unhandledRejection begin a shutdown with exit code 1. @default true if `signals` is on */
   readonly uncaughtErrors?: boolean
-  /** Length of `lame-duck` in milliseconds. @default by platform: Kubernetes 5_000, PM2 and cluster workers 1_000, else 0 */
+  /** Length of lame-duck, in milliseconds. @default by platform: Kubernetes 5_000, PM2 and cluster workers 1_000, else 0 */
   readonly delay?: number
+  /** Longest time of each stage, in milliseconds. */
   readonly timeouts?: Timeouts
   /** What the orchestrator grants before SIGKILL, in milliseconds. `delay + timeouts.total` must fit in it. @default by platform */
   readonly gracePeriod?: number
   /**
-   * Whole seconds of the Retry-After header (RFC 9110, section 10.2.3). `[min, max]` is drawn evenly for each answer, so
-   * that a crowd does not come back as one. @default 10
+   * Whole seconds of the Retry-After header (RFC 9110, section 10.2.3). `[min, max]` draws a number for each 503, so that many
+   * clients do not come back at the same moment. @default 10
    */
   readonly retryAfter?: number | readonly [min: number, max: number] | ((state: ShutdownState) => number)
   /**
@@ -131,40 +139,42 @@ export interface ShutdownOptions {
    * after a lame-duck, else `'answer'`. @default 'auto'
    */
   readonly newConnections?: 'auto' | 'answer' | 'refuse'
-  /** The 503's body, or a promise of it. @default an error with code FST_ERR_SHUTDOWN_DRAINING through the app's own error handler */
+  /** Returns the body of the 503, or a promise of it. @default an error with code FST_ERR_SHUTDOWN_DRAINING, through the app's own error handler */
   readonly errorResponseBuilder?: (request: FastifyRequest, state: ShutdownState) => unknown
-  /** Name -> drain time in milliseconds. @default {} */
+  /** Name of a category -> its drain time, in milliseconds. @default {} */
   readonly categories?: Readonly<Record<string, number>>
-  /** Which category a request is of; `undefined` for none. A route's `config.shutdown.category` comes first. */
+  /** Returns the category of a request, or `undefined`. A route's `config.shutdown.category` comes first. */
   readonly categorize?: (request: FastifyRequest) => string | undefined
-  /** How much is remembered of each request in flight. @default 'count' */
+  /** How much the plugin remembers of each request in flight. @default 'count' */
   readonly track?: Track
   /** Health routes. @default false */
   readonly probes?: boolean | Probes
-  /** Who listens to the events besides the log and diagnostics_channel. @default [] */
+  /** Receive the events, besides the log and diagnostics_channel. @default [] */
   readonly exporters?: readonly Exporter[]
-  /** What to close, by name. @default {} */
+  /** Resources to close, by name. @default {} */
   readonly resources?: Readonly<Record<string, ResourceInput>>
-  /** Last word to each open WebSocket before its close frame 1001; `true` is `{"type":"close","reason":"server_shutdown"}`. @default false */
+  /** Sent to each open WebSocket before its close frame 1001. `true` is `{"type":"close","reason":"server_shutdown"}`. @default false */
   readonly webSocketMessage?: boolean | string | Buffer
-  /** Whether the process is ended once every instance in it has closed; a plain `app.close()` never ends it. @default true where `signals` is on */
+  /** Whether the process ends once every instance in it has closed. A plain `app.close()` never ends it. @default true if `signals` is on */
   readonly exit?: boolean
-  /** Called with the report; what it throws is logged and changes nothing. */
+  /** Called with the report. An error that it throws is logged and changes nothing. */
   readonly onReport?: (report: ShutdownReport) => void | Promise<void>
 }
 
-/** One request in flight, as far as `track` knows it. */
+/** One request in flight. `track` decides how much is known of it. */
 export interface InFlight {
   readonly id: string
   readonly method: string
   /** The route's pattern, never the URL. */
   readonly route: string
+  /** Milliseconds since it arrived; `null` unless `track` is `'detail'`. */
   readonly ageMs: number | null
   readonly category: string | null
+  /** A stream has sent its headers, and its body is not over. */
   readonly kind: 'request' | 'stream'
 }
 
-/** Lifetime counts. `received` = `completed` + `rejected` + `aborted` + `cut` + those in flight. */
+/** Counts over the life of the app. `received` = `completed` + `rejected` + `aborted` + `cut` + in flight. */
 export interface ShutdownStats {
   readonly received: number
   readonly completed: number
@@ -177,59 +187,65 @@ export interface ShutdownStats {
   readonly tasksAbandoned: number
 }
 
-/** `fastify.shutdownState`: live, read-only, safe to return from a route. */
+/** `fastify.shutdownState`: live, read-only, and safe to return from a route. */
 export interface ShutdownState {
   readonly phase: Phase
   /** Whether a load balancer should send traffic here. */
   readonly ready: boolean
   /** Whether new requests are served. */
   readonly accepting: boolean
-  /** What began the shutdown, `null` while running. */
+  /** What began the shutdown; `null` while running. */
   readonly reason: ShutdownReason | null
-  /** Aborted the moment draining begins. */
+  /** Aborts when draining begins. */
   readonly signal: AbortSignal
   /** Milliseconds until all must be over; `Infinity` while running. */
   readonly remaining: number
+  /** Requests in flight that do not stream. */
   readonly activeRequests: number
-  /** Answers whose headers are out and whose body is not over; disjoint from `activeRequests`. */
+  /** Responses in flight that stream: the headers are sent, the body is not over. */
   readonly activeStreams: number
+  /** Open WebSockets, and other upgraded connections. */
   readonly activeWebSockets: number
+  /** Tasks that run. */
   readonly activeTasks: number
   readonly stats: ShutdownStats
-  /** What is in flight, as far as `track` knows. */
+  /** Returns what is in flight. `track` decides how much is known of it. */
   requests(): InFlight[]
-  /** Route patterns and numbers only: no URLs, ids, hosts or stack traces. */
+  /** Returns route patterns and numbers only: no URL, id, host or stack trace. */
   toJSON(): Record<string, unknown>
 }
 
+/** Options of `shutdown.stream()`. */
 export interface StreamOptions {
-  /** Sent last when draining begins. */
+  /** The end marker: sent last when draining begins. */
   readonly end?: string | Uint8Array | (() => string | Uint8Array)
 }
 
-/** Whatever `stream()` can read from. */
+/** What `shutdown.stream()` can read. */
 export type StreamSource = AsyncIterable<string | Uint8Array> | Iterable<string | Uint8Array>
 
-/** `fastify.shutdown`: what one can do. */
+/** `fastify.shutdown`: the methods of the plugin. */
 export interface Shutdown {
-  /** Begin a shutdown. Always resolves to the report; asked twice, done once. Do not await it in a handler: the drain waits for that request. */
+  /** Begins a shutdown, or joins it. Always resolves to the report. Do not await it in a handler: the drain waits for that request. */
   start(reason?: string): Promise<ShutdownReport>
-  /** Add a resource. @returns undo, which may be called twice */
+  /** Adds a resource. @returns undo, which may be called twice */
   resource(name: string, resource: ResourceInput): () => void
-  /** Draining waits for it. */
+  /** Makes draining wait for a promise. @throws FST_ERR_SHUTDOWN_LATE once cleaning has begun */
   waitUntil(promise: PromiseLike<unknown>, options?: { readonly name?: string }): void
-  /** Run work that draining waits for; its signal is aborted when draining begins. @returns what `work` returns */
+  /** Runs work that draining waits for. Its signal aborts when draining begins. @returns what `work` returns */
   task<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
-  /** A Readable that, when draining begins, stops taking from its source, sends the end marker and ends. */
+  /** Creates a Readable that, when draining begins, stops reading its source, sends the end marker and ends. */
   stream(source: StreamSource, options?: StreamOptions): Readable
-  /** Call the listener when the phase is entered. @returns undo @throws FST_ERR_SHUTDOWN_PHASE for an unknown phase */
+  /** Calls the listener when the phase is entered. @returns undo @throws FST_ERR_SHUTDOWN_PHASE for an unknown phase */
   on(phase: Phase, listener: (phase: Phase) => void): () => void
-  /** End one request now, by its id. @returns whether there was one */
+  /** Cuts one request now, by its id. @returns whether it was in flight */
   cut(id: string): boolean
 }
 
+/** How a shutdown, or a phase of it, ended. */
 export type Outcome = 'clean' | 'forced' | 'failed'
 
+/** One phase of the report. */
 export interface PhaseResult {
   readonly phase: Phase
   /** Milliseconds since the shutdown began. */
@@ -238,34 +254,38 @@ export interface PhaseResult {
   readonly outcome: Outcome
 }
 
+/** A request that was cut. */
 export interface CutRequest {
   readonly method: string
   readonly route: string
-  /** `null` where `track` is `'count'`: nothing is remembered of a request's age. */
+  /** Milliseconds since it arrived; `null` unless `track` is `'detail'`. */
   readonly ageMs: number | null
   readonly category: string | null
 }
 
+/** A task of the report. */
 export interface TaskResult {
   readonly name: string
   readonly outcome: 'completed' | 'cancelled' | 'failed' | 'abandoned'
   readonly durationMs: number
 }
 
+/** A resource of the report. */
 export interface ResourceResult {
   readonly name: string
   readonly outcome: 'closed' | 'forced' | 'failed' | 'abandoned'
   /** Milliseconds since the teardown began. */
   readonly startedMs: number
   readonly durationMs: number
-  /** The dependants it waited for. */
+  /** Names of the dependants that it waited for. */
   readonly waitedFor: readonly string[]
   readonly error: Error | null
   readonly detail?: Readonly<Record<string, unknown>>
 }
 
+/** An onClose hook of the report. */
 export interface HookResult {
-  /** The plugin that added it, as far as Fastify tells. */
+  /** The plugin that added the hook, or `app` for the app's own. */
   readonly name: string
   readonly outcome: 'closed' | 'failed' | 'abandoned'
   readonly startedMs: number
@@ -273,12 +293,12 @@ export interface HookResult {
   readonly error: Error | null
 }
 
-/** What happened, frozen. */
+/** What happened in a shutdown: frozen data. */
 export interface ShutdownReport {
   readonly reason: ShutdownReason
   readonly outcome: Outcome
   readonly exitCode: 0 | 1
-  /** ISO 8601. */
+  /** When the shutdown began, as ISO 8601. */
   readonly startedAt: string
   readonly durationMs: number
   readonly phases: readonly PhaseResult[]
@@ -290,7 +310,7 @@ export interface ShutdownReport {
   readonly tasks: readonly TaskResult[]
   readonly resources: readonly ResourceResult[]
   readonly hooks: readonly HookResult[]
-  /** The chain of resources that set the duration of the teardown. */
+  /** The chain of resources that took the longest, the first to close first. */
   readonly criticalPath: readonly string[]
 }
 
@@ -304,23 +324,24 @@ export interface TeardownResult {
 
 /** A route's `config.shutdown`. */
 export interface RouteShutdownConfig {
-  /** One of the names in `categories`. */
+  /** A name in the option `categories`. */
   readonly category?: string
-  /** Still served while draining: probes, metrics, a callback that lets running work finish. @default false */
+  /** Whether the route is still served while draining: probes, metrics, a callback that running work waits for. @default false */
   readonly exempt?: boolean
 }
 
+/** The plugin. */
 export type GracefulShutdown = FastifyPluginCallback<ShutdownOptions>
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Where this server is in its life. Live and read-only. */
+    /** The state of the shutdown. Live and read-only. */
     readonly shutdownState: ShutdownState
-    /** What one can do about it. */
+    /** The methods of the shutdown. */
     readonly shutdown: Shutdown
   }
   interface FastifyRequest {
-    /** Aborted when this one request is about to be cut, or its client is gone. Made when first read. */
+    /** Aborts when this request is about to be cut, or when its client has left. Created when it is first read. */
     readonly shutdownSignal: AbortSignal
   }
   interface FastifyContextConfig {
