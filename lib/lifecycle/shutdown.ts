@@ -194,15 +194,15 @@ function createCaller ({ lifecycle, settings, traffic, joinProcess, close, onFor
 
   const membership = joinProcess({
     signals: signals === false ? [] : signals,
-    errors: settings.uncaughtErrors,
+    uncaughtErrors: settings.uncaughtErrors,
     exit,
     budget,
-    stop: start,
-    crash (error) {
+    start,
+    onUncaughtError (error) {
       crashed = true
-      onProblem('an error that nobody caught', error)
+      onProblem('uncaught error', error)
     },
-    lastWord: onForcedExit
+    reportForcedExit: onForcedExit
   })
   return {
     get reason () { return reason },

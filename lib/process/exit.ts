@@ -1,17 +1,17 @@
-/** The one door out of the process. An exit code that is there already, a crash's or the user's own, outlives a clean shutdown. */
+/** Ends the process. An exit code that is already set, by a crash or by the user, outlives a clean shutdown. */
 
-/** Ends the process, once what was promised to run after the report has had its turn. */
+/** Ends the process after the callbacks that are already queued, so that the callers of `start()` receive the report. */
 export function exit (code: 0 | 1): void {
   process.exitCode = Number(process.exitCode) || code
   setImmediate(() => process.exit())
 }
 
-/** Ends the process before anything else runs. */
-export function exitNow (code: 1): never {
+/** Ends the process immediately: nothing else runs. */
+export function forceExit (code: 1): never {
   process.exit(code)
 }
 
-/** However the process ends from here on, it was no success. */
+/** Sets the exit code of the process to 1, unless a failure has set another one. */
 export function markFailed (): void {
   process.exitCode = Number(process.exitCode) || 1
 }

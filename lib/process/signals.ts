@@ -1,81 +1,71 @@
 /**
- * Signals and crashes, through close-with-grace. This file is a little tricky, for three reasons.
+ * Signals and uncaught errors. All Fastify instances of a process share one set of process listeners, also instances of two
+ * copies of this package: the process must not exit before the last of them has closed.
  *
- * close-with-grace is installed once per process and shared by all instances, even of two copies of this package: of two
- * installations the first to finish calls `process.exit()` and kills the other. So there is one host per process.
- *
- * It ends the process at once on any error during the shutdown, which would drop the answers in flight because of some
- * handler's bug. So errors are not among its events: our own listener begins the shutdown, or, when one is on its way,
- * only makes the exit code 1.
- *
- * It ends the process at once on any second signal, even on the echo of the first, and leaves the listeners for that
- * behind. So ours takes their place.
+ * close-with-grace ends the process if a shutdown exceeds its time. Only its `close()` is used, and all its events are
+ * skipped: its own listeners exit on any error during a shutdown, and on a duplicate of the first signal.
  */
 import closeWithGrace from 'close-with-grace'
 import type { ShutdownReason, ShutdownSignal } from '../../types/index'
-import { after, turn } from '../util/time'
-import { exit, exitNow, markFailed } from './exit'
+import { exit, forceExit, markFailed } from './exit'
+import { createSecondSignal } from './second-signal'
 
-/** One Fastify instance, as far as the process is concerned. */
+/** One Fastify instance, as the process sees it. */
 export interface Member {
+  /** Signals that start its shutdown; empty for none. */
   readonly signals: readonly ShutdownSignal[]
-  readonly errors: boolean
+  /** Whether an uncaught error starts its shutdown. */
+  readonly uncaughtErrors: boolean
+  /** Whether the process exits after its shutdown. */
   readonly exit: boolean
-  /** Longest time its shutdown may take, in milliseconds: after that the process is ended anyhow. */
+  /** Longest time its shutdown may take, in milliseconds. */
   readonly budget: number
-  /** Begin to shut down, for this reason. Asked twice, done once. Never rejects. */
-  stop(reason: ShutdownReason): Promise<unknown>
-  /** Nobody caught this error. Called before `stop`, and for each one that follows. */
-  crash(error: unknown): void
-  /** A last word before the process is ended by force. */
-  lastWord(message: string): void
+  /** Starts its shutdown, or joins the shutdown that has begun. Never rejects. */
+  start(reason: ShutdownReason): Promise<unknown>
+  /** Receives each uncaught error, before `start` is called for the first one. */
+  onUncaughtError(error: unknown): void
+  /** Logs why the process is about to be ended by force. */
+  reportForcedExit(message: string): void
 }
 
+/** The place of one instance in its process. */
 export interface Membership {
-  /** This instance has closed. The process is ended once all have, where one of them had a reason to. */
+  /**
+   * Removes this instance, which has closed. The process exits once all instances have left, if one left with an exit code.
+   *
+   * @param exitCode `null` if this instance does not end the process
+   */
   leave(exitCode: 0 | 1 | null): void
 }
 
-interface Host {
-  join(member: Member): Membership
-}
-
-/** What the process is given beyond the longest budget before close-with-grace ends it: a backstop, not a plan. In ms. */
+/** Time between the longest budget and the exit by force, in milliseconds. */
 export const backstop = 2_000
 
-/** npm and a terminal each deliver the same Ctrl-C: a signal this soon after the last one is its echo and no second thought, in ms. */
-const echo = 100
+/** The number is the version of `Member` and `Membership`. Copies of this package that differ in it do not share listeners. */
+const sharedKey = Symbol.for('fastify-shutdown.process.2')
 
-/** The number is the version of `Member` and `Membership`: copies of this package that differ in it do not share a host. */
-const hostKey = Symbol.for('fastify-shutdown.host.1')
-
+/** Adds an instance to those that share the listeners of this process. */
 export function joinProcess (member: Member): Membership {
-  const place = globalThis as unknown as Record<symbol, Host | undefined>
-  return (place[hostKey] ??= createHost()).join(member)
+  const shared = globalThis as unknown as Record<symbol, ReturnType<typeof shareProcess> | undefined>
+  return (shared[sharedKey] ??= shareProcess()).join(member)
 }
 
-/** All that close-with-grace knows: what we do not name here it would listen to. */
-const allSignals = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2', 'SIGTERM'] as const
-
-function createHost (): Host {
+function shareProcess (): { join(member: Member): Membership } {
   const members = new Set<Member>()
-  /** Those who were told to stop and have not left. Not empty: a signal or a crash came, the next signal is the second one. */
+  /** Members whose shutdown was started here. If there are any, the next signal is a second one. */
   const stopping = new Set<Member>()
-  let reason: ShutdownReason | null = null
-  let crash: ShutdownReason = { kind: 'error', detail: '' }
+  const secondSignal = createSecondSignal()
+  let listeners = new Map<string, (value: any) => void>() // any: a signal's name or an error, by event
+  let reason: ShutdownReason
+  let exits = false
   let exitCode: 0 | 1 | null = null
-  let signals: ReadonlySet<ShutdownSignal> = new Set()
-  let ends = false
-  let close = (): void => {}
-  let uninstall = (): void => {}
-  const patience = createPatience()
 
   return {
     join (member) {
       members.add(member)
-      if (stopping.size === 0) install()
-      // Too late, the process is on its way out. As soon as its owner has built it, and before it listens.
-      else if (ends) queueMicrotask(() => { if (members.has(member)) stop([member], reason!) })
+      if (stopping.size === 0) updateListeners()
+      // Its owner finishes it first; the microtask runs before it listens.
+      else if (exits) queueMicrotask(() => { if (members.has(member)) stop([member], reason) })
       return { leave: code => leave(member, code) }
     }
   }
@@ -84,135 +74,78 @@ function createHost (): Host {
     if (!members.delete(member)) return
     stopping.delete(member)
     if (code !== null) exitCode = code === 1 || exitCode === 1 ? 1 : 0
-    if (members.size > 0) {
-      if (stopping.size === 0) install()
-    } else if (exitCode === null) {
-      remove()
-    } else {
-      // The listeners stay for the last moment: without them another signal would kill a process that is done.
-      patience.lose()
-      exit(exitCode)
-    }
+    if (stopping.size > 0) return
+    secondSignal.cancel()
+    // The listeners stay until the exit: without a listener, one more signal would kill the process.
+    if (members.size === 0 && exitCode !== null) exit(exitCode)
+    else updateListeners()
   }
 
-  /** Anew whenever the members change, until somebody stops. */
-  function install (): void {
-    const listening = [...members].filter(member => member.signals.length > 0 || member.errors)
-    const next = new Set(listening.flatMap(member => member.signals))
-    // Before the old ones' goes: see `keep`.
-    for (const signal of next) process.on(signal, keep)
-    remove()
-    signals = next
-    if (listening.length === 0) return
-    ends = listening.some(member => member.exit)
-    const installation = closeWithGrace({
-      // Where nobody ends the process there is nothing to enforce, and its timer would keep it alive.
-      delay: ends && Math.min(2 ** 31 - 1, Math.max(...Array.from(members, member => member.budget)) + backstop),
-      logger: null,
-      skip: [...allSignals.filter(signal => !signals.has(signal as ShutdownSignal)), 'uncaughtException', 'unhandledRejection', 'beforeExit'],
-      onTimeout: delay => lastWord(`not over after ${delay} ms, the process ends now`)
-    }, async ({ signal }) => {
-      takeOverSecondSignals()
-      reason = signal === undefined ? crash : { kind: 'signal', detail: signal }
-      // Who does not listen goes along where the process ends: nobody else would let it finish.
-      stop([...members].filter(member => ends || (signal === undefined ? member.errors : member.signals.length > 0)), reason)
-      // A crash is no signal: the first one that comes after it is no second thought.
-      if (signal !== undefined) patience.begin()
-      // close-with-grace exits when this settles; we do when the last member has left.
-      await new Promise(() => {})
-    })
-    close = installation.close
-    uninstall = installation.uninstall
-    if (listening.some(member => member.errors)) {
-      process.on('uncaughtException', onError)
-      process.on('unhandledRejection', onError)
+  /** Adds before it removes: if a signal has no listener for a moment, the system ends the process. */
+  function updateListeners (): void {
+    const wanted: typeof listeners = new Map()
+    for (const member of members) {
+      for (const signal of member.signals) wanted.set(signal, onSignal)
+      if (member.uncaughtErrors) wanted.set('uncaughtException', onError).set('unhandledRejection', onError)
     }
+    for (const [event, listener] of wanted) if (!listeners.has(event)) process.on(event, listener)
+    for (const [event, listener] of listeners) if (!wanted.has(event)) process.removeListener(event, listener)
+    listeners = wanted
   }
 
-  function remove (): void {
-    patience.lose()
-    uninstall()
-    for (const signal of signals) {
-      process.removeListener(signal, onSecondSignal)
-      process.removeListener(signal, keep)
-    }
-    signals = new Set()
-    process.removeListener('uncaughtException', onError)
-    process.removeListener('unhandledRejection', onError)
-  }
-
-  function stop (those: readonly Member[], why: ShutdownReason): void {
-    for (const member of those) stopping.add(member)
-    for (const member of those) void member.stop(why)
+  function onSignal (signal: ShutdownSignal): void {
+    if (stopping.size === 0) begin({ kind: 'signal', detail: signal }, member => member.signals.length > 0)
+    else if (secondSignal.isDeliberate()) exitAtOnce(signal)
+    secondSignal.awaitPause()
   }
 
   function onError (error: unknown): void {
     markFailed()
-    const hit = [...members].filter(member => member.errors)
-    for (const member of hit) member.crash(error)
-    crash = { kind: 'error', detail: String((error as Error | null | undefined)?.message ?? error) }
-    if (stopping.size > 0) stop(hit.filter(member => !stopping.has(member)), crash)
-    else if (members.size > 0) close()
+    const affected = [...members].filter(member => member.uncaughtErrors)
+    for (const member of affected) member.onUncaughtError(error)
+    const why: ShutdownReason = { kind: 'error', detail: String((error as Error | null | undefined)?.message ?? error) }
+    if (stopping.size === 0) begin(why, member => member.uncaughtErrors)
+    else stop(affected.filter(member => !stopping.has(member)), why)
   }
 
-  function takeOverSecondSignals (): void {
-    for (const signal of signals) {
-      // It was added a moment ago, so it is the last one.
-      const second = process.listeners(signal).at(-1)
-      if (second !== undefined) process.removeListener(signal, second)
-      process.on(signal, onSecondSignal)
-    }
+  /** Stops the affected members. If the process exits after that, it stops all of them. */
+  function begin (why: ShutdownReason, isAffected: (member: Member) => boolean): void {
+    reason = why
+    exits = [...members].some(member => member.exit && (member.signals.length > 0 || member.uncaughtErrors))
+    if (exits) startBackstop()
+    stop([...members].filter(member => exits || isAffected(member)), reason)
   }
 
-  function onSecondSignal (signal: NodeJS.Signals): void {
-    if (!patience.isOver()) return
+  function stop (these: readonly Member[], why: ShutdownReason): void {
+    for (const member of these) stopping.add(member)
+    for (const member of these) void member.start(why)
+  }
+
+  function startBackstop (): void {
+    const longest = Math.max(...Array.from(members, member => member.budget)) + backstop
+    closeWithGrace({
+      delay: Math.min(2 ** 31 - 1, longest),
+      logger: null,
+      skip: [...closeWithGraceEvents],
+      onTimeout: delay => reportForcedExit(`not over after ${delay} ms, the process exits now`)
+    }, () => new Promise<void>(() => {})).close()
+  }
+
+  function exitAtOnce (signal: ShutdownSignal): void {
     try {
-      lastWord(`second ${signal}, the process ends now`)
+      reportForcedExit(`second ${signal}, the process exits now`)
     } finally {
-      exitNow(1)
+      forceExit(1)
     }
   }
 
-  function lastWord (message: string): void {
-    for (const member of members) member.lastWord(message)
+  function reportForcedExit (message: string): void {
+    for (const member of members) member.reportForcedExit(message)
   }
 }
 
-/**
- * Does nothing, and is there throughout: where a signal's last listener goes, Node gives the signal back to the system, which ends
- * the process. close-with-grace takes its first listener away before it adds the second, and an echo may come right then.
- */
-function keep (): void {}
-
-/**
- * Tells a second thought from an echo: the former comes after a pause. A pause is time in which the event loop turned: what
- * waited while it was blocked is no later than what it followed.
- */
-function createPatience (): { begin(): void, isOver(): boolean, lose(): void } {
-  let heard = 0
-  let over = false
-  let cancel = (): void => {}
-
-  return {
-    begin,
-    isOver () {
-      if (over) return true
-      begin()
-      return false
-    },
-    lose
-  }
-
-  function begin (): void {
-    lose()
-    const now = heard
-    // Signals are read after the timers of a turn of the loop, and before its end.
-    cancel = after(echo, () => { void turn().then(() => { over = heard === now }) })
-  }
-
-  function lose (): void {
-    heard++
-    over = false
-    cancel()
-  }
-}
+/** Every event that close-with-grace 2 listens to by default. */
+const closeWithGraceEvents = [
+  'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2', 'SIGTERM',
+  'uncaughtException', 'unhandledRejection', 'beforeExit'
+] as const

@@ -43,6 +43,16 @@ t.test('one signal', async t => {
     t.equal((await other.ended).code, 0)
   })
 
+  t.test('each event has one listener, before and during a shutdown: close-with-grace adds none', async t => {
+    const service = await serve(t, directory, { options: { delay: 1_500 } })
+    const before = JSON.parse((await service.get('/listeners')).body)
+    t.strictSame(before, { SIGTERM: 1, SIGINT: 1, uncaughtException: 1, unhandledRejection: 1 })
+    service.kill('SIGTERM')
+    await service.said('lame-duck')
+    t.strictSame(JSON.parse((await service.get('/listeners')).body), before)
+    t.equal((await service.ended).code, 0)
+  })
+
   t.test('times as long as timers can be do not become short ones', async t => {
     const service = await serve(t, directory, { options: { timeouts: { total: 2 ** 31 - 1 } } })
     const { answer } = await service.slow(300)
@@ -90,7 +100,7 @@ t.test('more than one signal', async t => {
     t.equal((await answer).whole, false)
     t.equal(service.count('report'), 0)
     const last = JSON.parse(readFileSync(file, 'utf8').trim().split('\n').at(-1)!)
-    t.equal(last.msg, 'shutdown: second SIGTERM, the process ends now')
+    t.equal(last.msg, 'shutdown: second SIGTERM, the process exits now')
     t.match(last.shutdown.pending, [/^GET \/slow/])
   })
 
