@@ -1,5 +1,4 @@
 /** Joins the wings: options in, parts built, decorators and hooks added. It decides nothing; the story is in `lifecycle/shutdown.ts`. */
-import cluster from 'node:cluster'
 import type { FastifyInstance } from 'fastify'
 import type { Shutdown, ShutdownOptions } from '../types/index'
 import { diagnosticsExporter } from './exporters/diagnostics-channel'
@@ -17,11 +16,11 @@ import { createShutdown } from './lifecycle/shutdown'
 import { createState } from './lifecycle/state'
 import { createTasks } from './lifecycle/tasks'
 import { resolveOptions } from './options'
-import { tieCluster } from './process/cluster'
+import { connectCluster } from './process/cluster'
 import { detectPlatform, sharesListeners } from './process/platform'
-import { tiePm2 } from './process/pm2'
+import { connectPm2 } from './process/pm2'
 import { joinProcess } from './process/signals'
-import { tieSystemd } from './process/systemd'
+import { connectSystemd } from './process/systemd'
 import { checkRegistration, warningsOf } from './registration'
 import { createResources } from './resources/resources'
 
@@ -37,7 +36,7 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (e
 
 function install (app: FastifyInstance, options: ShutdownOptions): void {
   checkRegistration(app)
-  const settings = resolveOptions(options, detectPlatform(process.env, cluster))
+  const settings = resolveOptions(options, detectPlatform())
   const warnings = [...settings.warnings, ...warningsOf(app)]
 
   const events = createEvents()
@@ -45,7 +44,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
   const tasks = createTasks(lifecycle, (result, error) => events.emit({ type: 'task', result, error }))
   const refusal = createRefusal(settings.retryAfter, () => state, onProblem)
-  const traffic = createTraffic(app, { settings, lifecycle, events, refusal, sharedListeners: sharesListeners(process.env, cluster), onProblem })
+  const traffic = createTraffic(app, { settings, lifecycle, events, refusal, sharedListeners: sharesListeners(), onProblem })
   const state = createState({ lifecycle, table: traffic.table, tasks, webSockets: () => traffic.webSockets })
 
   const resources = createResources(app, {
@@ -68,18 +67,18 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     close: () => app.close(),
     joinProcess,
     async flush () {
-      for (const tie of ties) tie.undo()
+      for (const manager of managers) manager.close()
       await endExporters()
       await flushLog(app.log)
     },
     onForcedExit: message => app.log.error({ shutdown: { phase: lifecycle.phase, pending: sequence.pending() } }, `shutdown: ${message}`),
     onProblem
   })
-  const steerable = { start: sequence.start, state, on: lifecycle.on }
+  const server = { start: sequence.start, state, on: lifecycle.on }
   // `signals: false` leaves the process alone altogether.
-  const ties = settings.signals === false
+  const managers = settings.signals === false
     ? []
-    : [tiePm2(steerable), tieCluster(steerable), tieSystemd(steerable, { onProblem: error => onProblem('systemd cannot be told', error) })]
+    : [connectPm2(server), connectCluster(server), connectSystemd(server, { onProblem: error => onProblem('systemd is not notified', error) })]
 
   const shutdown: Shutdown = {
     start: reason => sequence.start({ kind: 'start', detail: reason ?? '' }),
@@ -111,6 +110,6 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   })
   app.addHook('onListen', async () => {
     traffic.servers.refresh()
-    for (const tie of ties) tie.ready()
+    for (const manager of managers) manager.notifyReady()
   })
 }

@@ -1,63 +1,63 @@
 /**
- * node:cluster: a worker may be asked to go by `worker.disconnect()` in the primary, by `cluster.worker.disconnect()` in its
+ * node:cluster. A worker is asked to stop by `worker.disconnect()` in the primary, by `cluster.worker.disconnect()` in its
  * own code, or by the message `shutdown`.
  *
- * This is the tricky one. Node answers a disconnect inside of the worker at once: it closes every server, which ends idle
- * keep-alive connections under clients that are about to use them, and then cuts the channel. There is no public event
- * before that; 'disconnect' comes when all is over. So Node's own message (`{ cmd: 'NODE_CLUSTER', act: 'disconnect' }` on
- * 'internalMessage', lib/internal/cluster/child.js; seen in Node 20, 22, 24 and 26) is taken in front of Node and held back
- * until the shutdown is over. New connections go to the other workers meanwhile, where it was the primary that asked: it has taken this one off
- * its list. Should a later Node word it differently, we are no worse off than without: Node closes the servers, and 'disconnect' begins the shutdown.
+ * Node handles a disconnect at once: it closes every server, which ends idle keep-alive connections that clients are about
+ * to use, and then it closes the channel. No public event comes before that. So Node's own message
+ * (`{ cmd: 'NODE_CLUSTER', act: 'disconnect' }` on 'internalMessage') is taken before Node reads it, and Node disconnects
+ * when the shutdown is over. It is the same in Node 20, 22, 24 and 26 (lib/internal/cluster/child.js). If a later Node words
+ * it differently, Node closes the servers at once, and 'disconnect' starts the shutdown.
  */
 import nodeCluster from 'node:cluster'
-import { type Steerable, type Tie, untied } from './process-manager'
+import { type ManagedServer, type ManagerConnection, notManaged } from './process-manager'
 
-/** Tie the server to its cluster's primary, where this process is a worker. */
-export function tieCluster (app: Steerable): Tie {
+/** Connects the server to the primary, if this process is a worker. */
+export function connectCluster (server: ManagedServer): ManagerConnection {
   const worker = nodeCluster.worker
-  if (!nodeCluster.isWorker || worker === undefined) return untied
+  if (!nodeCluster.isWorker || worker === undefined) return notManaged
 
-  // Node's types do not list its own message.
-  const internals: NodeJS.EventEmitter = process
-  const own = Object.getOwnPropertyDescriptor(worker, 'disconnect')
+  // Node's types do not have 'internalMessage'.
+  const internalEvents: NodeJS.EventEmitter = process
+  const ownDisconnect = Object.getOwnPropertyDescriptor(worker, 'disconnect')
+  const start = (detail: 'disconnect' | 'shutdown'): Promise<unknown> => server.start({ kind: 'message', detail })
 
-  const onInternal = (message: unknown): void => {
+  const onInternalMessage = (message: unknown): void => {
     if (!isDisconnect(message)) return
-    if (message.heldBack === undefined) {
-      // The first of possibly several servers in this process takes it from Node, and goes on for all of them.
-      const heldBack: Array<Promise<unknown>> = message.heldBack = []
-      message.act = 'disconnect-held-back'
-      // As Node would by now: without it, a primary that dies while we drain makes Node exit at once.
+    if (message.shutdowns === undefined) {
+      // The first of several servers in this process takes the message from Node, for all of them.
+      const shutdowns: Array<Promise<unknown>> = message.shutdowns = []
+      message.act = 'disconnect-after-shutdown'
+      // Node sets this too at a disconnect. Otherwise the worker exits at once if its primary dies during the shutdown.
       worker.exitedAfterDisconnect = true
-      queueMicrotask(() => { Promise.allSettled(heldBack).then(() => Object.getPrototypeOf(worker).disconnect.call(worker)) })
+      queueMicrotask(() => { Promise.allSettled(shutdowns).then(() => Object.getPrototypeOf(worker).disconnect.call(worker)) })
     }
-    message.heldBack.push(app.start({ kind: 'message', detail: 'disconnect' }))
+    message.shutdowns.push(start('disconnect'))
   }
   const onMessage = (message: unknown): void => {
-    if (message === 'shutdown') app.start({ kind: 'message', detail: 'shutdown' })
+    if (message === 'shutdown') start('shutdown')
   }
   const onDisconnect = (): void => {
-    // Also where the primary has died. Node exits right after this, with all that is in flight, unless it was meant.
+    // The primary has died, or has disconnected this worker. Without this, Node exits right after the event.
     worker.exitedAfterDisconnect = true
-    app.start({ kind: 'message', detail: 'disconnect' })
+    start('disconnect')
   }
 
-  // The worker's own wish takes the same way. Where nobody holds it back any more, Node does what it would have done.
+  // The worker's own call becomes the message of the primary. After `close`, Node handles that message.
   worker.disconnect = function disconnect () {
-    internals.emit('internalMessage', { cmd: 'NODE_CLUSTER', act: 'disconnect' })
+    internalEvents.emit('internalMessage', { cmd: 'NODE_CLUSTER', act: 'disconnect' })
     return worker
   }
-  internals.prependListener('internalMessage', onInternal)
+  internalEvents.prependListener('internalMessage', onInternalMessage)
   process.on('message', onMessage)
   worker.on('disconnect', onDisconnect)
 
   return {
-    // The primary sees 'listening' by itself.
-    ready () {},
-    undo () {
-      if (own === undefined) Reflect.deleteProperty(worker, 'disconnect')
-      else Object.defineProperty(worker, 'disconnect', own)
-      internals.removeListener('internalMessage', onInternal)
+    // Node reports 'listening' to the primary.
+    notifyReady () {},
+    close () {
+      if (ownDisconnect === undefined) Reflect.deleteProperty(worker, 'disconnect')
+      else Object.defineProperty(worker, 'disconnect', ownDisconnect)
+      internalEvents.removeListener('internalMessage', onInternalMessage)
       process.removeListener('message', onMessage)
       worker.removeListener('disconnect', onDisconnect)
     }
@@ -66,11 +66,11 @@ export function tieCluster (app: Steerable): Tie {
 
 interface DisconnectMessage {
   act: string
-  /** Ours: the shutdowns that are waited for before Node's own disconnect. */
-  heldBack?: Array<Promise<unknown>>
+  /** Added here: the shutdowns that end before Node disconnects the worker. */
+  shutdowns?: Array<Promise<unknown>>
 }
 
 function isDisconnect (message: unknown): message is DisconnectMessage {
   return typeof message === 'object' && message !== null && 'cmd' in message && message.cmd === 'NODE_CLUSTER' &&
-    'act' in message && (message.act === 'disconnect' || 'heldBack' in message)
+    'act' in message && (message.act === 'disconnect' || 'shutdowns' in message)
 }

@@ -1,39 +1,44 @@
 /**
- * PM2: it waits for the message `ready` (its `wait_ready`), and asks to stop by the message `shutdown` where an app has
- * `shutdown_with_message`. On a reload it sends SIGINT even then (PM2 7, God/Methods.js: only a numeric pm_id gets the
- * message, and a reload has renamed it to `_old_<id>`), so the signals stay needed.
+ * PM2. It waits for the message `ready` (`wait_ready`), and stops an app by the message `shutdown` (`shutdown_with_message`).
+ * A reload sends SIGINT in any case: PM2 7 sends the message only to a numeric pm_id, and a reload has renamed it to
+ * `_old_<id>` (God/Methods.js). So the signals are needed too.
  */
-import { type Steerable, type Tie, untied } from './process-manager'
+import { type ManagedServer, type ManagerConnection, notManaged } from './process-manager'
 
-/** As much of `process` as is needed here. */
-export interface Channel {
+/** The part of `process` that PM2 uses. */
+export interface Pm2Process {
+  /** PM2 sets `pm_id`. */
   readonly env: NodeJS.ProcessEnv
+  /** Whether the channel to PM2 is open. */
   readonly connected?: boolean | undefined
+  /** Sends a message to PM2; `undefined` without a channel. */
   send?: ((message: unknown, sendHandle: undefined, options: undefined, callback: (error: Error | null) => void) => unknown) | undefined
+  /** Receives PM2's messages. */
   on(event: 'message', listener: (message: unknown) => void): unknown
+  /** Removes the listener. */
   removeListener(event: 'message', listener: (message: unknown) => void): unknown
 }
 
-/** Tie the server to PM2, where this process is PM2's. */
-export function tiePm2 (app: Steerable, proc: Channel = process as Channel): Tie {
-  if (!proc.env.pm_id || proc.send === undefined) return untied
+/** Connects the server to PM2, if PM2 started this process. */
+export function connectPm2 (server: ManagedServer, pm2Process: Pm2Process = process as Pm2Process): ManagerConnection {
+  if (!pm2Process.env.pm_id || pm2Process.send === undefined) return notManaged
 
-  let told = false
+  let isReady = false
   const onMessage = (message: unknown): void => {
-    if (message === 'shutdown') app.start({ kind: 'message', detail: 'shutdown' })
+    if (message === 'shutdown') server.start({ kind: 'message', detail: 'shutdown' })
   }
-  // A listener for messages keeps the process alive as long as the channel is open: `undo` must take it back.
-  proc.on('message', onMessage)
+  // A listener for messages keeps the process alive while the channel is open. `close` must remove it.
+  pm2Process.on('message', onMessage)
 
   return {
-    ready () {
-      if (told || !proc.connected) return
-      told = true
-      // With a callback, a channel that closes in this moment is no 'error' event: nobody is left who could be told.
-      proc.send?.('ready', undefined, undefined, () => {})
+    notifyReady () {
+      if (isReady || !pm2Process.connected) return
+      isReady = true
+      // Without a callback, a channel that closes at this moment emits 'error'.
+      pm2Process.send?.('ready', undefined, undefined, () => {})
     },
-    undo () {
-      proc.removeListener('message', onMessage)
+    close () {
+      pm2Process.removeListener('message', onMessage)
     }
   }
 }

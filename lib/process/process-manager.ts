@@ -1,21 +1,23 @@
-/** As much of the coordinator as the parts that listen to process managers need to know. */
+/** The contract between a server and the manager of its process: PM2, the primary of node:cluster, or systemd. */
 import type { Phase, ShutdownReason, ShutdownState } from '../../types/index'
 
-export interface Steerable {
-  /** Begin a shutdown. Asked twice, done once. */
+/** What a process manager needs of a server. */
+export interface ManagedServer {
+  /** Starts a shutdown, or joins the shutdown that has begun. */
   start(reason: ShutdownReason): Promise<unknown>
+  /** The server's state: its phase, and the number of requests, streams and tasks in flight. */
   readonly state: ShutdownState
-  /** @returns undo */
+  /** Calls the listener when the phase begins. @returns a function that removes the listener */
   on(phase: Phase, listener: (phase: Phase) => void): () => void
 }
 
-/** A tie to whoever manages this process. Where nobody does, both functions do nothing. */
-export interface Tie {
-  /** The server listens: tell whoever waits for that. Done once, however often it is called. */
-  ready(): void
-  /** Take every listener and timer back. May be called twice. */
-  undo(): void
+/** The connection of a server to the manager of its process. */
+export interface ManagerConnection {
+  /** Reports that the server listens; only the first call has an effect. */
+  notifyReady(): void
+  /** Removes every listener and timer. May be called more than once. */
+  close(): void
 }
 
-/** The tie of a process that nobody manages. */
-export const untied: Tie = { ready () {}, undo () {} }
+/** The connection of a process that has no such manager: both functions do nothing. */
+export const notManaged: ManagerConnection = { notifyReady () {}, close () {} }

@@ -1,142 +1,86 @@
 /**
- * systemd (sd_notify(3)): READY=1 when the server listens, STOPPING=1 and STATUS=… from phase to phase, EXTEND_TIMEOUT_USEC
- * while work remains, WATCHDOG=1 while the event loop turns.
- *
- * Node has no unix datagram sockets (dgram refuses 'unix_dgram'), so each word is said by the program `systemd-notify`, a few
- * milliseconds of a child process. The unit therefore needs NotifyAccess=all. Without --no-block: the child then stays until
- * systemd has read its words; where it left earlier, systemd could no longer tell whose child it was and would drop them.
- * Nothing of this ever keeps the process alive, and where the program is missing it is said once and left at that.
+ * systemd (sd_notify(3)): READY=1 when the server listens, STOPPING=1 and STATUS=… during the shutdown, EXTEND_TIMEOUT_USEC
+ * while work is pending, and WATCHDOG=1 while the event loop turns.
  */
 import nodeCluster from 'node:cluster'
 import type { ShutdownState } from '../../types/index'
 import { every } from '../util/time'
-import { type Steerable, type Tie, untied } from './process-manager'
+import { type ManagedServer, type ManagerConnection, notManaged } from './process-manager'
+import { createNotifier, type NotifyVariables } from './systemd-notify'
 
-/** How often systemd is told that work remains, in milliseconds. */
-const beat = 1_000
-/** How much time each beat asks for, at most: a process that froze is not waited for longer than this. */
-const extension = 5_000
+/** Time between two reports during a shutdown, in milliseconds. */
+const reportInterval = 1_000
+/** Longest extension that one report asks for, in milliseconds: systemd ends a frozen process after this time. */
+const longestExtension = 5_000
 
 export interface SystemdOptions {
   /** @default process.env */
   readonly env?: NodeJS.ProcessEnv
-  /** @default process.pid */
+  /** The id to which WATCHDOG_PID is compared. @default process.pid */
   readonly pid?: number
-  /** Whether this is a worker of node:cluster. @default what node:cluster says */
+  /** Whether this process is a worker of node:cluster. @default cluster.isWorker */
   readonly isWorker?: boolean
-  /** The program that speaks. @default 'systemd-notify' */
+  /** The program that notifies systemd. @default 'systemd-notify' */
   readonly program?: string
-  /** Called at most once, with why systemd cannot be told. A `Type=notify` unit then never becomes active. */
+  /** Called at most once, if systemd is not notified. A `Type=notify` unit then never becomes active. */
   readonly onProblem?: (error: Error) => void
 }
 
-/** Tie the server to systemd, where a unit of `Type=notify` started this process. */
-export function tieSystemd (app: Steerable, options: SystemdOptions = {}): Tie {
+/** Connects the server to systemd, if a unit of `Type=notify` started this process. */
+export function connectSystemd (server: ManagedServer, options: SystemdOptions = {}): ManagerConnection {
   const env = options.env ?? process.env
-  // A worker is not the service: STOPPING=1 from one of several would tell that all of them go.
-  if (!env.NOTIFY_SOCKET || env.pm_id || (options.isWorker ?? nodeCluster.isWorker)) return untied
+  // A worker is only a part of the service, and STOPPING=1 is about the whole.
+  if (!env.NOTIFY_SOCKET || env.pm_id || (options.isWorker ?? nodeCluster.isWorker)) return notManaged
 
-  const { notify, quit } = notifier(env, options.program ?? 'systemd-notify', options.onProblem ?? (() => {}))
-  const stops: (() => void)[] = []
-  let isReady = false
-  let isStopping = false
+  const notifier = createNotifier(env, options.program ?? 'systemd-notify', options.onProblem ?? (() => {}))
+  const report = (): void => notifier.notify({ STATUS: status(server.state), ...extension(server.state) })
+  const undo: Array<() => void> = []
+  let state: 'starting' | 'ready' | 'stopping' = 'starting'
 
-  const report = (): void => notify({ STATUS: status(app.state), ...extend(app.state) })
-  const enter = (): void => {
-    if (!isStopping) {
-      isStopping = true
-      notify({ STOPPING: '1' })
-      stops.push(every(beat, report))
+  const onPhase = (): void => {
+    if (state !== 'stopping') {
+      state = 'stopping'
+      notifier.notify({ STOPPING: '1' })
+      undo.push(every(reportInterval, report))
     }
     report()
   }
-  const undos = (['lame-duck', 'draining', 'cleaning', 'shutdown'] as const).map(phase => app.on(phase, enter))
+  for (const phase of ['lame-duck', 'draining', 'cleaning', 'shutdown'] as const) undo.push(server.on(phase, onPhase))
 
   return {
-    ready () {
-      if (isReady || isStopping) return
-      isReady = true
-      notify({ READY: '1', STATUS: status(app.state) })
-      const watch = watchdogInterval(env, options.pid ?? process.pid)
-      if (watch !== null) stops.push(every(watch, () => notify({ WATCHDOG: '1' })))
+    notifyReady () {
+      if (state !== 'starting') return
+      state = 'ready'
+      notifier.notify({ READY: '1', STATUS: status(server.state) })
+      const interval = watchdogInterval(env, options.pid ?? process.pid)
+      if (interval !== null) undo.push(every(interval, () => notifier.notify({ WATCHDOG: '1' })))
     },
-    undo () {
-      for (const undo of [...undos, ...stops]) undo()
-      quit()
+    close () {
+      for (const remove of undo) remove()
+      notifier.close()
     }
   }
 }
 
-/** One line on where the server is: numbers and the phase's name only. */
+/** One line about the server: the phase and numbers, never a URL. */
 function status (state: ShutdownState): string {
   if (state.phase === 'running') return 'running'
-  const inside = [
+  const pending = [
     [state.activeRequests, 'requests'], [state.activeStreams, 'streams'],
     [state.activeWebSockets, 'WebSockets'], [state.activeTasks, 'tasks']
   ].filter(([count]) => count !== 0).map(([count, what]) => `${count} ${what}`)
-  return inside.length === 0 ? state.phase : `${state.phase}: ${inside.join(', ')}`
+  return pending.length === 0 ? state.phase : `${state.phase}: ${pending.join(', ')}`
 }
 
-/** Never more than we ourselves have left: systemd's SIGKILL stays the backstop of a shutdown that overran. */
-function extend (state: ShutdownState): { EXTEND_TIMEOUT_USEC?: string } {
-  const ms = Math.min(extension, state.remaining)
+/** Asks for at most the time that the shutdown has left, so that systemd ends a shutdown that exceeds it. */
+function extension (state: ShutdownState): NotifyVariables {
+  const ms = Math.min(longestExtension, state.remaining)
   return state.phase === 'shutdown' || !(ms > 0) ? {} : { EXTEND_TIMEOUT_USEC: String(Math.ceil(ms * 1_000)) }
 }
 
-/** sd_watchdog_enabled(3): meant for us only where WATCHDOG_PID is ours or unset; half of the time is what it advises. */
+/** Half of WATCHDOG_USEC, as sd_watchdog_enabled(3) advises, in milliseconds; `null` if the watchdog is not for this process. */
 function watchdogInterval (env: NodeJS.ProcessEnv, pid: number): number | null {
   const usec = /^\d{1,15}$/.test(env.WATCHDOG_USEC ?? '') ? Number(env.WATCHDOG_USEC) : 0
   if (usec === 0 || (env.WATCHDOG_PID && env.WATCHDOG_PID !== String(pid))) return null
   return Math.min(2 ** 31 - 1, Math.max(1, Math.floor(usec / 2_000)))
-}
-
-type Words = Readonly<Record<string, string>>
-
-/**
- * Says one thing after the other, so that nothing overtakes. What comes up meanwhile is said in one go, the newest of each
- * word only: a systemd that is slow to read can never make children pile up.
- */
-function notifier (env: NodeJS.ProcessEnv, program: string, onProblem: (error: Error) => void): { notify (words: Words): void, quit (): void } {
-  let waiting: Record<string, string> = {}
-  let speaking = false
-  let complained = false
-  let mute = false
-
-  const complain = (error: Error): void => {
-    if (!complained && !mute) onProblem(error)
-    complained = true
-  }
-  const fail = (error: NodeJS.ErrnoException): void => {
-    // Other errors (EAGAIN, ENOMEM) pass: a watchdog must not be lost to a moment without memory.
-    complain(new Error(`systemd cannot be told how this service is: ${program} did not start (${error.code ?? error.message})`, { cause: error }))
-    mute ||= error.code === 'ENOENT' || error.code === 'EACCES'
-    speaking = false
-  }
-  const speak = (): void => {
-    const words = Object.entries(waiting).map(([name, value]) => `${name}=${value}`)
-    if (mute || speaking || words.length === 0) return
-    waiting = {}
-    speaking = true
-    try {
-      // Loaded here, so that it costs nothing where there is no systemd.
-      const { spawn } = process.getBuiltinModule('node:child_process')
-      const child = spawn(program, words, { stdio: 'ignore', env: { PATH: env.PATH, NOTIFY_SOCKET: env.NOTIFY_SOCKET } })
-      child.unref()
-      child.once('error', fail)
-      child.once('exit', (code, signal) => {
-        speaking = false
-        if (code !== 0) complain(new Error(`systemd may not have heard how this service is: ${program} ended with ${code ?? signal}`))
-        speak()
-      })
-    } catch (error) {
-      fail(error as Error)
-    }
-  }
-  return {
-    notify (words) {
-      Object.assign(waiting, words)
-      speak()
-    },
-    quit () { mute = true }
-  }
 }

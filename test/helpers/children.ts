@@ -1,10 +1,11 @@
 /**
- * Children for the tests of signals and exits. They run as plain JavaScript, as they would in production: what tap loads into
- * a TypeScript child listens to signals itself, and takes seconds to start.
+ * Child processes for the tests of signals and exits. They run plain JavaScript, as in production: a TypeScript child of tap
+ * has signal listeners of tap's own, and takes seconds to start.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { createInterface } from 'node:readline'
@@ -14,7 +15,17 @@ import type { Service } from '../process/fixtures/service'
 
 const root = join(__dirname, '../..')
 
-/** Translate the package and the fixtures into this directory; below the package's own, so that its dependencies are found. */
+/** The arguments by which tap makes Node run TypeScript. */
+export const typescript = process.execArgv.filter(argument => argument.includes('@tapjs/typescript'))
+
+/** A temporary directory with a short path, unlike `t.testdir()`: the path of a unix socket ends at 107 characters. */
+export function shortDirectory (t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'fastify-shutdown-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
+
+/** Translates the package and the fixtures to JavaScript. The directory is inside the package, so that Node finds its dependencies. */
 export function translate (directory: string, sources: readonly string[] = ['lib', 'test/process/fixtures/service.ts']): string {
   for (const source of sources) {
     const files = source.endsWith('.ts') ? [source] : readdirSync(join(root, source), { recursive: true, encoding: 'utf8' }).map(file => join(source, file))
@@ -33,10 +44,11 @@ export function translate (directory: string, sources: readonly string[] = ['lib
 export interface Child {
   readonly process: ChildProcess
   readonly lines: readonly string[]
-  /** The rest of the first line that begins with these words. */
+  /** Waits for a line that begins with these words. @returns the rest of the line */
   said(words: string): Promise<string>
+  /** How many lines begin with these words. */
   count(words: string): number
-  /** How it ended, and when (`performance.now()`). */
+  /** How it ended, and when (`performance.now()`, in milliseconds). */
   readonly ended: Promise<{ readonly code: number | null, readonly signal: NodeJS.Signals | null, readonly at: number, readonly stderr: string }>
   kill(signal: NodeJS.Signals): void
 }
@@ -46,12 +58,12 @@ export interface Command {
   readonly args: readonly string[]
   readonly cwd?: string
   readonly env?: NodeJS.ProcessEnv
-  /** In a process group of its own, as a terminal's foreground job. */
+  /** Whether it runs in a process group of its own, as the foreground job of a terminal. */
   readonly group?: boolean
 }
 
 export function run (t: Test, { program = process.execPath, args, cwd, env = {}, group = false }: Command): Child {
-  // No platform but the plain one, and nothing of tap, which puts itself into the environment of each child: hence `env -i`.
+  // `env -i`: tap adds variables to the environment of each child, and the platform must be the plain one.
   const variables = Object.entries({ PATH: process.env.PATH, HOME: process.env.HOME, ...env }).map(([name, value]) => `${name}=${value ?? ''}`)
   const child = spawn('env', ['-i', ...variables, program, ...args], { cwd, detached: group, stdio: ['ignore', 'pipe', 'pipe'] })
   const lines: string[] = []
@@ -76,7 +88,7 @@ export function run (t: Test, { program = process.execPath, args, cwd, env = {},
       try {
         process.kill(group ? -child.pid! : child.pid!, 'SIGKILL')
       } catch {
-        // It has just gone.
+        // It has ended in the meantime.
       }
     }
     child.stdout?.destroy()
@@ -93,7 +105,7 @@ export function run (t: Test, { program = process.execPath, args, cwd, env = {},
         if (line === undefined && !over) return
         waiting.delete(look)
         if (line !== undefined) resolve(line.slice(words.length).trim())
-        else reject(new Error(`It ended without having said '${words}': ${lines.join(' | ')} ${stderr}`))
+        else reject(new Error(`The child ended without the line '${words}': ${lines.join(' | ')} ${stderr}`))
       }
       waiting.add(look)
       look()
@@ -105,19 +117,20 @@ export function run (t: Test, { program = process.execPath, args, cwd, env = {},
 
 export interface RunningService extends Child {
   readonly port: number
-  /** Begin a request. Never rejects: a connection that was cut is told as such. */
+  /** Sends a request. Never rejects: without a response, `status` is `null`. */
   get(path: string, port?: number): Promise<Answer>
-  /** Begin a request that takes this long, and wait until its handler runs. The answer is in an object, so that nobody awaits it by accident. */
+  /** Sends a request that takes this long, and waits until its handler runs. The answer is inside an object, so that `await` does not wait for it. */
   slow(ms: number, instance?: 'first' | 'second'): Promise<{ readonly answer: Promise<Answer> }>
 }
 
 export interface Answer {
   readonly status: number | null
+  /** Whether the body is complete. */
   readonly whole: boolean
   readonly body: string
 }
 
-/** Start the fixture and wait until it listens, or says `until`. */
+/** Starts the fixture `service.ts`, and waits for the line `until`. @default 'ready' */
 export async function serve (t: Test, directory: string, service: Service, { until = 'ready', ...command }: Partial<Command> & { until?: string } = {}): Promise<RunningService> {
   const child = run(t, { args: [join(directory, 'test/process/fixtures/service.js')], cwd: directory, ...command, env: { ...command.env, SERVICE: JSON.stringify(service) } })
   await child.said(until)
@@ -147,7 +160,7 @@ function get (path: string, port: number): Promise<Answer> {
   })
 }
 
-/** What the report said: its reason, outcome and exit code. */
+/** The reason, the outcome and the exit code of the report. */
 export async function report (child: Child, name = ''): Promise<{ reason: { kind: string, detail: string }, outcome: string, exitCode: number }> {
   return JSON.parse(await child.said(`${name}report`))
 }

@@ -41,9 +41,9 @@ t.test('a grace period that is no time is refused, naming the variable, its unit
   for (const bad of ['30s', '-1', '0', '1.5', 'NaN', ' 30', '1e3', '99999999999', '٣']) {
     t.throws(() => detectPlatform({ KUBERNETES_SERVICE_HOST: 'x', TERMINATION_GRACE_PERIOD_SECONDS: bad }, alone), {
       code: 'FST_ERR_SHUTDOWN_ENVIRONMENT',
-      message: `Expected the environment's TERMINATION_GRACE_PERIOD_SECONDS to be a whole number of seconds above 0, got '${bad}'`
+      message: `Expected the environment variable TERMINATION_GRACE_PERIOD_SECONDS to be a whole number of seconds above 0, got '${bad}'`
     })
   }
-  t.throws(() => detectPlatform({ pm_id: '0', kill_timeout: '5s' }, alone), { message: "Expected the environment's kill_timeout to be a whole number of milliseconds above 0, got '5s'" })
+  t.throws(() => detectPlatform({ pm_id: '0', kill_timeout: '5s' }, alone), { message: "Expected the environment variable kill_timeout to be a whole number of milliseconds above 0, got '5s'" })
   t.throws(() => detectPlatform({ pm_id: '0', kill_timeout: 'a\r\nb'.padEnd(5_000, 'x') }, alone), { message: /got 'a {2}bx{56}'$/ }, 'one line, never long')
 })
