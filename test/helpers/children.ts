@@ -164,3 +164,9 @@ function get (path: string, port: number): Promise<Answer> {
 export async function report (child: Child, name = ''): Promise<{ reason: { kind: string, detail: string }, outcome: string, exitCode: number }> {
   return JSON.parse(await child.said(`${name}report`))
 }
+
+/** Waits until the first signal has begun the shutdown, and then as long as a person does: an earlier signal is a duplicate. */
+export async function pauseBeforeSecondSignal (service: Child): Promise<void> {
+  await service.said('draining')
+  await new Promise(resolve => { setTimeout(resolve, 400) })
+}

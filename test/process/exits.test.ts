@@ -2,14 +2,14 @@ import { cpSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
-import { report, serve, translate } from '../helpers/children'
+import { pauseBeforeSecondSignal, report, serve, translate } from '../helpers/children'
 
 const directory = translate(t.testdir())
 const small = { requests: 600, streams: 300, tasks: 300, resources: 300, total: 1_500 }
 
-t.test('a crash', async t => {
-  for (const [path, message] of [['/throw', 'nobody catches this'], ['/reject', 'nobody awaits this']] as const) {
-    t.test(`${path.slice(1)}: drains, and ends with 1`, async t => {
+t.test('an uncaught error', async t => {
+  for (const [path, message] of [['/throw', 'an uncaught exception'], ['/reject', 'an unhandled rejection']] as const) {
+    t.test(`by ${path}: drains, and exits with 1`, async t => {
       const file = join(t.testdir(), 'log')
       const service = await serve(t, directory, { log: { file, how: 'sync' } })
       const { answer } = await service.slow(500)
@@ -21,11 +21,11 @@ t.test('a crash', async t => {
       t.match(readFileSync(file, 'utf8'), message)
     })
 
-    t.test(`${path.slice(1)} in the middle of a drain: what is in flight is answered, resources close, the code is 1`, async t => {
+    t.test(`by ${path} during a shutdown: requests in flight complete, resources close, and the exit code is 1`, async t => {
       const service = await serve(t, directory, { options: { delay: 1_500 } })
       const { answer } = await service.slow(2_500)
       service.kill('SIGTERM')
-      // Still served. A request may overtake the signal.
+      // A request may arrive before the signal.
       await service.said('lame-duck')
       t.equal((await service.get(path)).status, 200)
       t.equal((await service.get(path)).status, 200)
@@ -37,7 +37,7 @@ t.test('a crash', async t => {
     })
   }
 
-  t.test('after the report, on the last steps, still makes the code 1', async t => {
+  t.test('between the report and the exit sets the exit code to 1', async t => {
     const service = await serve(t, directory, {})
     await service.get('/late-crash')
     service.kill('SIGTERM')
@@ -45,7 +45,7 @@ t.test('a crash', async t => {
     t.equal((await report(service)).exitCode, 0)
   })
 
-  t.test('during a plain close() ends the process, when all is closed', async t => {
+  t.test('during a close() ends the process after everything has closed', async t => {
     const service = await serve(t, directory, {})
     const { answer } = await service.slow(500)
     void service.get('/throw')
@@ -55,16 +55,16 @@ t.test('a crash', async t => {
     t.equal(service.count('hook'), 1)
   })
 
-  t.test('is not ours with uncaughtErrors: false', async t => {
+  t.test('ends the process as usual with uncaughtErrors: false', async t => {
     const service = await serve(t, directory, { options: { uncaughtErrors: false } })
     void service.get('/throw')
     const { code, stderr } = await service.ended
     t.equal(code, 1)
-    t.match(stderr, 'nobody catches this')
+    t.match(stderr, 'an uncaught exception')
     t.equal(service.count('report'), 0)
   })
 
-  t.test('with exit: false closes, and the process ends by itself with 1', async t => {
+  t.test('with exit: false closes the app, and the process ends by itself with 1', async t => {
     const service = await serve(t, directory, { options: { exit: false } })
     void service.get('/throw')
     t.equal((await service.ended).code, 1)
@@ -73,7 +73,7 @@ t.test('a crash', async t => {
 })
 
 t.test('the exit code', async t => {
-  t.test('is 1 where a request was cut', async t => {
+  t.test('is 1 if a request was cut', async t => {
     const service = await serve(t, directory, { options: { timeouts: small } })
     const { answer } = await service.slow(20_000)
     service.kill('SIGTERM')
@@ -83,7 +83,7 @@ t.test('the exit code', async t => {
     t.equal(service.count('resource closes'), 1)
   })
 
-  t.test('is 1 where a resource failed', async t => {
+  t.test('is 1 if a resource failed', async t => {
     const service = await serve(t, directory, { resource: 'fails' })
     service.kill('SIGTERM')
     const { code, stderr } = await service.ended
@@ -91,19 +91,19 @@ t.test('the exit code', async t => {
     t.equal((await report(service)).outcome, 'failed')
   })
 
-  t.test('is 1 where a resource or an onClose hook was abandoned, in its time', async t => {
+  t.test('is 1 if a resource or an onClose hook was abandoned, before the backstop', async t => {
     for (const hanging of [{ resource: 'hangs' }, { hook: 'hangs' }] as const) {
       const service = await serve(t, directory, { ...hanging, options: { timeouts: small } })
       const began = performance.now()
       service.kill('SIGTERM')
       const { code, at } = await service.ended
       t.equal(code, 1)
-      t.ok(at - began < small.total + 1_500, `${at - began} ms, and not ended by the backstop`)
+      t.ok(at - began < small.total + 1_500, `${at - began} ms, less than the backstop`)
       t.equal((await report(service)).outcome, 'failed')
     }
   })
 
-  t.test('of the user outlives a clean shutdown', async t => {
+  t.test('stays the one that the user has set after a clean shutdown', async t => {
     const service = await serve(t, directory, {})
     await service.get('/exit-code?code=3')
     service.kill('SIGTERM')
@@ -111,8 +111,8 @@ t.test('the exit code', async t => {
   })
 })
 
-t.test('who ends the process', async t => {
-  t.test('a plain close() does not: it ends by itself, since nothing of ours keeps it alive', async t => {
+t.test('the end of the process', async t => {
+  t.test('comes by itself after a close(): the plugin neither ends it nor keeps it alive', async t => {
     const service = await serve(t, directory, {})
     await service.get('/close')
     const { code } = await service.ended
@@ -121,12 +121,11 @@ t.test('who ends the process', async t => {
     t.equal(service.count('closed'), 1)
   })
 
-  t.test('start() does, after its caller has heard of it', async t => {
+  t.test('comes after start() has resolved in every instance', async t => {
     const service = await serve(t, directory, { second: { signals: false } })
     await service.get('/start')
-    // Not while another instance serves.
-    await service.said('report')
-    await pause(200)
+    await service.said('started 0')
+    // The other instance still serves.
     const second = Number(service.lines.find(line => line.startsWith('second port '))?.slice(12))
     t.equal((await service.get('/listeners', second)).status, 200)
     await service.get('/start', second)
@@ -134,7 +133,7 @@ t.test('who ends the process', async t => {
     t.strictSame([service.count('started 0'), service.count('second started 0')], [1, 1])
   })
 
-  t.test('nobody with exit: false: it ends by itself, with no listener left', async t => {
+  t.test('comes by itself with exit: false, because no listener is left', async t => {
     const service = await serve(t, directory, { options: { exit: false } })
     const { answer } = await service.slow(500)
     service.kill('SIGTERM')
@@ -148,7 +147,7 @@ t.test('two instances in one process', async t => {
   const before = (lines: readonly string[], first: string, then: string): boolean =>
     lines.findIndex(line => line.startsWith(first)) < lines.findIndex(line => line.startsWith(then))
 
-  t.test('one is slow: both finish before the exit', async t => {
+  t.test('both close before the exit, if one is slow', async t => {
     const service = await serve(t, directory, { second: {} })
     const { answer } = await service.slow(700, 'second')
     service.kill('SIGTERM')
@@ -158,7 +157,7 @@ t.test('two instances in one process', async t => {
     t.ok(before(service.lines, 'report', 'second report'))
   })
 
-  t.test('one is cut: the code is 1, whoever is last', async t => {
+  t.test('the exit code is 1 if a request of either one was cut', async t => {
     const service = await serve(t, directory, { second: {}, options: { timeouts: { ...small, requests: 200 } } })
     const { answer } = await service.slow(20_000)
     const other = await service.slow(900, 'second')
@@ -169,7 +168,7 @@ t.test('two instances in one process', async t => {
     t.equal((await report(service, 'second ')).outcome, 'clean')
   })
 
-  t.test('one has exit: false, the other signals: false: whoever the exit would cut is let finish', async t => {
+  t.test('an instance with exit: false or signals: false closes before the exit too', async t => {
     for (const options of [{ exit: false }, { signals: false }] as const) {
       const service = await serve(t, directory, { second: options })
       const { answer } = await service.slow(700, 'second')
@@ -180,7 +179,7 @@ t.test('two instances in one process', async t => {
     }
   })
 
-  t.test('where nobody ends the process, one without signals goes on, and the other signals work as before', async t => {
+  t.test('with exit: false, an instance without signals serves on after a signal, and keeps its own listeners', async t => {
     const service = await serve(t, directory, { options: { exit: false }, second: { signals: false, uncaughtErrors: true } })
     const port = Number(await service.said('second port'))
     service.kill('SIGTERM')
@@ -193,18 +192,18 @@ t.test('two instances in one process', async t => {
     t.equal((await report(service, 'second ')).reason.kind, 'error')
   })
 
-  t.test('a crash while only the other one closes ends both', async t => {
+  t.test('an uncaught error closes the instance that a signal did not close', async t => {
     const service = await serve(t, directory, { options: { exit: false }, second: { signals: false, uncaughtErrors: true } })
     const { answer } = await service.slow(700)
     service.kill('SIGTERM')
-    await pause(200)
+    await service.said('draining')
     void service.get('/throw', Number(await service.said('second port')))
     t.equal((await answer).whole, true)
     t.equal((await service.ended).code, 1)
     t.strictSame([(await report(service)).reason.kind, (await report(service, 'second ')).reason.kind], ['signal', 'error'])
   })
 
-  t.test('each with a signal of its own: either ends both', async t => {
+  t.test('each signal closes both, if each instance has its own', async t => {
     const service = await serve(t, directory, { options: { signals: ['SIGTERM'] }, second: { signals: ['SIGUSR2'] } })
     const { answer } = await service.slow(500)
     service.kill('SIGUSR2')
@@ -213,7 +212,7 @@ t.test('two instances in one process', async t => {
     t.strictSame([service.count('report'), service.count('second report')], [1, 1])
   })
 
-  t.test('of two copies of the package share one installation', async t => {
+  t.test('share their listeners, also if they come from two copies of the package', async t => {
     const copy = join(directory, 'copy/lib')
     cpSync(join(directory, 'lib'), copy, { recursive: true })
     const service = await serve(t, directory, { second: {}, copy: join(copy, 'index.js') })
@@ -225,8 +224,8 @@ t.test('two instances in one process', async t => {
     t.strictSame([service.count('hook'), service.count('second hook')], [1, 1])
   })
 
-  t.test('one that is built when the other has got its signal goes with it', async t => {
-    const service = await serve(t, directory, { secondAfter: 300, second: {}, options: { timeouts: small } }, { until: 'port' })
+  t.test('an instance that is built during the shutdown of the other one closes too', async t => {
+    const service = await serve(t, directory, { secondWhileDraining: true, second: {}, options: { timeouts: small } }, { until: 'port' })
     const { answer } = await service.slow(500)
     service.kill('SIGTERM')
     t.equal((await answer).whole, true)
@@ -244,7 +243,7 @@ t.test('the last line of an asynchronous log is on disk after the exit', async t
         const { answer } = await service.slow(forced ? 20_000 : 100)
         service.kill('SIGTERM')
         if (forced) {
-          await pause(300)
+          await pauseBeforeSecondSignal(service)
           service.kill('SIGTERM')
         }
         t.equal((await answer).status, forced ? null : 200)

@@ -12,10 +12,10 @@ async function started (options: ShutdownOptions): Promise<FastifyInstance> {
 
 const listeners = (): Record<string, number> => Object.fromEntries(process.eventNames().map(name => [String(name), process.listenerCount(name)]).sort())
 
-// What is loaded at the first use may listen to the process itself: that is not what is looked at here.
+// Modules that are loaded at the first use may add process listeners of their own.
 t.before(async () => { await (await started({ signals: false })).close() })
 
-t.test('signals: false touches no process listener', async t => {
+t.test('signals: false adds no process listener', async t => {
   const before = listeners()
   const app = await started({ signals: false })
   t.strictSame(listeners(), before)
@@ -23,7 +23,7 @@ t.test('signals: false touches no process listener', async t => {
   t.strictSame(listeners(), before)
 })
 
-t.test('only what was asked for is listened to', async t => {
+t.test('only the chosen events get a listener', async t => {
   const before = listeners()
   const more = (): string[] => Object.entries(listeners()).filter(([name, count]) => count !== (before[name] ?? 0)).map(([name, count]) => `${name} ${count - (before[name] ?? 0)}`)
   const choices: [ShutdownOptions, string[]][] = [
@@ -40,7 +40,7 @@ t.test('only what was asked for is listened to', async t => {
   }
 })
 
-t.test('twelve instances share one installation, and the last one takes it away', async t => {
+t.test('twelve instances share their listeners, and the last one removes them', async t => {
   const before = listeners()
   const apps = await Promise.all(Array.from({ length: 12 }, () => started({})))
   t.equal(process.listenerCount('SIGTERM'), (before.SIGTERM ?? 0) + 1)
@@ -67,7 +67,7 @@ t.test('a signal has a listener at every moment while instances come and go', as
   await first.close()
 })
 
-t.test('20 times open and closed leaves no listener behind, and no warning', async t => {
+t.test('20 apps that open and close leave no listener and no warning behind', async t => {
   const warnings: Error[] = []
   const onWarning = (warning: Error): void => { warnings.push(warning) }
   process.on('warning', onWarning)
@@ -82,7 +82,7 @@ t.test('20 times open and closed leaves no listener behind, and no warning', asy
   t.strictSame(warnings, [])
 })
 
-t.test('with exit: false a signal closes the server, and leaves no listener behind', async t => {
+t.test('a signal with exit: false closes the server and leaves no listener behind', async t => {
   const before = listeners()
   for (let round = 0; round < 3; round++) {
     const app = await started({ signals: ['SIGUSR2'], exit: false })
@@ -92,7 +92,7 @@ t.test('with exit: false a signal closes the server, and leaves no listener behi
   }
 })
 
-t.test('close() ends no process, whatever became of it', async t => {
+t.test('close() does not end the process, even if a resource fails', async t => {
   const exit = t.intercept(process, 'exit', { value: () => {} })
   const app = await started({ resources: { db: { close () { throw new Error('no connection') } } } })
   await t.rejects(app.close(), { code: 'FST_ERR_SHUTDOWN_TEARDOWN' })
@@ -100,7 +100,7 @@ t.test('close() ends no process, whatever became of it', async t => {
   t.strictSame(exit(), [])
 })
 
-t.test('a listen() that meets a close() leaves no server behind, and is told so', async t => {
+t.test('a listen() at the same time as close() rejects, and leaves no listening server', async t => {
   const late = { code: 'FST_ERR_SHUTDOWN_LATE' }
   await t.test('during the boot', async t => {
     const app = Fastify()

@@ -1,132 +1,137 @@
-/** Rolling reloads as they happen to a process manager: twice at once, and with a signal in the middle. */
-import { execFile, fork } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+/** Rolling reloads by a cluster's primary and by PM2: two at once, and with a signal in between. */
+import { fork, type ChildProcess } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { translate } from '../helpers/children'
+import { createPm2 } from '../helpers/pm2'
 
-/** How many requests of a test may meet the end of the idle connection that they were sent on. */
-const races = 2
+/** How many requests of a test may be sent on an idle connection that is being closed. */
+const allowedRaces = 2
 
 const directory = translate(t.testdir(), ['lib', 'test/process/fixtures/reload-worker.ts', 'test/process/fixtures/reload-primary.ts'])
 const fixture = (name: string): string => join(directory, 'test/process/fixtures', name)
 
 for (const by of ['SIGTERM', 'disconnect']) {
-  t.test(`two SIGHUPs to a cluster that ends its workers by ${by} reload it once, lose no request and leave no orphan`, async t => {
+  t.test(`two SIGHUPs to a cluster that stops its workers by ${by} reload it once, lose no request and leave no worker behind`, async t => {
     const port = await freePort()
-    const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port), RELOAD_BY: by }, execArgv: [] })
-    const messages: Record<string, any>[] = [] // any: each message has its own field
-    primary.on('message', message => { messages.push(message as Record<string, any>) })
-    t.teardown(() => { primary.kill('SIGKILL') })
-    const first = await until(() => messages.find(({ ready }) => ready !== undefined)?.['ready'] as number[] | undefined)
+    const primary = startPrimary(t, port, { RELOAD_BY: by })
+    const first = await primary.received('ready')
 
-    const traffic = keepAsking(port)
-    primary.kill('SIGHUP')
-    primary.kill('SIGHUP')
-    const second = await until(() => messages.find(({ reloaded }) => reloaded !== undefined)?.['reloaded'] as number[] | undefined)
+    const traffic = sendRequests(port)
+    primary.process.kill('SIGHUP')
+    primary.process.kill('SIGHUP')
+    const second = await primary.received('reloaded')
     const { answered, failed, raced } = await traffic.stop()
     t.ok(answered > 0)
     t.strictSame(failed, [])
-    t.ok(raced <= races, `${raced} of ${answered} raced`)
+    t.ok(raced <= allowedRaces, `${raced} of ${answered} raced`)
     t.equal(new Set([...first, ...second]).size, 4, 'each worker was replaced')
 
-    const over = once(primary, 'exit')
-    primary.kill('SIGTERM')
-    t.equal((await over)[0], 0)
-    t.strictSame(messages.filter(({ gone }) => gone !== undefined).map(({ code }) => code), [0, 0, 0, 0])
-    t.strictSame([...first, ...second].filter(isAlive), [])
-    t.equal(messages.filter(({ reloaded }) => reloaded !== undefined).length, 1)
+    const exited = once(primary.process, 'exit')
+    primary.process.kill('SIGTERM')
+    t.equal((await exited)[0], 0)
+    await primary.workersGone
+    t.strictSame(primary.messages.filter(({ gone }) => gone !== undefined).map(({ code }) => code), [0, 0, 0, 0])
+    t.equal(primary.messages.filter(({ reloaded }) => reloaded !== undefined).length, 1)
   })
 }
 
-t.test('a worker waits for what a busy primary has accepted for it, and gives it back', async t => {
+t.test('a worker waits for connections that a busy primary has accepted for it', async t => {
   const port = await freePort()
-  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port), PRIMARY_BUSY_MS: '20' }, execArgv: [] })
-  const messages: Record<string, any>[] = [] // any: each message has its own field
-  primary.on('message', message => { messages.push(message as Record<string, any>) })
-  t.teardown(() => { primary.kill('SIGKILL') })
-  await until(() => messages.find(({ ready }) => ready !== undefined))
-  const traffic = Array.from({ length: 10 }, () => keepAsking(port))
+  const primary = startPrimary(t, port, { PRIMARY_BUSY_MS: '20' })
+  await primary.received('ready')
+  const traffic = Array.from({ length: 10 }, () => sendRequests(port))
   for (let round = 1; round <= 3; round++) {
-    primary.kill('SIGHUP')
-    await until(() => messages.filter(({ reloaded }) => reloaded !== undefined).length === round ? true : undefined)
+    primary.process.kill('SIGHUP')
+    await primary.received('reloaded', round)
   }
-  const seen = await Promise.all(traffic.map(each => each.stop()))
-  t.strictSame(seen.flatMap(({ failed }) => failed), [])
-  const raced = seen.reduce((sum, each) => sum + each.raced, 0)
-  t.ok(raced <= races, `${raced} raced`)
-  const over = once(primary, 'exit')
-  primary.kill('SIGTERM')
-  t.equal((await over)[0], 0)
+  const results = await Promise.all(traffic.map(each => each.stop()))
+  t.strictSame(results.flatMap(({ failed }) => failed), [])
+  const raced = results.reduce((sum, each) => sum + each.raced, 0)
+  t.ok(raced <= allowedRaces, `${raced} raced`)
+  const exited = once(primary.process, 'exit')
+  primary.process.kill('SIGTERM')
+  t.equal((await exited)[0], 0)
 })
 
-t.test('a primary that dies takes no answer with it, and its workers go by themselves', async t => {
+t.test('workers complete their responses after their primary was killed, and then exit', async t => {
   const port = await freePort()
-  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, SERVICE_PORT: String(port) }, execArgv: [] })
-  const [{ ready: workers }] = await once(primary, 'message') as [{ ready: number[] }]
+  const primary = startPrimary(t, port)
+  await primary.received('ready')
   const [response] = await once(http.get({ port, host: '127.0.0.1', path: '/halves', agent: false }), 'response') as [http.IncomingMessage]
   let body = ''
   response.setEncoding('utf8').on('data', chunk => { body += chunk })
   await once(response, 'data')
-  primary.kill('SIGKILL')
+  primary.process.kill('SIGKILL')
   await once(response, 'end')
   t.equal(body, 'first second')
-  await until(() => workers.some(isAlive) ? undefined : true)
+  await primary.workersGone
 })
 
-t.test('a SIGTERM to a worker while PM2 reloads it is no second thought that kills, and leaves no orphan', async t => {
+t.test('a SIGTERM to a worker that PM2 is replacing does not kill it, and leaves no worker behind', async t => {
   const port = await freePort()
-  const home = mkdtempSync(join(tmpdir(), 'fastify-shutdown-'))
-  const pm2 = async (...args: string[]): Promise<string> => (await promisify(execFile)(process.execPath, [require.resolve('pm2/bin/pm2'), ...args], {
-    // Without tap's own variables, which would make the daemon a part of this test.
-    env: { PATH: process.env['PATH'], HOME: home, PM2_HOME: home, PM2_DISABLE_VERSION_CHECK: 'true' }
-  })).stdout
-  const pids = async (): Promise<number[]> => (JSON.parse((await pm2('jlist')).replace(/^[^[]*/, '')) as { pid: number }[]).map(({ pid }) => pid)
-  t.teardown(async () => {
-    await pm2('kill')
-    rmSync(home, { recursive: true, force: true })
+  const { run, start } = createPm2(t)
+  const pids = async (): Promise<number[]> => (JSON.parse((await run('jlist')).replace(/^[^[]*/, '')) as { pid: number }[]).map(({ pid }) => pid)
+  await start({
+    name: 'app', script: fixture('reload-worker.js'), exec_mode: 'cluster', instances: 2, wait_ready: true, listen_timeout: 20_000, kill_timeout: 5_000, env: { SERVICE_PORT: port }
   })
-  writeFileSync(join(home, 'ecosystem.config.json'), JSON.stringify({
-    apps: [{
-      name: 'app', script: fixture('reload-worker.js'), exec_mode: 'cluster', instances: 2, wait_ready: true, listen_timeout: 20_000, kill_timeout: 5_000, env: { SERVICE_PORT: port }
-    }]
-  }))
-  await pm2('start', join(home, 'ecosystem.config.json'))
   const before = await pids()
-  const traffic = keepAsking(port)
-  const reloaded = pm2('reload', 'app')
-  // The very moment in which the first of them is told to go.
-  const draining = await until(async () => (await gone(port, before)) ?? undefined)
-  if (isAlive(draining)) process.kill(draining, 'SIGTERM')
+  const traffic = sendRequests(port)
+  const reloaded = run('reload', 'app')
+  // PM2 stops the first worker as soon as a new one answers.
+  while (before.includes(await ask(port)));
+  if (isAlive(before[0]!)) process.kill(before[0]!, 'SIGTERM')
   await reloaded
   const after = await pids()
   const { answered, failed, raced } = await traffic.stop()
   t.ok(answered > 0)
   t.strictSame(failed, [])
-  t.ok(raced <= races, `${raced} of ${answered} raced`)
+  t.ok(raced <= allowedRaces, `${raced} of ${answered} raced`)
   t.equal(after.length, 2)
   t.ok(after.every(pid => isAlive(pid) && !before.includes(pid)), 'both are new')
-  await until(() => before.some(isAlive) ? undefined : true)
+  t.strictSame(before.filter(isAlive), [], 'both old ones are gone')
 })
 
-/** One of these that answers no more requests of its own: it has been told. */
-async function gone (port: number, pids: readonly number[]): Promise<number | null> {
-  const seen = new Set<number>()
-  for (let n = 0; n < 8; n++) seen.add(await ask(port))
-  return [...seen].some(pid => !pids.includes(pid)) ? pids[0]! : null
+interface Primary {
+  readonly process: ChildProcess
+  readonly messages: readonly Record<string, any>[] // any: each message has its own properties
+  /** Waits for the given number of messages with this property. @returns the property of the last one */
+  received (name: string, count?: number): Promise<number[]>
+  /** Settles when the primary and all its workers have exited: they share its stdout. */
+  readonly workersGone: Promise<unknown>
+}
+
+function startPrimary (t: Test, port: number, env: NodeJS.ProcessEnv = {}): Primary {
+  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, ...env, SERVICE_PORT: String(port) }, execArgv: [], stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+  t.teardown(() => { primary.kill('SIGKILL') })
+  const messages: Record<string, any>[] = [] // any: each message has its own properties
+  const arrived = new EventEmitter()
+  primary.on('message', message => {
+    messages.push(message as Record<string, any>)
+    arrived.emit('message')
+  })
+  return {
+    process: primary,
+    messages,
+    async received (name, count = 1) {
+      for (;;) {
+        const found = messages.filter(message => message[name] !== undefined)[count - 1]
+        if (found !== undefined) return found[name]
+        await once(arrived, 'message')
+      }
+    },
+    workersGone: once(primary.stdout!.resume(), 'end')
+  }
 }
 
 /**
- * Requests one after the other, each on its own connection half of the time. One that was sent on a kept connection while that was
- * being ended is its client's to repeat (RFC 9112, section 9.3.1, and `request.reusedSocket` in Node's documentation), and counted
- * apart.
+ * Sends requests one after the other, on a kept connection and on new ones. A request on a kept connection that is being
+ * closed is counted as `raced`: its client may send it again (RFC 9112, section 9.3.1, and `request.reusedSocket` in Node).
  */
-function keepAsking (port: number): { stop(): Promise<{ answered: number, failed: string[], raced: number }> } {
+function sendRequests (port: number): { stop(): Promise<{ answered: number, failed: string[], raced: number }> } {
   const agent = new http.Agent({ keepAlive: true })
   const failed: string[] = []
   let raced = 0
@@ -158,7 +163,7 @@ class Raced extends Error {}
 async function ask (port: number, agent?: http.Agent): Promise<number> {
   const request = http.get({ port, host: '127.0.0.1', agent: agent ?? false })
   const [response] = await once(request, 'response').catch((error: NodeJS.ErrnoException) => {
-    throw request.reusedSocket && error.code === 'ECONNRESET' ? new Raced('on a kept connection', { cause: error }) : error
+    throw request.reusedSocket && error.code === 'ECONNRESET' ? new Raced('sent on a kept connection', { cause: error }) : error
   }) as [http.IncomingMessage]
   let body = ''
   for await (const chunk of response.setEncoding('utf8')) body += chunk
@@ -180,13 +185,5 @@ function isAlive (pid: number): boolean {
     return true
   } catch {
     return false
-  }
-}
-
-async function until<T> (look: () => T | undefined | Promise<T | undefined>): Promise<T> {
-  for (;;) {
-    const found = await look()
-    if (found !== undefined) return found
-    await new Promise(resolve => { setTimeout(resolve, 5) })
   }
 }

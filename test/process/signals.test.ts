@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
-import { report, serve, translate } from '../helpers/children'
+import { pauseBeforeSecondSignal, report, serve, translate } from '../helpers/children'
 
 const directory = translate(t.testdir())
 const script = join(directory, 'test/process/fixtures/service.js')
@@ -11,7 +11,7 @@ const small = { requests: 600, streams: 300, tasks: 300, resources: 300, total: 
 
 t.test('one signal', async t => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    t.test(`${signal} lets a slow answer out whole, closes and exits with 0`, async t => {
+    t.test(`${signal} completes a slow response, closes the resources and exits with 0`, async t => {
       const service = await serve(t, directory, {})
       const { answer } = await service.slow(500)
       service.kill(signal)
@@ -25,7 +25,7 @@ t.test('one signal', async t => {
     })
   }
 
-  t.test('an idle service is gone at once', async t => {
+  t.test('an idle service exits at once', async t => {
     const service = await serve(t, directory, {})
     const began = performance.now()
     service.kill('SIGTERM')
@@ -34,7 +34,7 @@ t.test('one signal', async t => {
     t.ok(at - began < 5_000, `${at - began} ms`)
   })
 
-  t.test('a signal that is not among the chosen ones keeps its meaning', async t => {
+  t.test('a signal that is not in `signals` ends the process as usual', async t => {
     const service = await serve(t, directory, { options: { signals: ['SIGUSR2'] } })
     service.kill('SIGTERM')
     t.equal((await service.ended).signal, 'SIGTERM')
@@ -53,7 +53,7 @@ t.test('one signal', async t => {
     t.equal((await service.ended).code, 0)
   })
 
-  t.test('times as long as timers can be do not become short ones', async t => {
+  t.test('the longest timeout of a timer is not exceeded by the backstop', async t => {
     const service = await serve(t, directory, { options: { timeouts: { total: 2 ** 31 - 1 } } })
     const { answer } = await service.slow(300)
     service.kill('SIGTERM')
@@ -61,7 +61,7 @@ t.test('one signal', async t => {
     t.equal((await service.ended).code, 0)
   })
 
-  t.test('a plain close() that is on its way is joined, and the process ends after it', async t => {
+  t.test('a signal joins a close() that has begun, and the process exits after it', async t => {
     const service = await serve(t, directory, {})
     const { answer } = await service.slow(500)
     await service.get('/close')
@@ -73,30 +73,29 @@ t.test('one signal', async t => {
   })
 })
 
-t.test('more than one signal', async t => {
-  t.test('an echo within 100 ms is ignored', async t => {
+t.test('a second signal', async t => {
+  t.test('a duplicate within 100 ms is ignored', async t => {
     const service = await serve(t, directory, {})
     const { answer } = await service.slow(700)
     service.kill('SIGINT')
-    await pause(30)
+    await service.said('draining')
     service.kill('SIGINT')
-    await pause(30)
     service.kill('SIGTERM')
     t.equal((await answer).whole, true)
     t.equal((await service.ended).code, 0)
   })
 
-  t.test('a second thought ends the process within 100 ms, with 1 and a log line that names what is pending', async t => {
+  t.test('a deliberate second signal exits at once with 1, and the last log line names what is pending', async t => {
     const file = join(t.testdir(), 'log')
     const service = await serve(t, directory, { log: { file, how: 'sync' } })
     const { answer } = await service.slow(20_000)
     service.kill('SIGTERM')
-    await pause(400)
+    await pauseBeforeSecondSignal(service)
     const began = performance.now()
     service.kill('SIGTERM')
     const { code, at } = await service.ended
     t.equal(code, 1)
-    t.ok(at - began < 5_000, `${at - began} ms, and not the 20 s of the request`)
+    t.ok(at - began < 5_000, `${at - began} ms, less than the 20 s of the request`)
     t.equal((await answer).whole, false)
     t.equal(service.count('report'), 0)
     const last = JSON.parse(readFileSync(file, 'utf8').trim().split('\n').at(-1)!)
@@ -104,19 +103,19 @@ t.test('more than one signal', async t => {
     t.match(last.shutdown.pending, [/^GET \/slow/])
   })
 
-  t.test('the first signal after a crash, and after start(), is no second thought', async t => {
+  t.test('the first signal after a crash, or after start(), is not a second one', async t => {
     for (const path of ['/throw', '/start']) {
       const service = await serve(t, directory, {})
-      const { answer } = await service.slow(900)
+      const { answer } = await service.slow(1_500)
       await service.get(path)
-      await pause(300)
+      await pauseBeforeSecondSignal(service)
       service.kill('SIGTERM')
       t.equal((await answer).whole, true, path)
       t.equal((await service.ended).code, path === '/throw' ? 1 : 0)
     }
   })
 
-  t.test('100 signals in 100 ms begin one shutdown', async t => {
+  t.test('100 signals in 100 ms start one shutdown', async t => {
     const service = await serve(t, directory, {})
     const { answer } = await service.slow(700)
     for (let sent = 0; sent < 100; sent++) {
@@ -128,7 +127,7 @@ t.test('more than one signal', async t => {
     t.strictSame([service.count('report'), service.count('hook'), service.count('resource closes')], [1, 1, 1])
   })
 
-  t.test('a storm that goes on while an idle service leaves does not kill it on its last step', async t => {
+  t.test('signals that continue until the exit do not kill an idle service', async t => {
     const service = await serve(t, directory, {})
     while (service.process.exitCode === null && service.process.signalCode === null) {
       service.process.kill('SIGTERM')
@@ -138,13 +137,13 @@ t.test('more than one signal', async t => {
     t.equal(service.count('report'), 1)
   })
 
-  t.test('a signal that waited while the event loop was blocked is an echo, however long that took', async t => {
+  t.test('a signal that waited while the event loop was blocked is a duplicate', async t => {
     const service = await serve(t, directory, {})
     void service.get('/block?ms=600')
-    await service.said('block')
+    await service.said('will block')
     const { answer } = await service.slow(1_000)
     service.kill('SIGTERM')
-    await pause(200)
+    await service.said('blocked')
     service.kill('SIGTERM')
     t.equal((await answer).whole, true)
     t.equal(service.count('unblocked'), 1)
@@ -152,7 +151,7 @@ t.test('more than one signal', async t => {
 })
 
 t.test('a signal during the boot', async t => {
-  t.test('closes what has started, after the boot, and nothing listens any more', async t => {
+  t.test('closes what has started after the boot, and the server does not listen', async t => {
     const service = await serve(t, directory, { boot: 1_000 }, { until: 'booting' })
     service.kill('SIGTERM')
     const { code, signal } = await service.ended
@@ -161,17 +160,17 @@ t.test('a signal during the boot', async t => {
     t.equal((await report(service)).outcome, 'clean')
   })
 
-  t.test('ends a boot that never ends, when the budget is over', async t => {
+  t.test('ends a boot that never ends after the budget and the backstop', async t => {
     const began = performance.now()
     const service = await serve(t, directory, { boot: 'never', options: { timeouts: small } }, { until: 'booting' })
     service.kill('SIGTERM')
     const { code, at } = await service.ended
     t.equal(code, 1)
-    t.ok(at - began > 2_900, `${at - began} ms: not before the budget and the backstop`)
+    t.ok(at - began > 2_900, `${at - began} ms, not before the budget and the backstop`)
     t.ok(at - began < 15_000, `${at - began} ms`)
   })
 
-  t.test('and start() in such a boot does the same', async t => {
+  t.test('is not needed: start() ends a boot that never ends in the same time', async t => {
     const service = await serve(t, directory, { boot: 'never', startInBoot: true, options: { timeouts: small, signals: false, exit: true } }, { until: 'booting' })
     const began = performance.now()
     const { code, at } = await service.ended
@@ -180,20 +179,20 @@ t.test('a signal during the boot', async t => {
   })
 })
 
-t.test('an event loop that is blocked for longer than the budget ends with 1 right after', async t => {
+t.test('an event loop that was blocked longer than the budget leads to exit code 1 right after', async t => {
   const service = await serve(t, directory, { options: { timeouts: small } })
   void service.get('/block?ms=3500')
-  await service.said('block')
+  await service.said('will block')
   service.kill('SIGTERM')
   await service.said('unblocked')
   const unblocked = performance.now()
   const { code, at } = await service.ended
   t.equal(code, 1)
-  t.ok(at - unblocked < small.total, `${at - unblocked} ms, and not its budget once more`)
+  t.ok(at - unblocked < small.total, `${at - unblocked} ms, less than a second budget`)
 })
 
-t.test('around the process', async t => {
-  t.test('as PID 1 of a container', needs('unshare', ['--pid', '--fork', '--mount-proc', 'true'], 'may not make a PID namespace here: run as root, or allow user namespaces'), async t => {
+t.test('a signal from outside', async t => {
+  t.test('reaches a service that is PID 1 of a container', needs('unshare', ['--pid', '--fork', '--mount-proc', 'true'], 'cannot create a PID namespace here: run as root, or allow user namespaces'), async t => {
     const service = await serve(t, directory, {}, { program: 'unshare', args: ['--pid', '--fork', '--kill-child', '--mount-proc', process.execPath, script] })
     t.equal(await service.said('pid'), '1')
     const { answer } = await service.slow(500)
@@ -205,16 +204,16 @@ t.test('around the process', async t => {
     t.equal((await report(service)).outcome, 'clean')
   })
 
-  const npm = needs('npm', ['--version'], 'is not there: install Node with it')
+  const npm = needs('npm', ['--version'], 'is missing: install Node with it')
   writeFileSync(join(directory, 'package.json'), JSON.stringify({ name: 'service', scripts: { start: `node ${script}`, exec: `exec node ${script}` } }))
   const ways = [
     { name: 'npm start', program: 'npm', args: ['start'], options: npm },
-    // Without the shell in between, npm's own copy of the signal reaches the service: the echo.
+    // Without a shell in between, the service receives the signal from the terminal and a duplicate from npm.
     { name: 'npm and exec', program: 'npm', args: ['run', 'exec'], options: npm },
     { name: 'a shell that stays', program: 'sh', args: ['-c', `node ${script}; exit $?`], options: {} }
   ]
   for (const { name, program, args, options } of ways) {
-    t.test(`Ctrl-C through ${name} is a clean exit, not a forced one`, options, async t => {
+    t.test(`Ctrl-C through ${name} leads to a clean exit`, options, async t => {
       const service = await serve(t, directory, {}, { program, args, group: true })
       const { answer } = await service.slow(500)
       service.kill('SIGINT')
@@ -224,24 +223,23 @@ t.test('around the process', async t => {
       t.strictSame(await report(service), { reason: { kind: 'signal', detail: 'SIGINT' }, outcome: 'clean', exitCode: 0 })
     })
 
-    t.test(`Ctrl-C twice through ${name} ends it at once, with 1`, options, async t => {
+    t.test(`Ctrl-C twice through ${name} exits at once with 1`, options, async t => {
       const service = await serve(t, directory, {}, { program, args, group: true })
       const { answer } = await service.slow(20_000)
       service.kill('SIGINT')
-      // A pause, as a person makes: without it the second one is an echo.
-      await pause(400)
+      await pauseBeforeSecondSignal(service)
       const began = performance.now()
       service.kill('SIGINT')
       t.equal(await service.said('exit'), '1', service.lines.join('\n'))
       const took = performance.now() - began
-      t.ok(took < 5_000, `${took} ms, and not the 20 s of the request`)
+      t.ok(took < 5_000, `${took} ms, less than the 20 s of the request`)
       t.equal((await answer).whole, false)
       await service.ended
       t.equal(service.count('report'), 0)
     })
   }
 
-  t.test('SIGTERM to npm alone reaches a service that was started with exec', npm, async t => {
+  t.test('reaches a service that npm started with exec, if npm alone receives SIGTERM', npm, async t => {
     const service = await serve(t, directory, {}, { program: 'npm', args: ['run', 'exec'], group: true })
     const { answer } = await service.slow(500)
     service.process.kill('SIGTERM')
@@ -251,7 +249,7 @@ t.test('around the process', async t => {
   })
 })
 
-/** Options of a test that needs a program: skipped without it, unless all must be there. */
+/** Skips a test whose program is missing, unless REQUIRE_SERVICES is 1. */
 function needs (program: string, args: string[], why: string): { skip?: string } {
   const works = spawnSync(program, args).status === 0
   return works || process.env.REQUIRE_SERVICES === '1' ? {} : { skip: `${program} ${why}` }
