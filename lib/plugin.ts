@@ -1,7 +1,7 @@
 /** Joins the wings: options in, parts built, decorators and hooks added. It decides nothing; the story is in `lifecycle/shutdown.ts`. */
 import type { FastifyInstance } from 'fastify'
 import type { Shutdown, ShutdownOptions } from '../types/index'
-import { diagnosticsExporter } from './exporters/diagnostics-channel'
+import { diagnosticsChannelExporter } from './exporters/diagnostics-channel'
 import { startExporters } from './exporters/exporter'
 import { flushLog, logExporter } from './exporters/log'
 import { checkRoute } from './http/categories'
@@ -56,7 +56,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     onHook: result => events.emit({ type: 'hook', result }),
     onProblem
   })
-  const endExporters = startExporters([logExporter(app.log), diagnosticsExporter(), ...settings.exporters], { state, listen: events.listen }, onProblem)
+  const endExporters = startExporters([logExporter(app.log), diagnosticsChannelExporter(), ...settings.exporters], { state, listen: events.listen }, onProblem)
   const sequence = createShutdown({
     lifecycle,
     settings,

@@ -1,27 +1,32 @@
-/** Those who listen: started once at registration, each disturbing nobody when it fails. */
+/** Starts the exporters at registration, and ends them after the report. An exporter that fails does not affect the others. */
 import type { Exporter, ExporterSource } from '../../types/index'
 import { within } from '../util/time'
 import { ShutdownTimeoutError } from '../errors'
 
-/** An exporter that hangs must not hold the exit, in milliseconds. */
-const flushTime = 1_000
+/** Longest time an exporter may take to end, in milliseconds. */
+const endTimeout = 1_000
 
-/** @returns what ends them all, after the report */
+/**
+ * Starts each exporter with the same source.
+ *
+ * @param onProblem called for each exporter that does not start or end
+ * @returns a function that ends all exporters in parallel. It never rejects, and settles after 1 000 ms at the latest
+ */
 export function startExporters (exporters: readonly Exporter[], source: ExporterSource, onProblem: (message: string, error: unknown) => void): () => Promise<void> {
-  const undos = exporters.map(exporter => {
+  const started = exporters.map(exporter => {
     try {
-      return { exporter, undo: exporter.start(source) }
+      return { name: exporter.name, end: exporter.start(source) }
     } catch (error) {
       onProblem(`Exporter '${exporter.name}' did not start`, error)
-      return { exporter, undo: undefined }
+      return { name: exporter.name, end: undefined }
     }
   })
   return async () => {
-    await Promise.all(undos.map(async ({ exporter, undo }) => {
-      const settled = await within(flushTime, () => undo?.())
+    await Promise.all(started.map(async ({ name, end }) => {
+      const settled = await within(endTimeout, () => end?.())
       if (settled.status === 'fulfilled') return
-      const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`Exporter '${exporter.name}'`, flushTime)
-      onProblem(`Exporter '${exporter.name}' did not end`, error)
+      const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`Exporter '${name}'`, endTimeout)
+      onProblem(`Exporter '${name}' did not end`, error)
     }))
   }
 }

@@ -1,11 +1,15 @@
-/** The log: a line for each phase, one for each second of waiting that names who is still pending, one for the report. */
+/**
+ * Writes the events to the app's log: a line for each phase, one for each second that names what is pending, and one for
+ * the report. A line of level warn or error is about something that was cut, that failed, or that needs a change.
+ */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Exporter, ShutdownEvent } from '../../types/index'
 import { within } from '../util/time'
 
-/** A log that cannot be written must not hold the exit, in milliseconds. */
-const flushTime = 1_000
+/** Longest time the flush may take, in milliseconds. */
+const flushTimeout = 1_000
 
+/** An exporter to the app's log. */
 export function logExporter (log: FastifyBaseLogger): Exporter {
   return {
     name: 'log',
@@ -13,11 +17,11 @@ export function logExporter (log: FastifyBaseLogger): Exporter {
   }
 }
 
-/** An asynchronous pino destination holds lines back until it is told; after `process.exit()` they are lost. */
+/** Flushes the log: an asynchronous pino destination buffers lines, which `process.exit()` loses. Never rejects. */
 export async function flushLog (log: FastifyBaseLogger): Promise<void> {
   const { flush } = log as { flush?: (callback: () => void) => void }
   if (typeof flush !== 'function') return
-  await within(flushTime, () => new Promise<void>(resolve => { flush.call(log, resolve) }))
+  await within(flushTimeout, () => new Promise<void>(resolve => { flush.call(log, resolve) }))
 }
 
 function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
@@ -32,7 +36,7 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
       log.info({ shutdown: { phase: event.phase, previous: event.previous, reason: event.reason, atMs: Math.round(event.atMs) } }, `shutdown: ${event.phase}`)
       return
     case 'waiting':
-      log.warn(
+      log.info(
         { shutdown: { phase: event.phase, elapsedMs: Math.round(event.elapsedMs), remainingMs: Math.round(event.remainingMs), pending: event.pending.slice(0, 20), count: event.pending.length } },
         `shutdown: still waiting for ${summary(event.pending)}`
       )
@@ -58,7 +62,7 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
     case 'report': {
       const { report } = event
       const line = `shutdown: ${report.outcome} in ${Math.round(report.durationMs)} ms`
-      // An Error in the middle of data is written as {}; each has had a line of its own.
+      // pino writes a nested Error as {}. Each error has a line of its own.
       const resources = report.resources.map(withMessage)
       const hooks = report.hooks.map(withMessage)
       log[report.exitCode === 0 ? 'info' : 'error']({ shutdown: { ...report, resources, hooks } }, line)

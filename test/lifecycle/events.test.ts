@@ -8,7 +8,7 @@ import { checkRoute, createCategories } from '../../lib/http/categories'
 import { ShutdownDrainingError, ShutdownTeardownError } from '../../lib/errors'
 import { createEvents } from '../../lib/lifecycle/events'
 import { startExporters } from '../../lib/exporters/exporter'
-import { diagnosticsExporter } from '../../lib/exporters/diagnostics-channel'
+import { diagnosticsChannelExporter } from '../../lib/exporters/diagnostics-channel'
 import { flushLog, logExporter } from '../../lib/exporters/log'
 import type { InFlightTable } from '../../lib/http/in-flight'
 import { createLifecycle, type LifecycleControl } from '../../lib/lifecycle/phases'
@@ -121,7 +121,7 @@ t.test('exporters', t => {
     const heard: unknown[] = []
     const listener = (message: unknown): void => { heard.push(message) }
     channel('fastify-shutdown:problem').subscribe(listener)
-    const undo = diagnosticsExporter().start({ state, listen: events.listen }) as () => void
+    const undo = diagnosticsChannelExporter().start({ state, listen: events.listen }) as () => void
     events.emit(problem)
     events.emit({ type: 'waiting', phase: 'draining', elapsedMs: 0, remainingMs: 0, pending: [] })
     t.same(heard, [problem])
@@ -151,7 +151,7 @@ t.test('the log', t => {
   t.test('names what is pending, twenty names at most', async t => {
     const pending = Array.from({ length: 10_000 }, (_, i) => `GET /${i}`)
     const waiting = (pending: readonly string[]): ShutdownEvent => ({ type: 'waiting', phase: 'draining', elapsedMs: 1_000.2, remainingMs: 2_000.7, pending })
-    t.match(written(waiting(pending)), [{ level: 'warn', line: 'shutdown: still waiting for GET /0, GET /1, GET /2 and 9997 more', data: { shutdown: { count: 10_000, elapsedMs: 1_000, remainingMs: 2_001 } } }])
+    t.match(written(waiting(pending)), [{ level: 'info', line: 'shutdown: still waiting for GET /0, GET /1, GET /2 and 9997 more', data: { shutdown: { count: 10_000, elapsedMs: 1_000, remainingMs: 2_001 } } }])
     t.equal(written(waiting(pending))[0]?.data.shutdown.pending.length, 20)
     t.match(written(waiting(['resource db'])), [{ line: 'shutdown: still waiting for resource db' }])
     t.match(written(waiting([])), [{ line: "shutdown: still waiting for the server's own connections" }])

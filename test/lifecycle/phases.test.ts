@@ -455,7 +455,7 @@ t.test('the log has a line for each phase, for what is pending, and for the end'
   t.strictSame(told, [
     [30, 'graceful shutdown is ready (plain)'],
     [30, 'shutdown: draining'],
-    [40, waiting],
+    [30, waiting],
     [30, 'shutdown: cleaning'],
     [50, "shutdown: resource 'cache' failed"],
     [30, 'shutdown: shutdown'],
