@@ -1,4 +1,4 @@
-/** One list of checks, .ci/run: the workflows call it, run no action that may change, and the tests fetch nothing. */
+/** The list of checks is .ci/run. The workflows call it, their actions are pinned, and the tests use no network. */
 import { spawnSync } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -25,7 +25,7 @@ const folder = '.github/workflows'
 const workflows = readdirSync(join(root, folder)).map(file => ({ file, text: read(join(folder, file)), ...parse(read(join(folder, file))) as Workflow }))
 const { jobs } = workflows.find(({ file }) => file === 'ci.yml')!
 
-t.test('every job of ci.yml runs .ci/run, and no check beside it', async t => {
+t.test('every job of ci.yml runs .ci/run and no other check', async t => {
   for (const [name, { steps }] of Object.entries(jobs)) {
     const commands = steps.flatMap(({ run }) => run ?? [])
     t.equal(commands.filter(command => command.startsWith('.ci/run')).length, 1, name)
@@ -33,19 +33,19 @@ t.test('every job of ci.yml runs .ci/run, and no check beside it', async t => {
   }
 })
 
-t.test('.ci/run has every step that a job asks for, and refuses one that it does not have', async t => {
-  const asked = Object.values(jobs).flatMap(({ strategy, steps }) => [
+t.test('.ci/run has every step that a job runs, and rejects an unknown one', async t => {
+  const used = Object.values(jobs).flatMap(({ strategy, steps }) => [
     ...strategy?.matrix.include?.flatMap(({ steps }) => steps?.split(' ') ?? []) ?? [],
     ...steps.flatMap(({ run }) => /^\.ci\/run ([a-z ]+)$/.exec(run ?? '')?.[1]!.split(' ') ?? [])
   ])
-  t.ok(asked.length > 0)
-  for (const name of new Set(asked)) t.match(read('.ci/run'), `\nif step ${name}; then\n`)
+  t.ok(used.length > 0)
+  for (const name of new Set(used)) t.match(read('.ci/run'), `\nif step ${name}; then\n`)
   const { status, stdout, stderr } = spawnSync(join(root, '.ci/run'), ['build', 'tets'], { encoding: 'utf8' })
   t.strictSame([status, stdout], [2, ''])
   t.match(stderr, "Unknown step 'tets'. Steps: install services build lint types package guard tests demo")
 })
 
-t.test('every action is pinned by its commit, with its version beside it', async t => {
+t.test('every action is pinned by its commit, with its version in a comment', async t => {
   for (const { file, text, jobs } of workflows) {
     const used = Object.values(jobs).flatMap(({ steps }) => steps.flatMap(({ uses }) => uses ?? []))
     const pinned = [...text.matchAll(/uses: (\S+@[0-9a-f]{40}) # v\d+\.\d+\.\d+$/mg)].map(([, action]) => action)
@@ -54,7 +54,7 @@ t.test('every action is pinned by its commit, with its version beside it', async
   }
 })
 
-t.test('a workflow may read the code, and write nothing but what CodeQL finds', async t => {
+t.test('workflows only read the code, and only CodeQL writes its findings', async t => {
   for (const { file, permissions, concurrency, jobs } of workflows) {
     t.strictSame(permissions, { contents: 'read' }, file)
     t.ok(concurrency, file)
@@ -65,7 +65,7 @@ t.test('a workflow may read the code, and write nothing but what CodeQL finds', 
   }
 })
 
-t.test('tap runs with its built-in plugins: another one is installed at the first test run, from the network', async t => {
+t.test('tap uses its built-in plugins only, because it fetches others from the network at the first run', async t => {
   const { tap } = JSON.parse(read('package.json'))
   t.strictSame(tap, { extends: './tap.yml' })
   t.notOk('plugin' in parse(read('tap.yml')))

@@ -1,4 +1,4 @@
-/** What stands in deploy/ is what the platforms understand, and says what the plugin needs. */
+/** The platforms accept the files in deploy/, and these contain what the plugin needs. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -19,10 +19,10 @@ const read = (...path: string[]): string => readFileSync(join(deploy, ...path), 
 interface Manifest {
   readonly kind: string
   readonly metadata: { readonly name: string }
-  readonly spec: any // any: of each kind's own shape, which kubernetes-models has checked
+  readonly spec: any // any: each kind has its own properties, which kubernetes-models checks
 }
 
-/** Every manifest is read strictly: a key given twice is an error, not the last one. */
+/** Reads manifests strictly: a duplicate key is an error. */
 function manifests (text: string): Manifest[] {
   return parseAllDocuments(text).map(document => {
     if (document.errors[0] !== undefined) throw document.errors[0]
@@ -30,19 +30,19 @@ function manifests (text: string): Manifest[] {
   })
 }
 
-/** @throws where Kubernetes' own schema refuses it */
+/** @throws if Kubernetes' own schema rejects it */
 async function validate (manifest: Manifest): Promise<void> {
   // Imported here: the package is an ES module.
   const [{ Deployment }, { Service }, { PodDisruptionBudget }] = await Promise.all([
     import('kubernetes-models/apps/v1/Deployment'), import('kubernetes-models/v1/Service'), import('kubernetes-models/policy/v1/PodDisruptionBudget')
   ])
-  const models: Record<string, new (data: any) => { validate(): void }> = { Deployment, Service, PodDisruptionBudget } // any: the model itself checks it
+  const models: Record<string, new (data: any) => { validate(): void }> = { Deployment, Service, PodDisruptionBudget } // any: the model checks it
   const Model = models[manifest.kind]
   if (Model === undefined) throw new Error(`No model for ${manifest.kind}`)
   new Model(manifest).validate()
 }
 
-/** Skips with what to install; with REQUIRE_SERVICES=1 that is a failure. */
+/** Skips the rest of a test if the program is missing; with REQUIRE_SERVICES=1 the test fails. */
 function has (t: Test, program: string, args: readonly string[]): boolean {
   if (spawnSync(program, args).error === undefined) return true
   const line = `install ${program} to run this`
@@ -51,7 +51,7 @@ function has (t: Test, program: string, args: readonly string[]): boolean {
   return false
 }
 
-t.test("Kubernetes' schema accepts every manifest, and would not accept a wrong one", async t => {
+t.test("Kubernetes' schema accepts every manifest, and rejects a wrong one", async t => {
   const files = readdirSync(kubernetes, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.yaml') && !file.endsWith('kustomization.yaml'))
   t.ok(files.length >= 4)
   for (const file of files) {
@@ -61,7 +61,7 @@ t.test("Kubernetes' schema accepts every manifest, and would not accept a wrong 
   await t.rejects(validate(wrong!), { message: /seconds/ })
 })
 
-t.test('the rolling update never takes a pod away before its successor is ready', async t => {
+t.test('the rolling update removes no pod before its successor is ready', async t => {
   const [deployment] = manifests(read('kubernetes/base/deployment.yaml'))
   const { strategy, template } = deployment!.spec
   t.strictSame(strategy, { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } })
@@ -72,16 +72,16 @@ t.test('the rolling update never takes a pod away before its successor is ready'
     readinessProbe: { httpGet: { path: '/health/ready' } },
     startupProbe: { httpGet: { path: '/health/startup' } }
   })
-  const told = container.env.find(({ name }: { name: string }) => name === 'TERMINATION_GRACE_PERIOD_SECONDS').value
-  t.equal(Number(told) + container.lifecycle.preStop.sleep.seconds, template.spec.terminationGracePeriodSeconds, 'what is told and what preStop takes are all there is')
+  const variable = container.env.find(({ name }: { name: string }) => name === 'TERMINATION_GRACE_PERIOD_SECONDS').value
+  t.equal(Number(variable) + container.lifecycle.preStop.sleep.seconds, template.spec.terminationGracePeriodSeconds, 'the variable and preStop add up to the grace period')
 })
 
-t.test('kustomize renders every variant, and its numbers fit', async t => {
+t.test('kustomize renders every variant, and its times fit', async t => {
   if (!has(t, 'kubectl', ['version', '--client'])) return
   const render = (variant: string): Manifest[] => manifests(execFileSync('kubectl', ['kustomize', join(kubernetes, variant)], { encoding: 'utf8' }))
   const names = (rendered: Manifest[]): string[] => rendered.map(({ kind, metadata }) => `${kind} ${metadata.name}`).sort()
   const get = (rendered: Manifest[], kind: string, name: string): Manifest => rendered.find(manifest => manifest.kind === kind && manifest.metadata.name === name)!
-  /** Whether a selector picks these labels. */
+  /** Whether a selector matches these labels. */
   const picks = (selector: Record<string, string>, labels: Record<string, string>): boolean => Object.entries(selector).every(([name, value]) => labels[name] === value)
   const labels = (deployment: Manifest): Record<string, string> => deployment.spec.template.metadata.labels
 
@@ -96,7 +96,7 @@ t.test('kustomize renders every variant, and its numbers fit', async t => {
     const workloads = rendered.filter(({ kind }) => kind === 'Deployment')
     t.equal(deployments.length, workloads.length)
     for (const one of workloads) {
-      t.strictSame(workloads.filter(other => picks(one.spec.selector.matchLabels, labels(other))), [one], 'no Deployment picks the pods of another')
+      t.strictSame(workloads.filter(other => picks(one.spec.selector.matchLabels, labels(other))), [one], 'no Deployment selects the pods of another one')
     }
   }
 
@@ -106,7 +106,7 @@ t.test('kustomize renders every variant, and its numbers fit', async t => {
   ])
   const live = get(variants['blue-green'], 'Service', 'service').spec.selector
   t.ok(picks(live, labels(get(variants['blue-green'], 'Deployment', 'service-blue'))))
-  t.notOk(picks(live, labels(get(variants['blue-green'], 'Deployment', 'service-green'))), 'green gets no live traffic before the switch')
+  t.notOk(picks(live, labels(get(variants['blue-green'], 'Deployment', 'service-green'))), 'green receives no live traffic before the switch')
 
   t.strictSame(names(variants.canary), ['Deployment service', 'Deployment service-canary', 'PodDisruptionBudget service', 'Service service'])
   const shared = get(variants.canary, 'Service', 'service').spec.selector
@@ -116,26 +116,26 @@ t.test('kustomize renders every variant, and its numbers fit', async t => {
   t.not(canary!.spec.template.spec.containers[0].image, stable!.spec.template.spec.containers[0].image)
 })
 
-t.test('the image runs node itself as PID 1, not as root, and stops by SIGTERM', async t => {
+t.test('the image runs node as PID 1, not as root, and stops by SIGTERM', async t => {
   const lines = read('docker/Dockerfile').split('\n').filter(line => /^[A-Z]+ /.test(line))
   const last = lines.slice(lines.findLastIndex(line => line.startsWith('FROM ')))
   t.strictSame(last.filter(line => /^(CMD|ENTRYPOINT|STOPSIGNAL|USER) /.test(line)), ['USER 1000:1000', 'STOPSIGNAL SIGTERM', 'CMD ["node", "dist/examples/service/main.js"]'])
-  t.notOk(last.some(line => line.startsWith('RUN ')), 'what builds is not in it')
+  t.notOk(last.some(line => line.startsWith('RUN ')), 'the last stage contains no build')
   const services: Record<string, { stop_grace_period?: string }> = parse(read('docker/compose.yaml')).services
   t.equal(services.service?.stop_grace_period, '1m5s')
 })
 
-t.test('the unit waits for READY=1, hears the child that says it, and stops node alone', async t => {
+t.test('the unit waits for READY=1 from a child process, and sends SIGTERM to node alone', async t => {
   const unit = read('systemd/fastify-service.service').split('\n')
   for (const line of ['Type=notify', 'NotifyAccess=all', 'KillMode=mixed', 'TimeoutStopSec=75']) t.ok(unit.includes(line), line)
   if (!has(t, 'systemd-analyze', ['--version'])) return
   const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', '--recursive-errors=no', join(deploy, 'systemd/fastify-service.service')], { encoding: 'utf8' })
-  // Only what it says of this unit: the machine's other ones are not ours, nor is whether it has node where servers have it.
+  // The machine's other units do not matter, nor whether node has the same path as on a server.
   const ours = stderr.split('\n').filter(line => line.includes('fastify-service.service') && !line.includes('is not executable'))
   t.strictSame(ours, [], `status ${status}`)
 })
 
-t.test('the PM2 ecosystem waits for ready and grants more than a shutdown takes', async t => {
+t.test('the PM2 ecosystem waits for ready, and its kill_timeout is longer than a shutdown', async t => {
   const { apps: [app] } = require('../deploy/pm2/ecosystem.config.cjs')
   t.match(app, { exec_mode: 'cluster', wait_ready: true, listen_timeout: 20_000, kill_timeout: 65_000, shutdown_with_message: false })
 })
@@ -146,7 +146,7 @@ t.test('nginx accepts its configuration', async t => {
   const config = read('nginx/nginx.conf')
   const { status, stderr } = check(config)
   t.equal(status, 0, stderr)
-  t.not(check(config.replace('proxy_pass', 'proxy_passes')).status, 0, 'and would not accept a wrong one')
+  t.not(check(config.replace('proxy_pass', 'proxy_passes')).status, 0, 'nginx rejects a wrong one')
 })
 
 t.test('HAProxy accepts its configuration, without a warning', async t => {
@@ -155,7 +155,7 @@ t.test('HAProxy accepts its configuration, without a warning', async t => {
   t.equal(status, 0, stderr)
 })
 
-void findServer('postgres').then(postgres => t.test('the service in the image answers what its manifests and HAProxy ask, and not to itself alone', unless('postgres', postgres !== undefined), async t => {
+void findServer('postgres').then(postgres => t.test('the service in the image answers the probes of its manifests and of HAProxy, on every address', unless('postgres', postgres !== undefined), async t => {
   const { user = 'postgres', password = 'postgres', host, port: database } = postgres!
   const [manifest] = manifests(read('kubernetes/base/deployment.yaml'))
   const [container] = manifest!.spec.template.spec.containers
@@ -173,12 +173,12 @@ void findServer('postgres').then(postgres => t.test('the service in the image an
   })
   await new Promise<void>((resolve, reject) => {
     createInterface({ input: service.process.stdout! }).on('line', line => { if (line.includes('Server listening')) resolve() })
-    void service.ended.then(({ stderr }) => reject(new Error(`It ended before it listened: ${stderr}`)))
+    void service.ended.then(({ stderr }) => reject(new Error(`The service ended before it listened: ${stderr}`)))
   })
   t.match(service.lines.find(line => line.includes('graceful shutdown is ready')), /"platform":"kubernetes","delay":5000,"gracePeriod":70000/)
-  const asked = /^ *http-check send meth GET uri (\S+)/m.exec(read('haproxy/haproxy.cfg'))?.[1]
-  for (const path of [asked!, ...[container.startupProbe, container.readinessProbe, container.livenessProbe].map(probe => probe.httpGet.path as string)]) {
-    // Not the address of one who listens to itself alone.
+  const checked = /^ *http-check send meth GET uri (\S+)/m.exec(read('haproxy/haproxy.cfg'))?.[1]
+  for (const path of [checked!, ...[container.startupProbe, container.readinessProbe, container.livenessProbe].map(probe => probe.httpGet.path as string)]) {
+    // A server that listens on 127.0.0.1 only has no other address.
     const client = await connect(port, '127.0.0.2')
     client.send(get(path))
     t.equal((await client.answer()).status, 200, path)
@@ -186,7 +186,7 @@ void findServer('postgres').then(postgres => t.test('the service in the image an
   }
 }))
 
-/** What the last stage of the Dockerfile sets. */
+/** The environment variables of the Dockerfile's last stage. */
 function imageEnvironment (): Record<string, string> {
   const last = read('docker/Dockerfile').split(/^FROM /m).at(-1)!
   return Object.fromEntries([...last.matchAll(/^ENV (.*)$/mg)].flatMap(([, pairs]) => pairs!.split(' ').map(pair => pair.split('='))))

@@ -1,20 +1,24 @@
-/** "Did you mean": the nearest of the known names, where one is near enough to be a slip of the finger. */
+/** "Did you mean": the known name that is nearest to a misspelled one. */
 
-/** @returns `". Did you mean 'redis'?"`, or an empty string */
+/**
+ * Finds the known name with the fewest edits, at most a third of the name's length.
+ *
+ * @returns `". Did you mean 'redis'?"`, or an empty string if no name is near enough
+ */
 export function suggest (name: string, known: Iterable<string>): string {
   let nearest = ''
-  let least = Math.max(1, Math.floor(name.length / 3)) + 1
+  let fewest = Math.max(1, Math.floor(name.length / 3)) + 1
   for (const candidate of known) {
-    const far = distance(name.toLowerCase(), candidate.toLowerCase())
-    if (far < least) {
+    const edits = distance(name.toLowerCase(), candidate.toLowerCase())
+    if (edits < fewest) {
       nearest = candidate
-      least = far
+      fewest = edits
     }
   }
   return nearest === '' ? '' : `. Did you mean '${nearest}'?`
 }
 
-/** Edits between two words (Levenshtein), one row at a time. */
+/** The number of edits between two words (Levenshtein distance), computed row by row. */
 function distance (a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i)
   for (let i = 1; i <= a.length; i++) {

@@ -4,40 +4,40 @@ import { detectPlatform, sharesListeners, type Platform } from '../../lib/proces
 const alone = { isWorker: false }
 const worker = { isWorker: true }
 
-t.test('each platform is known by its environment and brings its own delay and grace period', async t => {
+t.test('each platform is detected by its environment, and has its own delay and grace period', async t => {
   const cases: Array<[string, NodeJS.ProcessEnv, { isWorker: boolean }, Platform]> = [
     ['a terminal', {}, alone, { name: 'plain', delay: 0, gracePeriod: null, gracePeriodKnown: false }],
     ['Kubernetes', { KUBERNETES_SERVICE_HOST: '10.0.0.1' }, alone, { name: 'kubernetes', delay: 5_000, gracePeriod: 30_000, gracePeriodKnown: false }],
-    ['Kubernetes that tells', { KUBERNETES_SERVICE_HOST: '10.0.0.1', TERMINATION_GRACE_PERIOD_SECONDS: '75' }, alone, { name: 'kubernetes', delay: 5_000, gracePeriod: 75_000, gracePeriodKnown: true }],
+    ['Kubernetes with TERMINATION_GRACE_PERIOD_SECONDS', { KUBERNETES_SERVICE_HOST: '10.0.0.1', TERMINATION_GRACE_PERIOD_SECONDS: '75' }, alone, { name: 'kubernetes', delay: 5_000, gracePeriod: 75_000, gracePeriodKnown: true }],
     ['PM2', { pm_id: '0' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 1_600, gracePeriodKnown: false }],
-    ['PM2 that tells', { pm_id: '3', kill_timeout: '8000' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 8_000, gracePeriodKnown: true }],
-    ['PM2 whose kill_timeout is 0, which is its default to it', { pm_id: '3', kill_timeout: '0' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 1_600, gracePeriodKnown: false }],
+    ['PM2 with kill_timeout', { pm_id: '3', kill_timeout: '8000' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 8_000, gracePeriodKnown: true }],
+    ['PM2 with a kill_timeout of 0, which means the default', { pm_id: '3', kill_timeout: '0' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 1_600, gracePeriodKnown: false }],
     ['a cluster worker', {}, worker, { name: 'cluster', delay: 1_000, gracePeriod: null, gracePeriodKnown: false }],
     ['systemd', { NOTIFY_SOCKET: '/run/systemd/notify' }, alone, { name: 'systemd', delay: 0, gracePeriod: 90_000, gracePeriodKnown: false }]
   ]
   for (const [name, env, cluster, expected] of cases) t.strictSame(detectPlatform(env, cluster), expected, name)
 })
 
-t.test('listeners are shared where a cluster or systemd hands them out', async t => {
+t.test('listeners are shared if they come from a cluster or from systemd', async t => {
   t.equal(sharesListeners({}, alone), false)
   t.equal(sharesListeners({}, worker), true)
   t.equal(sharesListeners({ LISTEN_FDS: '1' }, alone), true)
 })
 
-t.test('the outermost platform wins: it is the one that kills', async t => {
+t.test('the outermost platform counts, because it sends SIGKILL', async t => {
   const all = { KUBERNETES_SERVICE_HOST: '10.0.0.1', pm_id: '0', kill_timeout: '9000', NOTIFY_SOCKET: '/run/notify' }
   t.equal(detectPlatform(all, worker).name, 'kubernetes')
   t.equal(detectPlatform({ ...all, KUBERNETES_SERVICE_HOST: undefined }, worker).name, 'pm2', 'PM2 forks its apps as cluster workers')
-  t.equal(detectPlatform({ NOTIFY_SOCKET: '/run/notify' }, worker).name, 'cluster', 'a worker is not the unit')
+  t.equal(detectPlatform({ NOTIFY_SOCKET: '/run/notify' }, worker).name, 'cluster', 'a worker is only a part of the unit')
 })
 
-t.test('a variable that belongs to another platform, or is empty, changes nothing', async t => {
+t.test('a variable of another platform, or an empty one, has no effect', async t => {
   t.equal(detectPlatform({ TERMINATION_GRACE_PERIOD_SECONDS: 'nonsense', kill_timeout: 'nonsense' }, alone).name, 'plain')
   t.equal(detectPlatform({ KUBERNETES_SERVICE_HOST: '', pm_id: '', NOTIFY_SOCKET: '' }, alone).name, 'plain')
   t.equal(detectPlatform({ KUBERNETES_SERVICE_HOST: 'x', TERMINATION_GRACE_PERIOD_SECONDS: '' }, alone).gracePeriodKnown, false)
 })
 
-t.test('a grace period that is no time is refused, naming the variable, its unit and what came', async t => {
+t.test('an invalid grace period throws an error with the variable, its unit and the value', async t => {
   for (const bad of ['30s', '-1', '0', '1.5', 'NaN', ' 30', '1e3', '99999999999', '٣']) {
     t.throws(() => detectPlatform({ KUBERNETES_SERVICE_HOST: 'x', TERMINATION_GRACE_PERIOD_SECONDS: bad }, alone), {
       code: 'FST_ERR_SHUTDOWN_ENVIRONMENT',
@@ -45,5 +45,5 @@ t.test('a grace period that is no time is refused, naming the variable, its unit
     })
   }
   t.throws(() => detectPlatform({ pm_id: '0', kill_timeout: '5s' }, alone), { message: "Expected the environment variable kill_timeout to be a whole number of milliseconds above 0, got '5s'" })
-  t.throws(() => detectPlatform({ pm_id: '0', kill_timeout: 'a\r\nb'.padEnd(5_000, 'x') }, alone), { message: /got 'a {2}bx{56}'$/ }, 'one line, never long')
+  t.throws(() => detectPlatform({ pm_id: '0', kill_timeout: 'a\r\nb'.padEnd(5_000, 'x') }, alone), { message: /got 'a {2}bx{56}'$/ }, 'one short line')
 })

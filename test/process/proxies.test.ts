@@ -1,4 +1,4 @@
-/** The configurations in deploy/ as they are, but for their ports: every instance behind them is restarted, and nobody notices. */
+/** Restarts every instance behind the proxies of deploy/, whose configurations are used as they are, except for their ports. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -17,15 +17,15 @@ type Method = 'GET' | 'POST'
 interface Proxy {
   readonly file: string
   readonly methods: readonly Method[]
-  /** Writes the configuration into the folder. @returns the arguments of the program */
+  /** Writes the configuration into the folder. @returns the arguments of the proxy */
   args (config: string, folder: string): string[]
 }
 
 const proxies: Record<string, Proxy> = {
   nginx: {
     file: 'nginx/nginx.conf',
-    // It connects until the listener closes. What the kernel has accepted by then and we have not is reset, and a POST is not
-    // sent again: with clients that never pause, about one in eight restarts.
+    // nginx connects until the listener closes. Connections left in the kernel's accept queue are reset then, and nginx does
+    // not retry a POST. With clients that never pause, this happens in about one of eight restarts.
     methods: ['GET'],
     args: (config, folder) => nginxArguments(`daemon off;\n${config}`, folder)
   },
@@ -42,11 +42,11 @@ const proxies: Record<string, Proxy> = {
 
 for (const [program, { file, methods, args }] of Object.entries(proxies)) {
   const there = spawnSync(program, ['-v']).error === undefined || process.env.REQUIRE_SERVICES === '1'
-  t.test(`behind ${program} every instance is restarted without a failed request`, { skip: there ? false : `install ${program} to run this` }, async t => {
+  t.test(`every instance behind ${program} is restarted without a failed request`, { skip: there ? false : `install ${program} to run this` }, async t => {
     const [front, ...ports] = await Promise.all(['front', ...upstreams].map(freePort))
     const config = upstreams.reduce((text, name, i) => text.replace(`127.0.0.1:${name}`, `127.0.0.1:${ports[i]}`), readFileSync(join(__dirname, '../../deploy', file), 'utf8'))
       .replace(/(listen |bind :)8080/, `$1${front}`)
-    // Longer than HAProxy takes to notice: `fall 1` of `inter 1s`.
+    // The delay is longer than HAProxy's `inter 1s` with `fall 1`.
     const start = async (port: number) => await serve(t, directory, { port, options: { delay: 1_500, probes: true } })
     const instances = await Promise.all(ports.map(start))
 
@@ -59,7 +59,7 @@ for (const [program, { file, methods, args }] of Object.entries(proxies)) {
       if (proxy.exitCode !== null) throw new Error(`${program} ended with ${proxy.exitCode}`)
     }
 
-    const traffic = keepAsking(t, front!, methods)
+    const traffic = sendRequests(t, front!, methods)
     for (const [i, port] of ports.entries()) {
       instances[i]!.kill('SIGTERM')
       t.equal((await instances[i]!.ended).code, 0)
@@ -71,8 +71,8 @@ for (const [program, { file, methods, args }] of Object.entries(proxies)) {
   })
 }
 
-/** Two thirds of it on connections that are kept. */
-function keepAsking (t: Test, port: number, methods: readonly Method[]): { stop(): Promise<{ answered: number, failed: unknown[] }> } {
+/** Sends requests without a pause, two thirds of them on kept connections. */
+function sendRequests (t: Test, port: number, methods: readonly Method[]): { stop(): Promise<{ answered: number, failed: unknown[] }> } {
   const agent = new http.Agent({ keepAlive: true })
   const stopped = new AbortController()
   t.teardown(() => {
@@ -97,7 +97,7 @@ function keepAsking (t: Test, port: number, methods: readonly Method[]): { stop(
   }
 }
 
-/** @returns the status, or the code of what went wrong */
+/** @returns the status, or the code of the error */
 async function send (port: number, method: Method, agent?: http.Agent): Promise<number | string | undefined> {
   try {
     const request = http.request({ port, host: '127.0.0.1', method, agent: agent ?? false, path: method === 'GET' ? '/slow?ms=10' : '/echo', headers: { 'content-type': 'text/plain' } })
