@@ -1,100 +1,112 @@
 /**
- * Do the numbers of a deployment fit together? Pure: numbers in, findings out. All times in milliseconds.
+ * Checks whether the times of a deployment fit together. Pure: numbers in, findings out. All times are in milliseconds.
  *
- * What the platform grants counts from the request to stop, so that a preStop hook, lame-duck (`delay`) and everything after it
- * (`timeouts.total`) have to fit in it one after the other; and whoever asks for readiness has to notice within lame-duck.
+ * A preStop hook, lame-duck (`delay`) and the rest of the shutdown (`timeouts.total`) follow each other within the grace
+ * period. The readiness probe must fail before lame-duck ends.
  */
 import { defaultTotal, totalWithin } from '../options'
 import { platformDefaults, type PlatformName } from '../process/platform'
 
-/** What is known of one deployed process. */
+/** The times of one deployed process, as its file states them. */
 export interface Deployment {
-  /** What it is, for the reader: file, kind and name. */
+  /** The file, the kind and the name. */
   readonly source: string
-  /** Where the plugin will believe to be. */
+  /** The platform that the plugin will detect. */
   readonly platform: PlatformName
-  /** What is granted between the request to stop and SIGKILL; `null` for no end. */
+  /** Time between the request to stop and SIGKILL; `null` for no limit. */
   readonly grace: number | null
-  /** How the setting that grants it is called there. */
+  /** The setting of the platform that contains `grace`. */
   readonly graceName: string
-  /** How long a preStop hook takes out of it, before the process hears of anything. @default 0 */
+  /** Duration of a preStop hook, which runs before the process receives a signal. @default 0 */
   readonly preStop?: number
-  /** What the environment tells the process that is granted; `null` for nothing, and the plugin takes the platform's usual. @default null */
-  readonly told?: number | null
-  /** Who asks for readiness; `null` for nobody where somebody should, `undefined` where that is nobody's habit. */
+  /** The grace period in the process' environment; `null` for none, so that the plugin uses the platform's default. @default null */
+  readonly environmentGrace?: number | null
+  /** The readiness probe; `null` if it is missing, `undefined` if the platform has none. */
   readonly readiness?: { readonly period: number, readonly threshold: number } | null
 }
 
-/** What the user sets in the plugin's options; the rest is the plugin's own default. */
+/** The plugin's options that the user sets; the others have the plugin's defaults. */
 export interface Times {
+  /** @default by platform */
   readonly delay?: number
+  /** `timeouts.total`. @default 60_000, shortened to fit in the grace period */
   readonly total?: number
 }
 
+/** A time that does not fit. */
 export interface Finding {
-  readonly rule: 'grace' | 'told' | 'refused' | 'delay' | 'readiness' | 'scaled' | 'unseen'
-  /** An error does not fit; a warning fits, but perhaps not as meant. */
+  /** What does not fit. */
+  readonly rule: 'grace' | 'environment' | 'registration' | 'delay' | 'readiness' | 'scaled' | 'no-readiness'
+  /** `error`: the times do not fit. `warning`: they fit, but perhaps not as intended. */
   readonly severity: 'error' | 'warning'
+  /** The finding in one sentence. */
   readonly message: string
-  /** By how much, in milliseconds; `null` where that is no amount. */
+  /** By how much, in milliseconds; `null` if it is not a matter of time. */
   readonly by: number | null
 }
 
+/** The times of a deployment, with the plugin's defaults, and the findings. */
 export interface Budget {
+  /** The file, the kind and the name. */
   readonly source: string
+  /** Duration of the preStop hook. */
   readonly preStop: number
+  /** Length of lame-duck. */
   readonly delay: number
+  /** `timeouts.total`. */
   readonly total: number
+  /** Time between the request to stop and SIGKILL; `null` for no limit. */
   readonly grace: number | null
-  /** What is left before SIGKILL; negative where it does not fit, `null` without an end. */
+  /** Time left before SIGKILL; negative if the times do not fit, `null` without a limit. */
   readonly spare: number | null
+  /** Empty if everything fits. */
   readonly findings: readonly Finding[]
 }
 
-/** @returns the plan as the plugin will make it, and what does not fit */
+/** Checks a deployment with the times that the plugin will use. */
 export function checkBudget (deployment: Deployment, times: Times = {}): Budget {
-  const { platform, grace, graceName, preStop = 0, told = null, readiness } = deployment
-  const usual = platformDefaults[platform]
-  const believed = told ?? usual.gracePeriod
-  const delay = times.delay ?? usual.delay
-  const total = times.total ?? Math.max(0, totalWithin(delay, believed))
+  const { platform, grace, graceName, preStop = 0, environmentGrace = null, readiness } = deployment
+  const defaults = platformDefaults[platform]
+  const assumedGrace = environmentGrace ?? defaults.gracePeriod
+  const delay = times.delay ?? defaults.delay
+  const total = times.total ?? Math.max(0, totalWithin(delay, assumedGrace))
   const sum = preStop + delay + total
   const findings: Finding[] = []
   const add = (rule: Finding['rule'], severity: Finding['severity'], by: number | null, message: string): void => { findings.push({ rule, severity, message, by }) }
 
   if (grace !== null && sum > grace) {
-    add('grace', 'error', sum - grace, `${parts(preStop, delay, total)}, but ${graceName} grants ${text(grace)}: ${text(sum - grace)} too much, SIGKILL comes first`)
+    add('grace', 'error', sum - grace, `${formatSum(preStop, delay, total)}, but ${graceName} is ${formatTime(grace)}: SIGKILL comes ${formatTime(sum - grace)} too early`)
   }
   if (times.total === undefined && total < 1) {
-    add('delay', 'error', -totalWithin(delay, believed), `'delay' (${text(delay)}) leaves no time for the shutdown itself in ${text(believed ?? 0)}: the plugin refuses to start`)
-  } else if (told !== null && delay + total > told) {
-    add('refused', 'error', delay + total - told, `delay ${text(delay)} + timeouts.total ${text(total)} is ${text(delay + total - told)} more than the ${text(told)} that the environment tells: the plugin refuses to start`)
+    add('delay', 'error', -totalWithin(delay, assumedGrace), `'delay' (${formatTime(delay)}) leaves no time for the shutdown itself in ${formatTime(assumedGrace ?? 0)}: the plugin will not start`)
+  } else if (environmentGrace !== null && delay + total > environmentGrace) {
+    add('registration', 'error', delay + total - environmentGrace, `delay ${formatTime(delay)} + timeouts.total ${formatTime(total)} exceeds the grace period in the environment (${formatTime(environmentGrace)}) by ${formatTime(delay + total - environmentGrace)}: the plugin will not start`)
   } else if (times.total === undefined && total < defaultTotal) {
-    const why = told === null ? `the ${text(believed ?? 0)} that are usual here` : `the ${text(told)} that the environment tells`
-    add('scaled', 'warning', defaultTotal - total, `the plugin shortens timeouts.total from ${text(defaultTotal)} to ${text(total)} to fit in ${why}: is the slowest request done by then?`)
+    const origin = environmentGrace === null ? 'the default grace period of this platform' : 'the grace period in the environment'
+    add('scaled', 'warning', defaultTotal - total, `the plugin shortens timeouts.total from ${formatTime(defaultTotal)} to ${formatTime(total)}, to fit in ${origin} (${formatTime(assumedGrace ?? 0)}): check that the slowest request is shorter`)
   }
-  if (grace !== null && told !== null && preStop + told > grace) {
-    add('told', 'warning', preStop + told - grace, `the environment tells ${text(told)}, but after preStop (${text(preStop)}) only ${text(Math.max(0, grace - preStop))} of ${graceName} are left: tell ${text(preStop + told - grace)} less`)
+  if (grace !== null && environmentGrace !== null && preStop + environmentGrace > grace) {
+    add('environment', 'warning', preStop + environmentGrace - grace, `the grace period in the environment is ${formatTime(environmentGrace)}, but preStop (${formatTime(preStop)}) leaves ${formatTime(Math.max(0, grace - preStop))} of ${graceName}: reduce it by ${formatTime(preStop + environmentGrace - grace)}`)
   }
   if (readiness === null) {
-    add('unseen', 'warning', null, 'there is no readiness probe: a shutdown that the platform did not ask for goes unnoticed')
+    add('no-readiness', 'warning', null, 'there is no readiness probe: the platform does not notice a shutdown that it did not request')
   } else if (readiness !== undefined && !(delay === 0 && preStop > 0)) {
-    // Without a lame-duck, but after a preStop, the platform has taken the process out before it hears of anything.
+    // With a preStop hook and without a lame-duck, the platform stops the traffic before the process receives a signal.
     const noticed = readiness.period * readiness.threshold
     if (noticed >= delay) {
-      add('readiness', 'error', noticed - delay, `readiness is noticed after ${text(readiness.period)} x ${readiness.threshold} = ${text(noticed)}, which is not less than the delay of ${text(delay)}: lame-duck is over before anyone sees it`)
+      add('readiness', 'error', noticed - delay, `readiness fails after ${formatTime(readiness.period)} x ${readiness.threshold} = ${formatTime(noticed)}, which is not shorter than the delay of ${formatTime(delay)}: lame-duck ends before the platform notices it`)
     }
   }
   return { source: deployment.source, preStop, delay, total, grace, spare: grace === null ? null : grace - sum, findings }
 }
 
-/** `preStop 5 s + delay 5 s + timeouts.total 60 s = 70 s` */
-export function parts (preStop: number, delay: number, total: number): string {
-  const steps = [...preStop > 0 ? [`preStop ${text(preStop)}`] : [], `delay ${text(delay)}`, `timeouts.total ${text(total)}`]
-  return `${steps.join(' + ')} = ${text(preStop + delay + total)}`
+/** Formats the times and their sum: `preStop 5 s + delay 5 s + timeouts.total 60 s = 70 s`. */
+export function formatSum (preStop: number, delay: number, total: number): string {
+  const steps = [...preStop > 0 ? [`preStop ${formatTime(preStop)}`] : [], `delay ${formatTime(delay)}`, `timeouts.total ${formatTime(total)}`]
+  return `${steps.join(' + ')} = ${formatTime(preStop + delay + total)}`
 }
 
-/** A time as one reads it: `600 ms`, `1.6 s`, `75 s`. */
-export function text (ms: number): string {
+/** Formats a time in milliseconds: `600 ms`, `1.6 s`, `75 s`. */
+export function formatTime (ms: number): string {
   return Math.abs(ms) >= 1_000 || ms === 0 ? `${Math.round(ms) / 1_000} s` : `${Math.round(ms)} ms`
 }

@@ -3,20 +3,20 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { parseAllDocuments } from 'yaml'
-import { checkBudget, text, type Deployment, type Times } from '../../lib/cli/budget'
+import { checkBudget, formatTime, type Deployment, type Times } from '../../lib/cli/budget'
 import { run } from '../../lib/cli/main'
 import { readManifest, readUnit } from '../../lib/cli/manifests'
 
 const pod: Deployment = {
-  source: 'pod', platform: 'kubernetes', grace: 75_000, graceName: 'terminationGracePeriodSeconds', preStop: 5_000, told: 70_000, readiness: { period: 1_000, threshold: 2 }
+  source: 'pod', platform: 'kubernetes', grace: 75_000, graceName: 'terminationGracePeriodSeconds', preStop: 5_000, environmentGrace: 70_000, readiness: { period: 1_000, threshold: 2 }
 }
-const app: Deployment = { source: 'app', platform: 'pm2', grace: 65_000, graceName: 'kill_timeout', told: 65_000 }
+const app: Deployment = { source: 'app', platform: 'pm2', grace: 65_000, graceName: 'kill_timeout', environmentGrace: 65_000 }
 
 t.test('the rules', async t => {
-  /** What is found, as `rule severity by`. */
+  /** The findings as `rule severity by`. */
   const found = (deployment: Deployment, times?: Times): string[] => checkBudget(deployment, times).findings.map(({ rule, severity, by }) => `${rule} ${severity} ${by}`)
 
-  t.test('numbers that fit are found to fit, to the millisecond', async t => {
+  t.test('times that fit to the millisecond have no finding', async t => {
     t.strictSame(found(pod), [])
     t.strictSame(checkBudget(pod), { source: 'pod', preStop: 5_000, delay: 5_000, total: 60_000, grace: 75_000, spare: 5_000, findings: [] })
     t.strictSame(found(pod, { delay: 5_000, total: 65_000 }), [])
@@ -25,86 +25,86 @@ t.test('the rules', async t => {
     t.equal(checkBudget({ source: 'x', platform: 'plain', grace: null, graceName: 'TimeoutStopSec' }).spare, null)
   })
 
-  t.test('preStop, delay and total have to fit in the grace period one after the other', async t => {
-    t.strictSame(found({ ...pod, grace: 69_999 }), ['grace error 1', 'told warning 5001'])
-    t.strictSame(found({ ...pod, preStop: 20_000 }), ['grace error 10000', 'told warning 15000'])
+  t.test('preStop, delay and total must fit in the grace period one after the other', async t => {
+    t.strictSame(found({ ...pod, grace: 69_999 }), ['grace error 1', 'environment warning 5001'])
+    t.strictSame(found({ ...pod, preStop: 20_000 }), ['grace error 10000', 'environment warning 15000'])
     t.equal(checkBudget({ ...pod, grace: 60_000 }).findings[0]?.message,
-      'preStop 5 s + delay 5 s + timeouts.total 60 s = 70 s, but terminationGracePeriodSeconds grants 60 s: 10 s too much, SIGKILL comes first')
+      'preStop 5 s + delay 5 s + timeouts.total 60 s = 70 s, but terminationGracePeriodSeconds is 60 s: SIGKILL comes 10 s too early')
     t.equal(checkBudget({ ...pod, grace: 60_000 }).spare, -10_000)
-    t.strictSame(found({ source: 'x', platform: 'plain', grace: 10_000, graceName: 'stop_grace_period' }), ['grace error 50000'], 'Docker tells nobody, so nothing is shortened')
+    t.strictSame(found({ source: 'x', platform: 'plain', grace: 10_000, graceName: 'stop_grace_period' }), ['grace error 50000'], 'Docker sets no variable, so the plugin shortens nothing')
   })
 
-  t.test('what the user asked for and the environment does not grant is refused at start', async t => {
-    t.strictSame(found({ ...pod, told: 60_000 }, { total: 60_000 }), ['refused error 5000'])
-    t.strictSame(found({ ...app, told: 1_000 }, { delay: 900, total: 101 }), ['refused error 1'])
-    t.strictSame(found({ ...app, told: 1_000 }, { delay: 900, total: 100 }), [])
+  t.test('times of the user that exceed the grace period in the environment are an error', async t => {
+    t.strictSame(found({ ...pod, environmentGrace: 60_000 }, { total: 60_000 }), ['registration error 5000'])
+    t.strictSame(found({ ...app, environmentGrace: 1_000 }, { delay: 900, total: 101 }), ['registration error 1'])
+    t.strictSame(found({ ...app, environmentGrace: 1_000 }, { delay: 900, total: 100 }), [])
   })
 
-  t.test('a total that nobody set is shortened to what the plugin believes to have, as the plugin does', async t => {
-    t.strictSame(found({ ...pod, told: null, grace: 30_000, preStop: 0 }), ['scaled warning 36000'])
-    t.equal(checkBudget({ ...pod, told: null, grace: 30_000, preStop: 0 }).total, 24_000, '30 s less the delay of 5 s and a second')
-    t.strictSame(found({ ...pod, told: null, grace: 30_000 }), ['grace error 4000', 'scaled warning 36000'], 'it cannot know of preStop')
-    t.strictSame(found({ ...pod, told: null, grace: 20_000, preStop: 0 }), ['grace error 9000', 'scaled warning 36000'], 'it takes 30 s for granted where nobody tells')
-    t.equal(checkBudget({ ...app, grace: 1_600, told: null }).total, 520, '1 600 ms less 1 000 and a twentieth')
-    t.strictSame(found({ ...app, grace: 1_600, told: null }, { total: 520 }), [])
+  t.test('a total that the user did not set is shortened, as the plugin does it', async t => {
+    t.strictSame(found({ ...pod, environmentGrace: null, grace: 30_000, preStop: 0 }), ['scaled warning 36000'])
+    t.equal(checkBudget({ ...pod, environmentGrace: null, grace: 30_000, preStop: 0 }).total, 24_000, '30 s less the delay of 5 s and a second')
+    t.strictSame(found({ ...pod, environmentGrace: null, grace: 30_000 }), ['grace error 4000', 'scaled warning 36000'], 'the plugin does not know the preStop hook')
+    t.strictSame(found({ ...pod, environmentGrace: null, grace: 20_000, preStop: 0 }), ['grace error 9000', 'scaled warning 36000'], 'without a variable the plugin assumes 30 s')
+    t.equal(checkBudget({ ...app, grace: 1_600, environmentGrace: null }).total, 520, '1 600 ms less 1 000 and a twentieth')
+    t.strictSame(found({ ...app, grace: 1_600, environmentGrace: null }, { total: 520 }), [])
   })
 
-  t.test('a delay that leaves nothing is an error of its own', async t => {
-    t.strictSame(found({ ...app, grace: 1_000, told: 1_000 }), ['delay error 50'])
-    t.strictSame(found({ ...app, grace: 1_600, told: null }, { delay: 1_520 }), ['delay error 0'])
-    t.strictSame(found({ ...app, grace: 1_600, told: null }, { delay: 1_519 }), ['scaled warning 59999'])
+  t.test('a delay that leaves no time is an error', async t => {
+    t.strictSame(found({ ...app, grace: 1_000, environmentGrace: 1_000 }), ['delay error 50'])
+    t.strictSame(found({ ...app, grace: 1_600, environmentGrace: null }, { delay: 1_520 }), ['delay error 0'])
+    t.strictSame(found({ ...app, grace: 1_600, environmentGrace: null }, { delay: 1_519 }), ['scaled warning 59999'])
   })
 
-  t.test('what the environment tells must leave room for preStop', async t => {
-    t.strictSame(found({ ...pod, told: 75_000 }), ['told warning 5000'])
-    t.match(checkBudget({ ...pod, told: 75_000 }).findings[0]?.message, /after preStop \(5 s\) only 70 s .* tell 5 s less$/)
-    t.strictSame(found({ ...pod, told: 30_000, grace: 30_000 }), ['grace error 4000', 'scaled warning 36000', 'told warning 5000'])
+  t.test('the grace period in the environment must leave time for preStop', async t => {
+    t.strictSame(found({ ...pod, environmentGrace: 75_000 }), ['environment warning 5000'])
+    t.match(checkBudget({ ...pod, environmentGrace: 75_000 }).findings[0]?.message, /but preStop \(5 s\) leaves 70 s .* reduce it by 5 s$/)
+    t.strictSame(found({ ...pod, environmentGrace: 30_000, grace: 30_000 }), ['grace error 4000', 'scaled warning 36000', 'environment warning 5000'])
   })
 
-  t.test('readiness has to be noticed before lame-duck is over', async t => {
-    t.strictSame(found({ ...pod, readiness: { period: 2_500, threshold: 2 } }), ['readiness error 0'], 'just as long is too late')
+  t.test('readiness must fail before lame-duck ends', async t => {
+    t.strictSame(found({ ...pod, readiness: { period: 2_500, threshold: 2 } }), ['readiness error 0'], 'the same time is too late')
     t.strictSame(found({ ...pod, readiness: { period: 2_000, threshold: 2 } }), [])
     t.strictSame(found({ ...pod, readiness: { period: 10_000, threshold: 3 } }), ['readiness error 25000'], "Kubernetes' own defaults are too slow")
     t.strictSame(found(pod, { delay: 2_000 }), ['readiness error 0'])
-    t.strictSame(found(pod, { delay: 0 }), [], 'after a preStop there need be no lame-duck')
+    t.strictSame(found(pod, { delay: 0 }), [], 'after a preStop hook no lame-duck is needed')
     t.strictSame(found({ ...pod, preStop: 0 }, { delay: 0 }), ['readiness error 2000'])
-    t.strictSame(found({ ...pod, readiness: null }), ['unseen warning null'])
+    t.strictSame(found({ ...pod, readiness: null }), ['no-readiness warning null'])
   })
 
-  t.test('times read as one says them', async t => {
-    t.strictSame([0, 1, 999, 1_000, 1_600, 75_000].map(text), ['0 s', '1 ms', '999 ms', '1 s', '1.6 s', '75 s'])
+  t.test('times are formatted in seconds or milliseconds', async t => {
+    t.strictSame([0, 1, 999, 1_000, 1_600, 75_000].map(formatTime), ['0 s', '1 ms', '999 ms', '1 s', '1.6 s', '75 s'])
   })
 })
 
-t.test('what the files say', async t => {
+t.test('the files', async t => {
   const yaml = (content: string) => readManifest('f', parseAllDocuments(content, { merge: true }).map(document => document.toJS()))
   const deployment = (spec: string) => yaml(`apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec: { template: { spec: ${spec} } }`)
 
-  t.test("a pod's numbers are read, and what it does not say is Kubernetes' default", async t => {
+  t.test("a pod has the times of its manifest, and Kubernetes' defaults for the others", async t => {
     t.strictSame(deployment('{ containers: [{ name: a }] }').deployments, [{
-      source: 'f: Deployment web, container a', platform: 'kubernetes', grace: 30_000, graceName: 'terminationGracePeriodSeconds', preStop: 0, told: null, readiness: null
+      source: 'f: Deployment web, container a', platform: 'kubernetes', grace: 30_000, graceName: 'terminationGracePeriodSeconds', preStop: 0, environmentGrace: null, readiness: null
     }])
     t.match(deployment(`{ terminationGracePeriodSeconds: 70, containers: [{ name: a, readinessProbe: { periodSeconds: 2 }, lifecycle: { preStop: { sleep: { seconds: 5 } } },
-      env: [{ name: TERMINATION_GRACE_PERIOD_SECONDS, value: "65" }] }] }`).deployments, [{ grace: 70_000, preStop: 5_000, told: 65_000, readiness: { period: 2_000, threshold: 3 } }])
+      env: [{ name: TERMINATION_GRACE_PERIOD_SECONDS, value: "65" }] }] }`).deployments, [{ grace: 70_000, preStop: 5_000, environmentGrace: 65_000, readiness: { period: 2_000, threshold: 3 } }])
     t.strictSame(deployment('{ containers: [{ name: a, readinessProbe: {} }] }').deployments[0]?.readiness, { period: 10_000, threshold: 3 })
   })
 
-  t.test('a preStop that sleeps is understood; another one is counted as 0, and that is said', async t => {
+  t.test('a preStop hook that sleeps has a duration; any other one counts as 0 and is listed', async t => {
     const preStop = (command: string) => deployment(`{ containers: [{ name: a, lifecycle: { preStop: { exec: { command: ${command} } } } }] }`)
     for (const command of ['[sleep, "7"]', '[/bin/sleep, 7s]', '[sh, -c, sleep 7]', '[/bin/sh, -c, /usr/bin/sleep 7]']) t.equal(preStop(command).deployments[0]?.preStop, 7_000, command)
     for (const command of ['[./leave]', '[sh, -c, sleep 7 && ./leave]', '[]']) {
       t.equal(preStop(command).deployments[0]?.preStop, 0, command)
-      t.match(preStop(command).skipped, [/its preStop takes is not known/])
+      t.match(preStop(command).skipped, [/the duration of its preStop hook is unknown/])
     }
   })
 
-  t.test('a grace period that is told from elsewhere is counted as not told, and that is said', async t => {
+  t.test('a variable whose value is in another object counts as not set and is listed', async t => {
     const { deployments, skipped } = deployment('{ containers: [{ name: a, env: [{ name: TERMINATION_GRACE_PERIOD_SECONDS, valueFrom: { configMapKeyRef: { name: x, key: y } } }] }] }')
-    t.match(deployments, [{ told: null }])
-    t.strictSame(skipped, ['f: Deployment web, container a: what TERMINATION_GRACE_PERIOD_SECONDS says is written elsewhere, counted as not told'])
+    t.match(deployments, [{ environmentGrace: null }])
+    t.strictSame(skipped, ['f: Deployment web, container a: the value of TERMINATION_GRACE_PERIOD_SECONDS is in another object, and counts as not set'])
   })
 
-  t.test('every kind that serves is read, in several documents and in lists; others are passed over', async t => {
+  t.test('every kind with a server is read, in several documents and in lists; others are skipped', async t => {
     const spec = '{ containers: [{ name: a }] }'
     const { deployments } = yaml(`
       { apiVersion: v1, kind: Pod, metadata: { name: one }, spec: ${spec} }
@@ -119,15 +119,15 @@ t.test('what the files say', async t => {
     t.match(yaml('{ apiVersion: apps/v1, kind: Deployment, metadata: { name: web }, spec: { replicas: 2 } }').skipped, [/has no containers/])
   })
 
-  t.test('a PM2 ecosystem is read in each of its shapes', async t => {
-    const expected = { source: 'f: PM2 app a', platform: 'pm2', grace: 5_000, graceName: 'kill_timeout', told: 5_000 }
+  t.test('a PM2 ecosystem is read in each of its forms', async t => {
+    const expected = { source: 'f: PM2 app a', platform: 'pm2', grace: 5_000, graceName: 'kill_timeout', environmentGrace: 5_000 }
     const one = { name: 'a', script: 'a.js', kill_timeout: 5_000 }
     for (const shape of [{ apps: [one] }, { apps: one }, [one], one]) t.strictSame(readManifest('f', [shape]).deployments, [expected])
-    t.match(readManifest('f', [{ script: 'a.js' }]).deployments, [{ source: 'f: PM2 app a.js', grace: 1_600, told: null }])
-    t.match(readManifest('f', [{ script: 'a.js', kill_timeout: 0 }]).deployments, [{ grace: 1_600, told: null }])
+    t.match(readManifest('f', [{ script: 'a.js' }]).deployments, [{ source: 'f: PM2 app a.js', grace: 1_600, environmentGrace: null }])
+    t.match(readManifest('f', [{ script: 'a.js', kill_timeout: 0 }]).deployments, [{ grace: 1_600, environmentGrace: null }])
   })
 
-  t.test('a compose file is read; a database beside the service is passed over', async t => {
+  t.test('a compose file is read; a database beside the service is skipped', async t => {
     const { deployments, skipped } = yaml('services: { web: { build: ., stop_grace_period: 1m30s }, redis: { image: redis } }')
     t.strictSame(deployments, [{ source: 'f: service web', platform: 'plain', grace: 90_000, graceName: 'stop_grace_period' }])
     t.strictSame(skipped, ['f: service redis has neither build nor stop_grace_period'])
@@ -135,7 +135,7 @@ t.test('what the files say', async t => {
     t.match(yaml('x-all: &all { stop_grace_period: 500ms }\nservices: { web: { <<: *all } }').deployments, [{ grace: 500 }])
   })
 
-  t.test('a unit is read, with its time spans and its order', async t => {
+  t.test('a unit is read with its time spans, and the last setting counts', async t => {
     const unit = (lines: string) => readUnit('f', `[Unit]\nTimeoutStopSec=1\n[Service]\nType=notify\n${lines}\n[Install]\nTimeoutStopSec=2\n`).deployments[0]
     t.strictSame(unit(''), { source: 'f: unit', platform: 'systemd', grace: 90_000, graceName: 'TimeoutStopSec' })
     for (const [lines, grace] of [
@@ -143,15 +143,15 @@ t.test('what the files say', async t => {
       ['TimeoutStopSec=0', null], ['TimeoutSec=20', 20_000], ['TimeoutStopSec=5\nTimeoutSec=20', 20_000], ['TimeoutStopSec=5\nTimeoutStopSec=', 90_000],
       ['; TimeoutStopSec=5\n# TimeoutStopSec=6', 90_000], ['ExecStart=/bin/x \\\nTimeoutStopSec=5', 90_000]
     ] as const) t.equal(unit(lines)?.grace, grace, lines)
-    t.equal(readUnit('f', '[Service]\nType=exec').deployments[0]?.platform, 'plain', 'without Type=notify the plugin does not know of systemd')
+    t.equal(readUnit('f', '[Service]\nType=exec').deployments[0]?.platform, 'plain', 'without Type=notify the plugin does not detect systemd')
   })
 
-  t.test('what cannot be understood is refused, naming the file and the field', async t => {
+  t.test('an invalid value throws an error with the file and the field', async t => {
     t.throws(() => deployment('{ terminationGracePeriodSeconds: soon, containers: [{ name: a }] }'), { message: "f: expected terminationGracePeriodSeconds to be a number >= 0, got 'soon' (string)" })
     t.throws(() => readManifest('f', [{ apps: [{ kill_timeout: '5s' }] }]), { message: /f: expected kill_timeout/ })
     t.throws(() => yaml('services: { web: { stop_grace_period: 1 fortnight } }'), { message: /f: expected stop_grace_period to be a duration/ })
     t.throws(() => readUnit('f', '[Service]\nTimeoutStopSec=soon'), { message: /f: expected TimeoutStopSec to be a time span/ })
-    t.throws(() => readUnit('f', '[Unit]'), { message: /without a \[Service\] section/ })
+    t.throws(() => readUnit('f', '[Unit]'), { message: /the unit has no \[Service\] section/ })
     for (const document of ['text', 7, {}, { services: 3 }]) t.throws(() => readManifest('f', [document]), { message: /^f: neither a Kubernetes manifest/ })
   })
 })
@@ -162,14 +162,14 @@ t.test('the command', { timeout: 60_000 }, async t => {
 
   function command (args: readonly string[], { cwd = root, input = '' } = {}): Promise<{ code: number | null, stdout: string, stderr: string }> {
     return new Promise(resolve => {
-      // What bin/fastify-shutdown.js does, on the sources.
+      // The same as bin/fastify-shutdown.js, with the sources.
       const script = `require(${JSON.stringify(join(root, 'lib/cli/main.ts'))}).run(process.argv.slice(1), process).then(code => { process.exitCode = code })`
       const child = execFile(process.execPath, [...typescript, '-e', script, '--', ...args], { cwd }, (_error, stdout, stderr) => resolve({ code: child.exitCode, stdout, stderr }))
       child.stdin?.end(input)
     })
   }
 
-  t.test('everything in deploy/ fits', async t => {
+  t.test('the times of everything in deploy/ fit', async t => {
     const { code, stdout, stderr } = await command(['budget', 'deploy/kubernetes/base/deployment.yaml', 'deploy/pm2/ecosystem.config.cjs', 'deploy/systemd/fastify-service.service', 'deploy/docker/compose.yaml'])
     t.equal(stderr, '')
     t.equal(stdout, `deploy/kubernetes/base/deployment.yaml: Deployment service, container service
@@ -191,31 +191,31 @@ skipped deploy/docker/compose.yaml: service redis has neither build nor stop_gra
     t.equal(code, 0)
   })
 
-  t.test('what does not fit is named, and the exit code says so', async t => {
+  t.test('times that do not fit are listed, and the exit code is 1', async t => {
     const { code, stdout } = await command(['budget', 'deploy/kubernetes/base/deployment.yaml', '--delay', '10000', '--total', '62000'])
     t.equal(code, 1)
     t.equal(stdout, `deploy/kubernetes/base/deployment.yaml: Deployment service, container service
-  preStop 5 s + delay 10 s + timeouts.total 62 s = 77 s, of 75 s: 2 s too much
-  error: preStop 5 s + delay 10 s + timeouts.total 62 s = 77 s, but terminationGracePeriodSeconds grants 75 s: 2 s too much, SIGKILL comes first
-  error: delay 10 s + timeouts.total 62 s is 2 s more than the 70 s that the environment tells: the plugin refuses to start
+  preStop 5 s + delay 10 s + timeouts.total 62 s = 77 s, of 75 s: 2 s too long
+  error: preStop 5 s + delay 10 s + timeouts.total 62 s = 77 s, but terminationGracePeriodSeconds is 75 s: SIGKILL comes 2 s too early
+  error: delay 10 s + timeouts.total 62 s exceeds the grace period in the environment (70 s) by 2 s: the plugin will not start
 `)
   })
 
-  t.test('a warning alone is no failure, and programs get JSON', async t => {
+  t.test('a warning alone is exit code 0, and --json prints JSON', async t => {
     const { code, stdout } = await command(['budget', '-', '--json'], { input: '{ "apps": [{ "name": "a", "script": "a.js" }] }' })
     t.equal(code, 0)
     t.match(JSON.parse(stdout), { skipped: [], budgets: [{ source: '-: PM2 app a', delay: 1_000, total: 520, spare: 80, findings: [{ rule: 'scaled', severity: 'warning', by: 59_480 }] }] })
   })
 
-  t.test('without a file the usual names are looked for', async t => {
+  t.test('without a file, the files with a usual name are checked', async t => {
     const cwd = t.testdir({ 'compose.yaml': 'services: { web: { build: . } }', 'ecosystem.config.js': "module.exports = { apps: [{ name: 'a', script: 'a.js', kill_timeout: 62000 }] }" })
     writeFileSync(join(cwd, 'package.json'), '{}')
     const { code, stdout } = await command(['budget'], { cwd })
     t.equal(code, 1)
-    t.match(stdout, /^ecosystem\.config\.js: PM2 app a\n.* 1 s to spare\n\ncompose\.yaml: service web\n.* 50 s too much\n/)
+    t.match(stdout, /^ecosystem\.config\.js: PM2 app a\n.* 1 s to spare\n\ncompose\.yaml: service web\n.* 50 s too long\n/)
   })
 
-  t.test('what cannot be told is exit code 2, on stderr', async t => {
+  t.test('a check that fails is exit code 2, with a message on stderr', async t => {
     const dir = t.testdir({
       empty: {},
       'throws.cjs': "throw new Error('boom')",
@@ -224,28 +224,28 @@ skipped deploy/docker/compose.yaml: service redis has neither build nor stop_gra
       'chart.yaml': '{{- if .Values.web }}\nkind: Deployment\n{{- end }}',
       'service.yaml': '{ apiVersion: v1, kind: Service }'
     })
-    t.match(await command(['budget'], { cwd: join(dir, 'empty') }), { code: 2, stdout: '', stderr: /name a file: none with a usual name is here\n\nUsage: / })
+    t.match(await command(['budget'], { cwd: join(dir, 'empty') }), { code: 2, stdout: '', stderr: /expected a file: this directory has none with a usual name\n\nUsage: / })
     for (const [args, message] of [
-      [[], /which command\?\n\nUsage: /],
-      [['bugdet'], /there is no command 'bugdet'\n\nUsage: /],
+      [[], /expected a command\n\nUsage: /],
+      [['bugdet'], /unknown command 'bugdet'\n\nUsage: /],
       [['budget', '--delay', '5s', 'x'], /expected --delay to be a whole number of milliseconds from 0 to 2147483647, got '5s'\n\nUsage: /],
       [['budget', '--total', '0', 'x'], /expected --total to be a whole number of milliseconds from 1 to 2147483647, got '0'\n\nUsage: /],
       [['budget', '--total', '2147483648', 'x'], /expected --total to be .* got '2147483648'/],
       [['budget', '--wait'], /Unknown option '--wait'[^]*\n\nUsage: /],
       [['budget', 'no-such-file.yaml'], /ENOENT.*no-such-file\.yaml/],
-      [['budget', join(dir, 'chart.yaml')], /chart\.yaml: .*\(a template has to be rendered first\)/s],
-      [['budget', dir], / is a directory: check what it renders, kubectl kustomize .* \| fastify-shutdown budget -\n$/],
-      [['budget', join(dir, 'kustomization.yaml')], /nothing to check: no workload was found\n.*kustomization\.yaml is a Kustomization: check what it renders/],
+      [['budget', join(dir, 'chart.yaml')], /chart\.yaml: .*\(render a template first\)/s],
+      [['budget', dir], / is a directory: check its output, kubectl kustomize .* \| fastify-shutdown budget -\n$/],
+      [['budget', join(dir, 'kustomization.yaml')], /nothing to check: the files contain no workload\n.*kustomization\.yaml is a Kustomization: check its output/],
       [['budget', join(dir, 'throws.cjs')], /throws\.cjs: boom\n$/],
       [['budget', join(dir, 'bomb.yaml')], /bomb\.yaml: Excessive alias count/],
-      [['budget', join(dir, 'service.yaml')], /nothing to check: no workload was found/]
+      [['budget', join(dir, 'service.yaml')], /nothing to check: the files contain no workload/]
     ] as ReadonlyArray<[string[], RegExp]>) {
-      const terminal = { stdout: { write: () => t.fail('nothing is told') }, stderr: { write: (text: string) => t.match(text, message) } }
+      const terminal = { stdout: { write: () => t.fail('a result is printed') }, stderr: { write: (text: string) => t.match(text, message) } }
       t.equal(await run(args, terminal), 2, args.join(' ') || 'nothing')
     }
   })
 
-  t.test('--help says how', async t => {
+  t.test('--help prints the usage', async t => {
     const { code, stdout } = await command(['--help'])
     t.equal(code, 0)
     t.match(stdout, /^Usage: fastify-shutdown budget \[FILE…\]/)
