@@ -6,6 +6,8 @@
  */
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { kLastAnswer } from '../symbols'
+import { destroyWhenFlushed } from '../util/replaced-methods'
 import type { Carrier } from './response'
 
 export interface Farewell {
@@ -21,13 +23,7 @@ interface Promised {
   readonly keepAlive: boolean
 }
 
-/**
- * Where a socket keeps it. Not a Map of sockets: where each refused request has a connection of its own, a third of the time
- * went into collecting what such a Map leaves behind (see `roll.ts`).
- */
-const key = Symbol('fastify-shutdown.farewell')
-
-type Told = Socket & { [key]?: Promised | undefined }
+type Told = Socket & { [kLastAnswer]?: Promised | undefined }
 
 /** @param linger the connection will be ended, maybe while its sender still sends: let that be read to its end */
 export function createFarewell (linger: (carrier: Carrier) => void): Farewell {
@@ -38,17 +34,16 @@ export function createFarewell (linger: (carrier: Carrier) => void): Farewell {
       // HTTP/2 has GOAWAY, for all of a session.
       if (socket === null || res.req.httpVersionMajor > 1) return
       linger(carrier)
-      const before = socket[key]
+      const before = socket[kLastAnswer]
       if (before !== undefined && !before.res.headersSent) before.res.shouldKeepAlive = before.keepAlive
-      socket[key] = { res, keepAlive: res.shouldKeepAlive }
+      socket[kLastAnswer] = { res, keepAlive: res.shouldKeepAlive }
       if (!res.headersSent) res.shouldKeepAlive = false
     },
     keep (carrier) {
       const socket: Told | null = carrier.socket
-      if (socket?.[key]?.res !== carrier.res) return
-      socket[key] = undefined
-      // destroySoon flushes first; inject has a socket without it.
-      if (!socket.destroyed) socket.destroySoon?.()
+      if (socket?.[kLastAnswer]?.res !== carrier.res) return
+      socket[kLastAnswer] = undefined
+      destroyWhenFlushed(socket)
     }
   }
 }

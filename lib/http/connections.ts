@@ -2,6 +2,8 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { now } from '../util/time'
+import { kConnection } from '../symbols'
+import { plainSocketOf } from '../util/node-internals'
 import type { Entry } from './in-flight'
 import { createRoll, type Linked } from '../util/linked-list'
 
@@ -23,10 +25,7 @@ export interface Connections {
   all(): Connection[]
 }
 
-/** Where a socket keeps its connection. A Map of them costs a quarter of the CPU time where each request has one of its own: see `roll.ts`. */
-const place = Symbol('fastify-shutdown.connection')
-
-type Placed = Socket & { [place]?: Connection | undefined }
+type Placed = Socket & { [kConnection]?: Connection | undefined }
 
 /** @param onClose called before anyone who listens to the answer that was on its way */
 export function createConnections (onClose: (connection: Connection) => void): Connections {
@@ -37,29 +36,30 @@ export function createConnections (onClose: (connection: Connection) => void): C
       server.on('connection', follow)
       server.on('secureConnection', followSecure)
     },
-    of: (socket: Placed | null) => socket?.[place],
+    of: (socket: Placed | null) => socket?.[kConnection],
     all: roll.all
   }
 
   function follow (socket: Placed): void {
-    if (socket[place] !== undefined) return
+    if (socket[kConnection] !== undefined) return
     const connection: Connection = { socket, since: now(), passing: false, queued: null, previous: null, next: null }
-    socket[place] = connection
+    socket[kConnection] = connection
     roll.add(connection)
     socket.on('close', forget)
   }
 
   /** The TLS socket takes the plain one's place: it is the one that requests arrive on. */
-  function followSecure (socket: Socket & { _parent?: Socket }): void {
-    if (socket._parent !== undefined) forget.call(socket._parent)
+  function followSecure (socket: Socket): void {
+    const plain = plainSocketOf(socket)
+    if (plain !== undefined) forget.call(plain)
     follow(socket)
   }
 
   function forget (this: Placed): void {
-    const connection = this[place]
+    const connection = this[kConnection]
     if (connection === undefined) return
     roll.remove(connection)
-    this[place] = undefined
+    this[kConnection] = undefined
     onClose(connection)
   }
 }

@@ -15,6 +15,8 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { endedBy, type Carrier } from './response'
 import { every, now, turn } from '../util/time'
 import { createRoll, type Linked } from '../util/linked-list'
+import { overrideMethod } from '../util/replaced-methods'
+import { kDetached, kHandler } from '../symbols'
 
 /** A handler whose client has left. One object with shared functions: a flood of clients that leave makes many at once. */
 export interface Detached extends Linked<Detached> {
@@ -67,15 +69,9 @@ export interface Source {
   once(event: 'close', listener: () => void): unknown
 }
 
-/** Where Node's request keeps its handler. */
-const key = Symbol('fastify-shutdown.handler')
+type Handled = IncomingMessage & { [kHandler]?: Handler }
 
-type Handled = IncomingMessage & { [key]?: Handler }
-
-/** Where a response whose client has left keeps its handler. */
-const detachedOf = Symbol('fastify-shutdown.detached')
-
-type Followed = ServerResponse & { [detachedOf]?: Detached }
+type Followed = ServerResponse & { [kDetached]?: Detached }
 
 /** How often the time limit is checked, in milliseconds. */
 const sweepStep = 1_000
@@ -88,11 +84,11 @@ const sweepStep = 1_000
  */
 export function observeHandler (request: FastifyRequest, reply: FastifyReply, result: unknown): unknown {
   if (result === undefined || result === reply) {
-    if (!reply.raw.writableEnded) (request.raw as Handled)[key] = 'callback'
+    if (!reply.raw.writableEnded) (request.raw as Handled)[kHandler] = 'callback'
     return result
   }
   if (isNativePromise(result)) {
-    (request.raw as Handled)[key] = result
+    (request.raw as Handled)[kHandler] = result
     return result
   }
   return isThenable(result) ? observeThenable(request, result) : result
@@ -100,7 +96,7 @@ export function observeHandler (request: FastifyRequest, reply: FastifyReply, re
 
 function observeThenable (request: FastifyRequest, thenable: PromiseLike<unknown>): PromiseLike<unknown> {
   const observed: Observed = { settled: null, onSettled: null }
-  ;(request.raw as Handled)[key] = observed
+  ;(request.raw as Handled)[kHandler] = observed
   return passThen(thenable, still => {
     observed.settled = still
     observed.onSettled?.(still)
@@ -155,10 +151,10 @@ export function createDetachedHandlers (limit: number): DetachedHandlers {
 /** Follow a handler that runs, or that begins now because an async hook has just finished. */
 export function followHandler (detached: Detached): void {
   const { carrier, reply } = detached
-  const handler = (reply.request.raw as Handled)[key]
+  const handler = (reply.request.raw as Handled)[kHandler]
   if (handler === undefined) {
     // A hook that ends the connection need not go on to the handler: it has one turn to do so.
-    if (endedBy(carrier) !== 'client') void turn().then(() => { if ((reply.request.raw as Handled)[key] === undefined) onAnswer(detached) })
+    if (endedBy(carrier) !== 'client') void turn().then(() => { if ((reply.request.raw as Handled)[kHandler] === undefined) onAnswer(detached) })
   } else if (handler === 'callback') {
     if (endedBy(carrier) === 'server') detached.answered = true
   } else {
@@ -194,37 +190,37 @@ function check ({ codeRuns, answered, source, over }: Detached): void {
 /** See the answer that Fastify sends to a client that has left. */
 function watchAnswer (detached: Detached): void {
   const { carrier: { res }, reply } = detached
-  ;(res as Followed)[detachedOf] = detached
+  ;(res as Followed)[kDetached] = detached
   // A stream that was the answer comes off while HTTP/1's response emits `close`; one may still be sent later.
   res.once('unpipe', onPipe)
   res.once('pipe', onPipe)
-  res.end = endUnread
-  reply.send = sendUnread as typeof reply.send
-  reply.then = adopt
+  overrideMethod(res, 'end', endUnread)
+  overrideMethod(reply, 'send', sendUnread as typeof reply.send)
+  overrideMethod(reply, 'then', adopt)
 }
 
 function onPipe (this: Followed, source: Source): void {
-  const detached = this[detachedOf]!
+  const detached = this[kDetached]!
   detached.source = source
   onAnswer(detached)
 }
 
 const endUnread = function (this: Followed, ...args: unknown[]): ServerResponse {
-  const detached = this[detachedOf]!
+  const detached = this[kDetached]!
   onAnswer(detached)
   return (detached.end as (...args: unknown[]) => ServerResponse).apply(this, args)
 } as ServerResponse['end']
 
 /** Fastify neither ends nor pipes where the answer is a web stream. */
 function sendUnread (this: FastifyReply, payload: unknown): FastifyReply {
-  const detached = (this.raw as Followed)[detachedOf]!
+  const detached = (this.raw as Followed)[kDetached]!
   if (payload instanceof ReadableStream || payload instanceof Response) onAnswer(detached)
   return detached.send.call(this, payload)
 }
 
 /** `return reply` in an async handler: its promise now waits for an answer that may never have an end (HTTP/2). */
 function adopt (this: FastifyReply, ...args: Parameters<FastifyReply['then']>): ReturnType<FastifyReply['then']> {
-  const detached = (this.raw as Followed)[detachedOf]!
+  const detached = (this.raw as Followed)[kDetached]!
   detached.codeRuns = false
   check(detached)
   return detached.then.apply(this, args)

@@ -7,8 +7,9 @@
  * passer-by any more. What Node does not keep there never was one: an answer that waits behind another, HTTP/2, inject.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
+import { kReply } from '../symbols'
+import { currentResponse } from '../util/node-internals'
 import type { Connection, Connections } from './connections'
 
 /** A response that passed, and the connection that it goes out by. */
@@ -21,7 +22,7 @@ export interface Passing {
   /** How many have passed, those included that are on their way and have not been called. */
   readonly count: number
   /** A request has come. @returns whether it passes; where not, it needs an entry */
-  admit(connection: Connection | undefined, req: IncomingMessage, res: ServerResponse): connection is Connection
+  admit(connection: Connection | undefined, res: ServerResponse): connection is Connection
   /** Fastify has a request and a reply for it now. @returns whether it is one that passes */
   introduce(reply: FastifyReply): boolean
   /** Those who are on their way; they do not pass any more. */
@@ -36,10 +37,8 @@ export interface Passing {
   end(): Called[]
 }
 
-/** Where the request of Node keeps Fastify's reply, which leads to all the others: Node's response knows its request. */
-const key = Symbol('fastify-shutdown.reply')
-
-type Passer = IncomingMessage & { [key]?: FastifyReply }
+/** Node's request keeps Fastify's reply, which leads to all the others: Node's response knows its request. */
+type Passer = IncomingMessage & { [kReply]?: FastifyReply }
 
 /** @param isEntered whether this answer has an entry in the table */
 export function createPassing (connections: Connections, isEntered: (res: ServerResponse) => boolean): Passing {
@@ -48,22 +47,22 @@ export function createPassing (connections: Connections, isEntered: (res: Server
 
   return {
     get count () { return count },
-    admit (connection, req, res): connection is Connection {
-      // An answer that waits behind another has no socket yet.
-      if (over || connection === undefined || req.httpVersionMajor > 1 || res.socket === null) return false
+    admit (connection, res): connection is Connection {
+      // A pipelined answer waits behind another one. HTTP/2 has no current answer.
+      if (over || connection === undefined || currentResponse(connection.socket) !== res) return false
       connection.passing = true
       count++
       return true
     },
     introduce (reply) {
       if (connections.of(reply.raw.socket)?.passing !== true) return false
-      ;(reply.request.raw as Passer)[key] = reply
+      ;(reply.request.raw as Passer)[kReply] = reply
       return true
     },
     call,
     callFrom,
-    current: ({ socket }) => currentOf(socket) ?? undefined,
-    replyOf: req => (req as Passer)[key],
+    current: ({ socket }) => currentResponse(socket) ?? undefined,
+    replyOf: req => (req as Passer)[kReply],
     end () {
       const last = call()
       over = true
@@ -81,16 +80,11 @@ export function createPassing (connections: Connections, isEntered: (res: Server
 
   function callFrom (connection: Connection): ServerResponse | undefined {
     if (over || !connection.passing) return undefined
-    const res = currentOf(connection.socket)
+    const res = currentResponse(connection.socket)
     // The one that passed is over, and another may have come behind it.
     if (res == null || isEntered(res)) return undefined
     connection.passing = false
     count--
     return res
   }
-}
-
-/** The answer that is on its way; Node's own, and not public. Where it is missing, nobody passes, and all have entries. */
-function currentOf (socket: Socket): ServerResponse | null | undefined {
-  return (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
 }

@@ -13,12 +13,14 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { InFlight, Track } from '../../types/index'
 import { createDetachedHandlers, followHandler, observeHandler, type Detached, type Source } from './detached-handlers'
-import { breakOff, closeQueued, isFinished, isGone, isStream, sessionOf, speakFor, type Carrier } from './response'
+import { breakOff, closeQueued, isFinished, isGone, isStream, sessionOf, type Carrier } from './response'
 import type { Connection, Connections } from './connections'
 import { now, turn } from '../util/time'
 import { createFarewell } from './connection-close'
 import { createPassing } from './fast-path'
 import { createRoll, type Linked } from '../util/linked-list'
+import { overrideMethod, replaceFailure } from '../util/replaced-methods'
+import { kEntry } from '../symbols'
 
 /** Which kind of request this is. */
 export interface Categories {
@@ -91,12 +93,10 @@ export interface Entry extends Linked<Entry>, Carrier {
   detached: Detached | null
 }
 
-/** Where Node's request keeps its entry: the response and Fastify's request both lead there. */
-const key = Symbol('fastify-shutdown.entry')
+/** Node's request keeps its entry: the response and Fastify's request both lead there. */
+type Tracked = IncomingMessage & { [kEntry]?: Entry }
 
-type Tracked = IncomingMessage & { [key]?: Entry }
-
-const entryOf = ({ req }: { readonly req: IncomingMessage }): Entry | undefined => (req as Tracked)[key]
+const entryOf = ({ req }: { readonly req: IncomingMessage }): Entry | undefined => (req as Tracked)[kEntry]
 
 export function createInFlightTable ({ track, categories, connections, refuse, linger, cutReason, longest }: InFlightOptions): InFlightTable {
   const passing = createPassing(connections, res => entryOf(res) !== undefined)
@@ -127,13 +127,13 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
       if ((request as Partial<FastifyRequest>).raw === undefined) return returned
       const result = observeHandler(request, reply, returned)
       // A hook before it went on when its client had left already.
-      const detached = (request.raw as Tracked)[key]?.detached
+      const detached = (request.raw as Tracked)[kEntry]?.detached
       if (detached != null) followHandler(detached)
       return result
     } as RouteHandlerMethod,
     track (req, res) {
       const connection = connections.of(req.socket)
-      if (!passing.admit(connection, req, res)) add(res, connection)
+      if (!passing.admit(connection, res)) add(res, connection)
     },
     identify (reply) {
       const { raw: res, request } = reply
@@ -183,7 +183,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
         entry.state = 'cut'
         owed--
         if (entry.abort === null) continue
-        speakFor(entry.res, refuse)
+        replaceFailure(entry.res, refuse)
         entry.abort.abort(cutReason())
       }
       // A handler that heeds its signal may answer by itself: it gets one turn to say so, and what it says is flushed.
@@ -194,7 +194,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     },
     list: () => entries().map(describe),
     signalOf (request) {
-      const entry = (request.raw as Tracked)[key] ?? find(request) ?? beside(request)
+      const entry = (request.raw as Tracked)[kEntry] ?? find(request) ?? beside(request)
       if (entry.abort === null) {
         entry.abort = new AbortController()
         if (entry.state === 'gone') entry.abort.abort(clientGone())
@@ -221,7 +221,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
 
   function enter (res: ServerResponse, connection: Connection | undefined): Entry {
     const entry = createEntry(res, connection ?? null, track === 'detail' ? now() : null)
-    ;(res.req as Tracked)[key] = entry
+    ;(res.req as Tracked)[kEntry] = entry
     const reply = passing.replyOf(res.req)
     if (reply !== undefined) entry.reply = reply
     roll.add(entry)
@@ -231,7 +231,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     res.prependListener('close', closed)
     if (res.req.httpVersionMajor > 1) {
       res.once('pipe', piped)
-      res.destroy = destroyHttp2
+      overrideMethod(res, 'destroy', destroyHttp2)
     }
     return entry
   }
@@ -343,7 +343,7 @@ function beside (request: FastifyRequest): Entry {
   const isUpgrade = (request.raw as { upgrade?: boolean }).upgrade === true
   if (!isUpgrade) entry.state = 'over'
   else (request.raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientGone()))
-  ;(request.raw as Tracked)[key] = entry
+  ;(request.raw as Tracked)[kEntry] = entry
   return entry
 }
 

@@ -1,6 +1,7 @@
 /** What an answer says of itself, and how it is broken off: with HTTP/1, HTTP/2 and inject, which each say it differently. */
 import type { ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
+import { markClosed } from '../util/node-internals'
 
 /** NGHTTP2_CANCEL, without loading node:http2 for those who have no use for it. */
 const http2Cancel = 8
@@ -87,21 +88,6 @@ export function breakOff ({ res, socket }: Carrier, refuse: (res: ServerResponse
  */
 export function closeQueued (res: ServerResponse): void {
   if (res.closed) return
-  res.destroyed = true
-  ;(res as { _closed?: boolean })._closed = true
+  markClosed(res)
   res.emit('close')
-}
-
-/** It gives up because we asked it to: a failure of its own making, as a rejection with the signal's reason, becomes our 503. */
-export function speakFor (res: ServerResponse, refuse: (res: ServerResponse) => void): void {
-  const { writeHead } = res
-  res.writeHead = function (this: ServerResponse, status: number, ...rest: unknown[]) {
-    res.writeHead = writeHead
-    if (status < 500 || res.headersSent) return (writeHead as (...args: unknown[]) => ServerResponse).call(res, status, ...rest)
-    refuse(res)
-    // Whoever gave up goes on with what they had to say.
-    res.write = () => true
-    res.end = () => res
-    return res
-  } as typeof res.writeHead
 }

@@ -6,6 +6,8 @@
 import type { FastifyInstance } from 'fastify'
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Server as HttpServer } from 'node:http'
+import { secondaryServersOf, setQueueLength } from '../util/node-internals'
+import { keepAddress, keepConnections, rejectListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 
 export interface Servers {
@@ -36,9 +38,6 @@ export interface Servers {
 /** What a primary may take to hear that a worker of its cluster has closed, in milliseconds. */
 const handOver = 100
 
-/** Fastify keeps its secondary servers nowhere else; where it is missing, they come to light with their first request. */
-const bindings = 'fastify.serverBindings'
-
 /** @param shared whether other processes may listen on the same sockets */
 export function createServers (app: FastifyInstance, shared: boolean, attach: (server: HttpServer) => void): Servers {
   const servers = new Set<HttpServer>()
@@ -46,14 +45,15 @@ export function createServers (app: FastifyInstance, shared: boolean, attach: (s
   const starting = new Set<NetServer>()
   let accepts = 0
   let stopped = false
+  const restoreIdle: (() => void)[] = []
+  /** Restores `listen` and `address`, once the app has closed. */
+  const restoreListen: (() => void)[] = []
   const onConnection = (_socket: Socket): void => { accepts++ }
 
   const self: Servers = {
     refresh () {
       self.add(app.server)
-      const symbol = Object.getOwnPropertySymbols(app).find(each => each.description === bindings)
-      const secondary = symbol === undefined ? undefined : (app as unknown as Record<symbol, unknown>)[symbol]
-      if (Array.isArray(secondary)) for (const server of secondary) self.add(server)
+      for (const server of secondaryServersOf(app)) self.add(server)
       starting.clear()
       if (stopped) close()
     },
@@ -87,19 +87,15 @@ export function createServers (app: FastifyInstance, shared: boolean, attach: (s
       }
     },
     refuseListen (over) {
-      for (const server of servers) {
-        server.listen = () => {
-          void over.then(error => server.emit('error', error))
-          return server
-        }
-      }
+      for (const server of servers) restoreListen.push(rejectListen(server, over))
+      // The app's own close ends in this turn of the event loop.
+      void over.then(turn).then(() => restoreAll(restoreListen))
     },
     protect () {
-      for (const server of servers) server.closeIdleConnections = () => {}
+      for (const server of servers) restoreIdle.push(keepConnections(server))
     },
     unprotect () {
-      // The method of the class comes back to light.
-      for (const server of servers) delete (server as Partial<HttpServer>).closeIdleConnections
+      restoreAll(restoreIdle)
     }
   }
   return self
@@ -108,7 +104,7 @@ export function createServers (app: FastifyInstance, shared: boolean, attach: (s
     for (const server of servers) {
       if (!server.listening) continue
       // Until its `listen()` is over, Fastify reads the address again for its secondary servers, and throws where there is none.
-      if (starting.has(server)) server.address = (address => () => address)(server.address())
+      if (starting.has(server)) restoreListen.push(keepAddress(server))
       NetServer.prototype.close.call(server)
     }
   }
@@ -121,6 +117,9 @@ export function createServers (app: FastifyInstance, shared: boolean, attach: (s
  * the method, and no public name. Not for a socket in the file system: there a connect to a full queue fails at once.
  */
 function shortenQueue (server: NetServer): void {
-  const { _handle } = server as unknown as { readonly _handle?: { listen?(backlog: number): number } | null }
-  if (typeof server.address() === 'object') _handle?.listen?.(0)
+  if (typeof server.address() === 'object') setQueueLength(server, 0)
+}
+
+function restoreAll (restores: (() => void)[]): void {
+  for (const restore of restores.splice(0).reverse()) restore()
 }

@@ -9,6 +9,8 @@ import type { Outcome } from '../../../types/index'
 import type { Carrier } from '../response'
 import type { Connection, Connections } from '../connections'
 import { after, every, now, sleep, turn, within } from '../../util/time'
+import { socketsBetweenRequests } from '../../util/node-internals'
+import { delayDestroy, dropBody } from '../../util/replaced-methods'
 import type { Drain } from './drain'
 
 export interface ConnectionsDrain extends Drain {
@@ -67,17 +69,15 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
       if (req.httpVersionMajor > 1 || !hasBody(req) || typeof socket?.destroySoon !== 'function') return
       let asked = false
       // Asked twice: by Node when the answer is out, and by us where it could not say close. The second must not end the wait.
-      socket.destroySoon = () => {
-        if (asked) return
-        if (req.complete || socket.destroyed) {
-          delete (socket as Partial<Socket>).destroySoon
-          return socket.destroySoon()
-        }
+      delayDestroy(socket, () => {
+        if (asked) return false
+        if (req.complete || socket.destroyed) return true
         asked = true
         const over = lingerOn(req, socket)
         lingering.add(over)
         void over.then(() => lingering.delete(over))
-      }
+        return false
+      })
     },
     async lingered (ms) {
       if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
@@ -138,7 +138,7 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
   function idle (): Idle[] {
     const busy = busySockets()
     // To Node 26 whoever never sent a byte is idle, too.
-    return Array.from(servers, betweenRequests).flat()
+    return Array.from(servers, socketsBetweenRequests).flat()
       .filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
       .map(socket => ({ socket, read: socket.bytesRead }))
   }
@@ -181,10 +181,7 @@ function lingerOn (req: IncomingMessage, socket: Socket): Promise<void> {
     // Who reads it for the handler may hold it back, as a pipe to somewhere slow does. They get no more of it, and are told that it broke off.
     const held = req.listenerCount('data') + req.listenerCount('readable') > 0
     if (held) {
-      req.push = chunk => {
-        if (chunk === null) end()
-        return true
-      }
+      dropBody(req, end)
       socket.resume()
     }
     req.resume()
@@ -198,14 +195,4 @@ function lingerOn (req: IncomingMessage, socket: Socket): Promise<void> {
       resolve()
     }
   })
-}
-
-/**
- * Only Node's parsers know half a head from none. Their list is what `closeIdleConnections()` reads, and is kept under a
- * symbol of its own; where it is missing (HTTP/2 alone), nobody is ended before the others.
- */
-function betweenRequests (server: Server): Socket[] {
-  const symbol = Object.getOwnPropertySymbols(server).find(each => each.description === 'http.server.connections')
-  const connections = symbol === undefined ? undefined : (server as unknown as Record<symbol, { idle?(): { readonly socket: Socket | null }[] } | undefined>)[symbol]
-  return (connections?.idle?.() ?? []).map(({ socket }) => socket).filter(socket => socket !== null)
 }

@@ -9,6 +9,8 @@ import { Server as HttpServer, type IncomingMessage, type Server } from 'node:ht
 import { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import { turn, within } from '../../util/time'
+import { isInsideMessage, webSocketOf, type WebSocketLike } from '../../util/node-internals'
+import { afterMessage, watchWrites } from '../../util/replaced-methods'
 import type { Drain } from './drain'
 import { followFrames, type Frames } from './websocket-frames'
 import { later } from '../../util/deferred'
@@ -18,15 +20,6 @@ export interface WebSocketsDrain extends Drain {
   readonly active: number
   sockets(): Iterable<Socket>
   counts(): { readonly closed: number, readonly terminated: number }
-}
-
-/** The part of ws that we use, whoever made it: @fastify/websocket or the app itself. */
-interface WebSocketLike {
-  readonly readyState: number
-  send(data: string | Buffer): void
-  close(code: number, reason: string): void
-  /** Not public: whether the next fragment is the first of its message. */
-  readonly _sender?: { readonly _firstFragment?: boolean } | null
 }
 
 interface Upgraded {
@@ -138,19 +131,16 @@ export function webSocketsDrain ({ timeout, message, refuse, onTerminate, onProb
 
   /** Follow what the app writes, until ws turns out to be the one who writes: it knows itself where its frames end. */
   function watch (socket: Socket, entry: Upgraded, frames: Frames): void {
-    const { write } = socket
     let known = false
-    socket.write = function (this: Socket, ...args: unknown[]) {
-      const [chunk, encoding] = args as [string | Uint8Array, BufferEncoding | undefined]
+    const stopWatching = watchWrites(socket, chunk => {
       if (!known && !frames.opening) {
         known = true
-        if (webSocketOf(socket) !== undefined) delete (socket as Partial<Socket>).write
+        if (webSocketOf(socket) !== undefined) stopWatching()
       }
-      frames.push(typeof chunk === 'string' ? Buffer.from(chunk, typeof encoding === 'string' ? encoding : 'utf8') : chunk)
+      frames.push(chunk)
       // Whoever writes the handshake goes on to make the WebSocket in the same turn.
       if (told && !entry.told) void turn().then(() => sayGoodbye(socket, entry))
-      return (write as (...args: unknown[]) => boolean).apply(this, args)
-    } as typeof socket.write
+    })
   }
 
   function forget (this: Socket): void {
@@ -179,17 +169,7 @@ export function webSocketsDrain ({ timeout, message, refuse, onTerminate, onProb
 
   function closeOnce (webSocket: WebSocketLike): void {
     if (webSocket.readyState !== 1) return // closing already
-    if (webSocket._sender?._firstFragment === false) {
-      // Our message would become a part of the one that is being sent, and its rest would be thrown away.
-      const { send } = webSocket
-      webSocket.send = (...args: unknown[]) => {
-        (send as (...args: unknown[]) => void).apply(webSocket, args)
-        if (webSocket._sender?._firstFragment === false) return
-        webSocket.send = send
-        closeOnce(webSocket)
-      }
-      return
-    }
+    if (isInsideMessage(webSocket)) return afterMessage(webSocket, () => closeOnce(webSocket))
     attempt(() => { if (message !== undefined) webSocket.send(message) })
     attempt(() => webSocket.close(goingAway, reason))
   }
@@ -208,10 +188,4 @@ export function webSocketsDrain ({ timeout, message, refuse, onTerminate, onProb
 function eventsOf (server: Server): ('upgrade' | 'connect')[] {
   const each: object = server
   return each instanceof HttpServer || each instanceof HttpsServer ? ['upgrade', 'connect'] : ['upgrade']
-}
-
-/** ws marks the sockets that it has taken over; there is no public way from one to the other. */
-function webSocketOf (socket: Socket): WebSocketLike | undefined {
-  const mark = Object.getOwnPropertySymbols(socket).find(symbol => symbol.description === 'websocket')
-  return mark === undefined ? undefined : (socket as unknown as Record<symbol, WebSocketLike | undefined>)[mark]
 }
