@@ -1,0 +1,230 @@
+/** The shutdown works without each private part of Node, Fastify and ws that it uses. */
+import { EventEmitter } from 'node:events'
+import { type Server, ServerResponse, IncomingMessage, createServer } from 'node:http'
+import { Socket } from 'node:net'
+import fastifyWebsocket from '@fastify/websocket'
+import type { FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { WebSocket } from 'ws'
+import internals = require('../../lib/util/node-internals')
+import replaced = require('../../lib/util/replaced-methods')
+import { createConnections } from '../../lib/http/connections'
+import { connect, eventually, fetchOnce, get, portOf, post } from '../helpers/client'
+import { build, giveLocalhostTwoAddresses, serve, serveHeld } from '../helpers/serve'
+
+type Stubs = Record<string, (...args: never[]) => unknown>
+
+/** For one test, a function behind the door returns what it returns without the internal. */
+function stub (t: Test, module: object, name: string, fn: (...args: never[]) => unknown): void {
+  const stubs = module as Stubs
+  const original = stubs[name]!
+  t.teardown(() => { stubs[name] = original })
+  stubs[name] = fn
+}
+
+/** A real shutdown that answers its request in flight. */
+async function shutsDown (t: Test, name: string, fn: (...args: never[]) => unknown, module: object = internals): Promise<void> {
+  stub(t, module, name, fn)
+  const { app, holder, release, report } = await serveHeld(t)
+  const idle = await connect(app)
+  idle.send(get('/nowhere'))
+  await idle.answer()
+  const closed = app.close()
+  await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
+  release()
+  t.match(await holder.answer(), { status: 200, body: 'held' })
+  await closed
+  t.match(await report, { outcome: 'clean', requests: { completed: 1, aborted: 0, cut: [] } })
+  t.match(await Promise.all([holder.over, idle.over]), ['end', 'end'])
+}
+
+t.test('private properties', async t => {
+  await t.test('_httpMessage: without it every request has an entry', async t => {
+    t.equal(internals.currentResponse(new Socket()), undefined)
+    await shutsDown(t, 'currentResponse', () => undefined)
+  })
+
+  await t.test('the list of the parsers: without it idle connections end last', async t => {
+    t.same(internals.socketsBetweenRequests(new EventEmitter() as Server), [])
+    const server = createServer()
+    for (const symbol of Object.getOwnPropertySymbols(server)) Reflect.deleteProperty(server, symbol)
+    t.same(internals.socketsBetweenRequests(server), [])
+    await shutsDown(t, 'socketsBetweenRequests', () => [])
+  })
+
+  await t.test('_handle.listen: without it the queue keeps its length', async t => {
+    t.doesNotThrow(() => internals.setQueueLength(new EventEmitter() as Server, 0))
+    t.doesNotThrow(() => internals.setQueueLength({ _handle: {} } as unknown as Server, 0))
+    await shutsDown(t, 'setQueueLength', () => {})
+  })
+
+  await t.test('_connectionKey: without it no socket counts as bound here', async t => {
+    const app = (await serve(t)).app
+    t.equal(internals.isBoundHere(app.server), true)
+    Reflect.deleteProperty(app.server, '_connectionKey')
+    t.equal(internals.isBoundHere(app.server), false)
+    await app.close()
+    t.equal(app.server.listening, false)
+  })
+
+  await t.test('_parent: without it a TLS connection is counted twice, and no longer than it is open', async t => {
+    t.equal(internals.plainSocketOf(new Socket()), undefined)
+    const server = new EventEmitter() as Server
+    const connections = createConnections(() => {})
+    connections.attach(server)
+    const [plain, secure] = [new Socket(), new Socket()]
+    server.emit('connection', plain)
+    server.emit('secureConnection', secure)
+    t.equal(connections.all().length, 2)
+    for (const socket of [plain, secure]) socket.emit('close')
+    t.equal(connections.all().length, 0)
+  })
+
+  await t.test('_closed: without it close is still emitted for an answer that waits behind another', async t => {
+    const res = new ServerResponse(new IncomingMessage(new Socket()))
+    Object.defineProperty(res, '_closed', { value: false, writable: false })
+    t.doesNotThrow(() => internals.markClosed(res))
+    t.equal(res.destroyed, true)
+    stub(t, internals, 'markClosed', () => {})
+    const { app, report } = await serve(t, { options: { timeouts: { requests: 100 } }, routes: app => { app.get('/wait', () => {}) } })
+    const client = await connect(app)
+    client.send(get('/wait') + get('/wait'))
+    await eventually(() => app.shutdownState.activeRequests === 2, () => app.shutdownState)
+    client.socket.destroy()
+    await app.close()
+    t.match(await report, { requests: { completed: 0 } })
+  })
+
+  await t.test('the bindings of Fastify: without them a secondary server is found with its first request', async t => {
+    t.same(internals.secondaryServersOf({} as FastifyInstance), [])
+    stub(t, internals, 'secondaryServersOf', () => [])
+    giveLocalhostTwoAddresses(t)
+    const { app, report } = await build(t, { routes: app => { app.get('/', async () => 'here') } })
+    await app.listen({ port: 0, host: 'localhost' })
+    const client = await connect(portOf(app), '127.0.0.2')
+    client.send(get('/'))
+    t.match(await client.answer(), { status: 200, body: 'here' })
+    await app.close()
+    t.equal(await client.over, 'end')
+    t.match(await report, { outcome: 'clean', requests: { completed: 0 } })
+  })
+
+  await t.test('the names of registered plugins: without them there is no warning', async t => {
+    t.same(internals.registeredPluginsOf({} as FastifyInstance), [])
+    t.same(internals.registeredPluginsOf({ [Symbol.for('registered-plugin')]: ['a'] } as unknown as FastifyInstance), ['a'])
+  })
+})
+
+t.test('private parts of ws', async t => {
+  for (const missing of ['webSocketOf', 'isInsideMessage'] as const) {
+    await t.test(`${missing}: without it a WebSocket still gets close code 1001`, async t => {
+      t.notOk(internals.webSocketOf(new Socket()))
+      t.equal(internals.isInsideMessage({ readyState: 1, send () {}, close () {} }), false)
+      stub(t, internals, missing, missing === 'webSocketOf' ? () => undefined : () => false)
+      const { app, report } = await serve(t, {
+        routes: async app => {
+          await app.register(fastifyWebsocket)
+          app.register(async app => { app.get('/', { websocket: true }, () => {}) })
+        }
+      })
+      const socket = new WebSocket(`ws://127.0.0.1:${portOf(app)}/`)
+      await new Promise(resolve => socket.once('open', resolve))
+      const code = new Promise(resolve => socket.once('close', resolve))
+      await app.close()
+      t.equal(await code, 1001)
+      t.match(await report, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } })
+    })
+  }
+})
+
+t.test('replaceMethod', async t => {
+  const make = (): { greet(): string } => new (class { greet (): string { return 'hello' } })()
+
+  await t.test('restores a method of the class, and one of the object', async t => {
+    const object = make()
+    const restore = replaced.replaceMethod(object, 'greet', original => () => `${original()} you`)
+    t.equal(object.greet(), 'hello you')
+    restore()
+    t.equal(object.greet(), 'hello')
+    t.notOk(Object.hasOwn(object, 'greet'))
+    const own = { greet: () => 'own' }
+    const { greet } = own
+    replaced.replaceMethod(own, 'greet', () => () => 'ours')()
+    t.equal(own.greet, greet)
+  })
+
+  await t.test('keeps a later replacement, and forwards to the method that was there', async t => {
+    const object = make()
+    const restore = replaced.replaceMethod(object, 'greet', () => () => 'ours')
+    const { greet } = object
+    object.greet = () => `later ${greet()}`
+    restore()
+    t.equal(object.greet(), 'later hello')
+  })
+
+  await t.test('does nothing where the method is missing or cannot be replaced', async t => {
+    const empty = {} as { greet(): string }
+    replaced.replaceMethod(empty, 'greet', () => () => 'ours')()
+    t.notOk('greet' in empty)
+    const frozen = Object.freeze(make())
+    replaced.replaceMethod(frozen, 'greet', () => () => 'ours')()
+    t.equal(frozen.greet(), 'hello')
+    replaced.overrideMethod(frozen, 'greet', () => 'ours')
+    t.equal(frozen.greet(), 'hello')
+  })
+})
+
+t.test('replaced methods', async t => {
+  for (const method of ['keepConnections', 'rejectListen', 'keepAddress'] as const) {
+    await t.test(`${method}: the app closes without it`, async t => await shutsDown(t, method, () => () => {}, replaced))
+  }
+  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['dropBody', 'push']] as const) {
+    await t.test(`${method}: the app closes without ${name}`, async t => await shutsDown(t, method, () => {}, replaced))
+  }
+
+  await t.test('a socket without destroySoon is left alone', async t => {
+    t.doesNotThrow(() => replaced.destroyWhenFlushed(new EventEmitter() as Socket))
+    t.doesNotThrow(() => replaced.delayDestroy(new EventEmitter() as Socket, () => true))
+  })
+
+  await t.test('overrideMethod: an answer of which nothing is seen ends with the time limit', async t => {
+    stub(t, replaced, 'overrideMethod', ((object: object, name: string) => (object as Stubs)[name]) as never)
+    const { app, report } = await serve(t, { options: { timeouts: { requests: 100 } }, routes: app => { app.get('/wait', () => {}) } })
+    const client = await connect(app)
+    client.send(get('/wait'))
+    await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+    client.socket.destroy()
+    await app.close()
+    await report
+    t.equal(app.shutdownState.activeRequests, 0)
+  })
+
+  await t.test('a 503 for an upload arrives, and its socket has its own methods again', async t => {
+    const { app, release } = await serveHeld(t, { options: { newConnections: 'answer' } })
+    const closed = app.close()
+    await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
+    t.match(await fetchOnce(app, post('/nowhere', 'hello')), { status: 503 })
+    release()
+    await closed
+  })
+
+  await t.test('a closed app has its own methods again', async t => {
+    const { app } = await serve(t)
+    await app.close()
+    await eventually(() => !Object.hasOwn(app.server, 'listen'), () => Object.keys(app.server))
+    for (const name of ['listen', 'address', 'closeIdleConnections'] as const) t.notOk(Object.hasOwn(app.server, name), name)
+  })
+
+  await t.test('watchWrites: a WebSocket that is not one of ws is cut when its time is up', async t => {
+    stub(t, replaced, 'watchWrites', () => () => {})
+    const { app, report } = await serve(t, {
+      options: { timeouts: { streams: 100 } },
+      routes: app => { app.server.on('upgrade', (_req, socket) => { socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n') }) }
+    })
+    const client = await connect(app)
+    client.send(get('/', { Connection: 'Upgrade', Upgrade: 'websocket' }))
+    await client.until('101')
+    await app.close()
+    t.match(await report, { webSockets: { closed: 0, terminated: 1 } })
+  })
+})
