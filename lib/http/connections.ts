@@ -5,7 +5,7 @@ import { now } from '../util/time'
 import { kConnection } from '../symbols'
 import { plainSocketOf } from '../util/node-internals'
 import type { Entry } from './in-flight'
-import { createRoll, type Linked } from '../util/linked-list'
+import { createLinkedList, type Linked } from '../util/linked-list'
 
 /** One connection. Made once, with all its fields. */
 export interface Connection extends Linked<Connection> {
@@ -29,7 +29,7 @@ type Placed = Socket & { [kConnection]?: Connection | undefined }
 
 /** @param onClose called before anyone who listens to the answer that was on its way */
 export function createConnections (onClose: (connection: Connection) => void): Connections {
-  const roll = createRoll<Connection>()
+  const roll = createLinkedList<Connection>()
 
   return {
     attach (server) {
@@ -37,7 +37,7 @@ export function createConnections (onClose: (connection: Connection) => void): C
       server.on('secureConnection', followSecure)
     },
     of: (socket: Placed | null) => socket?.[kConnection],
-    all: roll.all
+    all: roll.toArray
   }
 
   function follow (socket: Placed): void {

@@ -14,7 +14,7 @@ import { types } from 'node:util'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { endedBy, type Carrier } from './response'
 import { every, now, turn } from '../util/time'
-import { createRoll, type Linked } from '../util/linked-list'
+import { createLinkedList, type Linked } from '../util/linked-list'
 import { overrideMethod } from '../util/replaced-methods'
 import { kDetached, kHandler } from '../symbols'
 
@@ -106,7 +106,7 @@ function observeThenable (request: FastifyRequest, thenable: PromiseLike<unknown
 /** @param limit how long a handler may go on after its client has left, in milliseconds */
 export function createDetachedHandlers (limit: number): DetachedHandlers {
   /** In the order in which their clients left. */
-  const all = createRoll<Detached>()
+  const all = createLinkedList<Detached>()
   let stopSweeping = (): void => {}
 
   return {
@@ -141,7 +141,7 @@ export function createDetachedHandlers (limit: number): DetachedHandlers {
 
   function sweep (): void {
     const due = now() - limit
-    for (const { since, over } of all.all()) {
+    for (const { since, over } of all.toArray()) {
       if (since > due) break
       over()
     }

@@ -18,7 +18,7 @@ import type { Connection, Connections } from './connections'
 import { now, turn } from '../util/time'
 import { createFarewell } from './connection-close'
 import { createPassing } from './fast-path'
-import { createRoll, type Linked } from '../util/linked-list'
+import { createLinkedList, type Linked } from '../util/linked-list'
 import { overrideMethod, replaceFailure } from '../util/replaced-methods'
 import { kEntry } from '../symbols'
 
@@ -101,7 +101,7 @@ const entryOf = ({ req }: { readonly req: IncomingMessage }): Entry | undefined 
 export function createInFlightTable ({ track, categories, connections, refuse, linger, cutReason, longest }: InFlightOptions): InFlightTable {
   const passing = createPassing(connections, res => entryOf(res) !== undefined)
   if (track !== 'count') passing.end()
-  const roll = createRoll<Entry>()
+  const roll = createLinkedList<Entry>()
   const handlers = createDetachedHandlers(longest)
   const farewell = createFarewell(linger)
   const count = { received: 0, completed: 0, rejected: 0, aborted: 0, cut: 0 }
@@ -159,7 +159,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
       if (closing) return
       closing = true
       for (const { res, connection } of passing.end()) enter(res, connection)
-      for (const entry of roll.all()) farewell.say(entry)
+      for (const entry of roll.toArray()) farewell.say(entry)
     },
     lose (connection) {
       enterFrom(connection)
@@ -239,7 +239,7 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
   /** Whoever asks after those in flight asks after all of them. */
   function entries (): Entry[] {
     enterAll()
-    return roll.all()
+    return roll.toArray()
   }
 
   function enterAll (): void {

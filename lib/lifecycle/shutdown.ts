@@ -12,7 +12,7 @@ import { reserveOf, type Settings } from '../options'
 import type { Member, Membership } from '../process/signals'
 import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
-import { later, once } from '../util/deferred'
+import { createDeferred, once } from '../util/deferred'
 import { worstOutcome } from '../util/outcomes'
 import { every, sleep, startDeadline, within, type Deadline } from '../util/time'
 import type { Events } from './events'
@@ -185,8 +185,8 @@ interface Caller {
 function createCaller ({ lifecycle, settings, traffic, joinProcess, close, onForcedExit, onProblem }: ShutdownParts, drain: () => Promise<Teardown>): Caller {
   const { exit, signals } = settings
   const budget = settings.delay + settings.timeouts.total
-  const reported = later<ShutdownReport>()
-  const left = later<Error>()
+  const reported = createDeferred<ShutdownReport>()
+  const left = createDeferred<Error>()
   const run = once(closeApp)
   let reason: ShutdownReason = { kind: 'close', detail: 'app.close()' }
   let started = false

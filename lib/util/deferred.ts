@@ -1,12 +1,14 @@
-/** Promises that are settled from outside, or whose work begins once. */
+/** Promises that another function resolves, and work that begins once. */
 
-/** A promise with its `resolve`: `Promise.withResolvers`, which Node 20 does not have. */
-export interface Later<T> {
+/** A promise that another function resolves: `Promise.withResolvers`, which Node 20 does not have. */
+export interface Deferred<T> {
   readonly promise: Promise<T>
+  /** Resolves the promise. Later calls have no effect. */
   resolve(value: T | PromiseLike<T>): void
 }
 
-export function later<T> (): Later<T> {
+/** Creates a pending promise, and the function that resolves it. */
+export function createDeferred<T> (): Deferred<T> {
   let resolve!: (value: T | PromiseLike<T>) => void
   const promise = new Promise<T>(_resolve => { resolve = _resolve })
   return { promise, resolve }
@@ -17,7 +19,7 @@ export function once<T> (work: () => Promise<T>): () => Promise<T> {
   let promise: Promise<T> | null = null
   return () => {
     if (promise !== null) return promise
-    const deferred = later<T>()
+    const deferred = createDeferred<T>()
     promise = deferred.promise
     deferred.resolve(work())
     return promise

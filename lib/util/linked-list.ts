@@ -1,24 +1,29 @@
 /**
- * Who is here, in the order of arrival. A linked list through its own entries, and not a Map or a Set: while those are filled
- * and emptied without end, V8 leaves old tables of theirs behind that keep what was in them alive until a full collection.
- * With a Map of the responses in flight half of a busy server's time went there.
+ * A linked list through its own entries, in the order in which they were added.
+ *
+ * Not a Map or a Set: if these are filled and emptied without end, V8 leaves old tables behind, which keep the removed entries
+ * alive until a full collection. With a Map of the responses in flight, half of the time of a busy server went there.
  */
+
+/** An entry of a linked list: it is part of one list at most. */
 export interface Linked<T> {
   previous: T | null
   next: T | null
 }
 
-export interface Roll<T> {
+export interface LinkedList<T> {
   readonly size: number
   readonly first: T | null
+  /** Adds an entry at the end. */
   add(entry: T): void
-  /** Once for each that was added: the roll does not look. */
+  /** Removes an entry. It must be in the list: the list does not check. */
   remove(entry: T): void
-  /** Those who are here now; who comes or goes meanwhile changes nothing about it. */
-  all(): T[]
+  /** Returns a copy, which later changes of the list do not affect. */
+  toArray(): T[]
 }
 
-export function createRoll<T extends Linked<T>> (): Roll<T> {
+/** Creates an empty list. */
+export function createLinkedList<T extends Linked<T>> (): LinkedList<T> {
   let first: T | null = null
   let last: T | null = null
   let size = 0
@@ -41,10 +46,10 @@ export function createRoll<T extends Linked<T>> (): Roll<T> {
       entry.previous = entry.next = null
       size--
     },
-    all () {
-      const all: T[] = []
-      for (let entry = first; entry !== null; entry = entry.next) all.push(entry)
-      return all
+    toArray () {
+      const entries: T[] = []
+      for (let entry = first; entry !== null; entry = entry.next) entries.push(entry)
+      return entries
     }
   }
 }

@@ -3,7 +3,7 @@ import dns from 'node:dns'
 import type { FastifyInstance, FastifyServerOptions } from 'fastify'
 import type { Test } from 'tap'
 import gracefulShutdown = require('../../lib/index')
-import { later, type Later } from '../../lib/util/deferred'
+import { createDeferred, type Deferred } from '../../lib/util/deferred'
 import type { Phase, ShutdownOptions, ShutdownReport } from '../../types/index'
 import { connect, eventually, get, type Client } from './client'
 import { Fastify } from './fastify'
@@ -29,7 +29,7 @@ export async function build (t: Test, { fastify = {}, options = {}, before, rout
   // A test may have closed it in vain on purpose.
   t.teardown(() => app.close().catch(() => {}))
   await before?.(app)
-  const report = later<ShutdownReport>()
+  const report = createDeferred<ShutdownReport>()
   await app.register(gracefulShutdown, { signals: false, delay: 0, onReport: report.resolve, ...options })
   await routes?.(app)
   return { app, report: report.promise }
@@ -51,7 +51,7 @@ export interface Held extends Served {
 
 /** An app that listens, with one request in flight that holds the drain open until it is released. */
 export async function serveHeld (t: Test, setup: Setup = {}): Promise<Held> {
-  const gate: Later<void> = later()
+  const gate: Deferred<void> = createDeferred()
   t.teardown(() => gate.resolve())
   const served = await serve(t, {
     ...setup,

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import gracefulShutdown from '../../lib/index'
-import { later, type Later } from '../../lib/util/deferred'
+import { createDeferred, type Deferred } from '../../lib/util/deferred'
 import { connect, eventually, get, type Client } from '../helpers/client'
 import { transports } from '../helpers/transports'
 
@@ -15,17 +15,17 @@ interface Stuck {
   readonly app: FastifyInstance
   readonly port: number
   /** By category: resolve it and the request answers. */
-  readonly gates: Map<string, Later<void>>
+  readonly gates: Map<string, Deferred<void>>
   /** A client whose request to this path is in flight. */
   send(path: string): Promise<Client>
 }
 
 /** Routes `/fast`, `/normal` and `/slow` of these categories, and `/plain` of none; each answers when its gate opens. */
 async function kinds (options: gracefulShutdown.Options = {}): Promise<Stuck> {
-  const gates = new Map<string, Later<void>>()
+  const gates = new Map<string, Deferred<void>>()
   const { app, port } = await http1.start({ categories: { fast: 150, normal: 400, slow: 5_000 }, timeouts: { requests: 600 }, ...options }, app => {
     for (const name of ['fast', 'normal', 'slow', 'plain']) {
-      gates.set(name, later<void>())
+      gates.set(name, createDeferred<void>())
       app.get(`/${name}/:id`, name === 'plain' ? {} : { config: { shutdown: { category: name } } }, async () => {
         await gates.get(name)!.promise
         return name
@@ -169,7 +169,7 @@ void t.test('track', async t => {
     ['detail', { fast: 1_000 }, { ageMs: Number, category: 'fast' }]
   ] as const) {
     await t.test(`'${track}' lists what it knows`, async t => {
-      const gate = later<void>()
+      const gate = createDeferred<void>()
       const { app, port } = await http1.start({ track, categories, categorize: () => Object.keys(categories)[0] }, app => {
         app.get('/', async () => { await gate.promise })
       })
@@ -304,7 +304,7 @@ void t.test('request.shutdownSignal', async t => {
 
   await t.test('aborts when the client is gone, and not when its body has been read', async t => {
     const signals: AbortSignal[] = []
-    const gate = later<void>()
+    const gate = createDeferred<void>()
     const { app, port } = await http1.start({}, app => {
       app.post('/', async request => {
         signals.push(request.shutdownSignal)
@@ -350,7 +350,7 @@ void t.test('request.shutdownSignal', async t => {
 })
 
 /** Handlers that run on when their client has left. `finish` is what ends them; `ended` says that they are over. */
-const outliving: Record<string, (app: FastifyInstance, entered: Later<void>, gate: Later<void>, ended: Later<void>) => void> = {
+const outliving: Record<string, (app: FastifyInstance, entered: Deferred<void>, gate: Deferred<void>, ended: Deferred<void>) => void> = {
   'an async handler' (app, entered, gate, ended) {
     app.get('/', async () => {
       entered.resolve()
@@ -447,8 +447,8 @@ const outliving: Record<string, (app: FastifyInstance, entered: Later<void>, gat
   }
 }
 
-async function clientLeaves (t: Test, routes: (app: FastifyInstance, entered: Later<void>) => void, options: gracefulShutdown.Options = {}): Promise<FastifyInstance> {
-  const entered = later<void>()
+async function clientLeaves (t: Test, routes: (app: FastifyInstance, entered: Deferred<void>) => void, options: gracefulShutdown.Options = {}): Promise<FastifyInstance> {
+  const entered = createDeferred<void>()
   const { app, port } = await http1.start(options, app => routes(app, entered))
   const accepted = once(app.server, 'connection')
   const client = await connect(port)
@@ -465,7 +465,7 @@ async function clientLeaves (t: Test, routes: (app: FastifyInstance, entered: La
 void t.test('a handler that outlives its client', async t => {
   for (const [name, routes] of Object.entries(outliving)) {
     await t.test(`${name}: no resource closes under it, and it is counted once`, async t => {
-      const [gate, ended] = [later<void>(), later<void>()]
+      const [gate, ended] = [createDeferred<void>(), createDeferred<void>()]
       const order: string[] = []
       void ended.promise.then(() => order.push('handler'))
       const app = await clientLeaves(t, (app, entered) => {
@@ -489,19 +489,19 @@ void t.test('a handler that outlives its client', async t => {
   }
 
   for (const [name, handler] of Object.entries({
-    'that hijacked and looks after its connection itself': (app: FastifyInstance, entered: Later<void>) => {
+    'that hijacked and looks after its connection itself': (app: FastifyInstance, entered: Deferred<void>) => {
       app.get('/', (_request, reply) => {
         reply.hijack()
         entered.resolve()
       })
     },
-    'that wrote by hand': (app: FastifyInstance, entered: Later<void>) => {
+    'that wrote by hand': (app: FastifyInstance, entered: Deferred<void>) => {
       app.get('/', (_request, reply) => {
         reply.raw.write('begun')
         entered.resolve()
       })
     },
-    'that sent a stream which closes': (app: FastifyInstance, entered: Later<void>) => {
+    'that sent a stream which closes': (app: FastifyInstance, entered: Deferred<void>) => {
       app.get('/', (_request, reply) => {
         reply.send(new Readable({ read () {} }))
         reply.raw.flushHeaders()

@@ -9,7 +9,7 @@ import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
-import { later } from '../../lib/util/deferred'
+import { createDeferred } from '../../lib/util/deferred'
 import { connect, eventually, get, portOf, post, type Client } from '../helpers/client'
 import { Fastify } from '../helpers/fastify'
 import { serve, type Setup } from '../helpers/serve'
@@ -354,7 +354,7 @@ const rows: Row[] = [
     name: 'three pipelined requests with bodies, and a client that leaves while the first is answered',
     routes: hanging,
     drive: async (app, client) => {
-      const bodies = later<void>()
+      const bodies = createDeferred<void>()
       let count = 0
       app.server.on('request', req => req.once('close', () => { if (++count === 3) bodies.resolve() }))
       const { send, socket } = await client()

@@ -11,7 +11,7 @@ import httpProxy from '@fastify/http-proxy'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { fetch } from 'undici'
-import { later } from '../../lib/util/deferred'
+import { createDeferred } from '../../lib/util/deferred'
 import { abort, connect, eventually, fetchOnce, get, post } from '../helpers/client'
 import { serve } from '../helpers/serve'
 
@@ -77,7 +77,7 @@ for (const track of ['count', 'detail'] as const) {
       })
 
       t.test('a shutdown in the middle waits for the answer, and resources close after it', async t => {
-        const [left, gate] = [later<void>(), later<void>()]
+        const [left, gate] = [createDeferred<void>(), createDeferred<void>()]
         const order: string[] = []
         const { app } = await serve(t, {
           options: { track, resources: { database: { close () { order.push('database') } } } },
@@ -107,7 +107,7 @@ for (const track of ['count', 'detail'] as const) {
       })
 
       t.test('its signal aborts when its client leaves', async t => {
-        const [asked, aborted] = [later<void>(), later<unknown>()]
+        const [asked, aborted] = [createDeferred<void>(), createDeferred<unknown>()]
         const { app } = await serve(t, {
           options: { track },
           routes: app => {
@@ -131,7 +131,7 @@ for (const track of ['count', 'detail'] as const) {
       })
 
       t.test('a request that is cut gets its 503', async t => {
-        const [left, gate] = [later<void>(), later<void>()]
+        const [left, gate] = [createDeferred<void>(), createDeferred<void>()]
         t.teardown(() => gate.resolve())
         const { app } = await serve(t, {
           options: { track, timeouts: { requests: 50 } },

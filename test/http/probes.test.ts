@@ -3,7 +3,7 @@ import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { now } from '../../lib/util/time'
-import { later } from '../../lib/util/deferred'
+import { createDeferred } from '../../lib/util/deferred'
 import type { Check, Probes, ShutdownOptions } from '../../types/index'
 import { settled, virtualTime, type Time } from '../helpers/time'
 import { connect, fetchOnce, get } from '../helpers/client'
@@ -126,7 +126,7 @@ t.test('a route of the app in the same place is refused, by name', async t => {
 })
 
 t.test('a service that still boots answers no probe', async t => {
-  const boot = later<void>()
+  const boot = createDeferred<void>()
   const { app } = await build(t, {
     options: { probes: true },
     routes: app => { app.addHook('onReady', () => boot.promise) }
@@ -413,8 +413,8 @@ t.test('answers are shared for half a second, and a check that fails again is to
 })
 
 t.test('a check that was well does not make a service ready that has begun to stop meanwhile', async t => {
-  const answer = later<void>()
-  const begun = later<void>()
+  const answer = createDeferred<void>()
+  const begun = createDeferred<void>()
   const { app } = await serve(t, { options: { delay: 300, probes: { checks: { slow: () => { begun.resolve(); return answer.promise } } } } })
   const asked = fetchOnce(app, get('/health/ready'))
   await begun.promise

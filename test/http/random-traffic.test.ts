@@ -8,7 +8,7 @@ import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import t from 'tap'
 import { turn } from '../../lib/util/time'
-import { later } from '../../lib/util/deferred'
+import { createDeferred } from '../../lib/util/deferred'
 import type { ShutdownOptions } from '../../types/index'
 import { abort, connect, get, portOf, post, type Client } from '../helpers/client'
 import { serve } from '../helpers/serve'
@@ -66,7 +66,7 @@ t.test('whatever clients do, in whatever order, the counts are right and the bud
       routes: app => {
         app.get('/', async () => 'whole')
         app.get('/held', async () => {
-          const gate = later<string>()
+          const gate = createDeferred<string>()
           gates.add(() => { gate.resolve('held') })
           return await gate.promise
         })

@@ -12,7 +12,7 @@ import t from 'tap'
 import * as undici from 'undici'
 import type gracefulShutdown from '../../lib/index'
 import type { ShutdownReport } from '../../types/index'
-import { later, type Later } from '../../lib/util/deferred'
+import { createDeferred, type Deferred } from '../../lib/util/deferred'
 import { connect, eventually, get, post } from '../helpers/client'
 import { tls as fixtures, transports, type Transport } from '../helpers/transports'
 
@@ -25,7 +25,7 @@ async function draining (options: gracefulShutdown.Options = {}, routes: (app: F
     app.post('/upload', { bodyLimit: 2 * size }, async () => 'taken')
     routes(app)
   })
-  const hold = later<void>()
+  const hold = createDeferred<void>()
   app.shutdown.waitUntil(hold.promise)
   const closing = app.shutdown.start()
   await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
@@ -173,8 +173,8 @@ void t.test('a sender that never stops is not waited for longer than the linger'
 
 void t.test('an answer that is given before its upload is complete reaches its sender too, in lame-duck as in draining', async t => {
   for (const delay of [0, 1_000]) {
-    const gate = later<void>()
-    const entered = later<void>()
+    const gate = createDeferred<void>()
+    const entered = createDeferred<void>()
     const { app, port } = await transports[0]!.start({ delay }, app => {
       app.addContentTypeParser('application/octet-stream', (_request, _payload, done) => { done(null) })
       app.post('/upload', {
@@ -330,10 +330,10 @@ void t.test('Expect: 100-continue over HTTP/2 and beside it', async t => {
 })
 
 void t.test('pipelined requests', async t => {
-  const gates = new Map<string, Later<void>>()
+  const gates = new Map<string, Deferred<void>>()
   const routes = (app: FastifyInstance): void => {
     app.get('/:name', async request => {
-      const gate = later<void>()
+      const gate = createDeferred<void>()
       const { name } = request.params as { name: string }
       gates.set(name, gate)
       await gate.promise

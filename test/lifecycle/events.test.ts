@@ -258,7 +258,7 @@ t.test('the state', t => {
       state: createState({ lifecycle, table: { ...none, ...table } as unknown as InFlightTable, tasks: createTasks(lifecycle, () => {}), webSockets: () => 3 })
     }
   }
-  const begin = (lifecycle: LifecycleControl, why = reason): void => lifecycle.begin(why, { remaining: () => 1_234.6, elapsed: () => 0, stage: () => 0 })
+  const begin = (lifecycle: LifecycleControl, why = reason): void => lifecycle.begin(why, { remaining: () => 1_234.6, stage: () => 0 })
 
   t.test('is live: ready while it runs, accepting until it drains', async t => {
     const { state, lifecycle } = set()

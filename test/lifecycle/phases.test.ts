@@ -9,7 +9,7 @@ import pino from 'pino'
 import t from 'tap'
 import gracefulShutdown = require('../../lib/index')
 import { within } from '../../lib/util/time'
-import { later } from '../../lib/util/deferred'
+import { createDeferred } from '../../lib/util/deferred'
 import type { Phase, ShutdownOptions, ShutdownReport } from '../../types/index'
 import { connect, eventually, fetchOnce, get, portOf } from '../helpers/client'
 import { Fastify } from '../helpers/fastify'
@@ -181,11 +181,11 @@ t.test('close() while listen() is on its way leaves no listening server behind',
 
 t.test('close() while listen() looks for a second address leaves no listening server behind, and breaks nothing', async t => {
   for (const newConnections of ['answer', 'refuse'] as const) {
-    const held = later<void>()
+    const held = createDeferred<void>()
     const { app } = await build(t, { options: { newConnections }, routes: app => { app.get('/', async () => held.promise) } })
-    const second = later<void>()
+    const second = createDeferred<void>()
     const { lookup } = dns
-    const asked = later<void>()
+    const asked = createDeferred<void>()
     t.teardown(() => { dns.lookup = lookup })
     dns.lookup = ((_host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {
       const callback = rest.at(-1) as (...answer: unknown[]) => void
@@ -502,7 +502,7 @@ t.test('twenty lives leave nothing behind', async t => {
 
 t.test('what onReport throws is logged and changes nothing', async t => {
   const lines: Record<string, any>[] = [] // any: log lines have any shape
-  const told = later<ShutdownReport>()
+  const told = createDeferred<ShutdownReport>()
   const { app } = await serve(t, {
     fastify: { logger: logTo(lines) },
     options: {

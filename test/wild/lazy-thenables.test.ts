@@ -11,7 +11,7 @@ import PLazy = require('p-lazy')
 import pg from 'pg'
 import postgres = require('postgres')
 import t, { type Test } from 'tap'
-import { later } from '../../lib/util/deferred'
+import { createDeferred } from '../../lib/util/deferred'
 import { abort, connect, eventually, post } from '../helpers/client'
 import { serve } from '../helpers/serve'
 import { findServer, hasPostgres, startPostgres, unless } from '../helpers/services'
@@ -67,7 +67,7 @@ async function postAndLeave (app: FastifyInstance, started: () => number): Promi
 
 for (const [name, create] of Object.entries(thenables)) {
   t.test(`${name} runs once for each request whose client has left, and counts until it settles`, async t => {
-    const gate = later<void>()
+    const gate = createDeferred<void>()
     const work: Work = { started: 0, gate: gate.promise }
     const { app } = await serve(t, {
       routes: app => { app.post('/orders', () => create(work)) }
@@ -82,7 +82,7 @@ for (const [name, create] of Object.entries(thenables)) {
 }
 
 t.test('Fastify\'s reply, returned by a handler, is a thenable whose `then` only Fastify calls', async t => {
-  const gate = later<void>()
+  const gate = createDeferred<void>()
   let calls = 0
   const watch = (reply: FastifyReply): FastifyReply => {
     const { then } = reply

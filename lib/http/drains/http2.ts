@@ -6,7 +6,7 @@ import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
 import { every, within } from '../../util/time'
 import type { Drain } from './drain'
-import { later } from '../../util/deferred'
+import { createDeferred } from '../../util/deferred'
 
 export interface Http2Drain extends Drain {
   attach(server: Server): void
@@ -35,7 +35,7 @@ export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options):
   let discouraging = false
   let told = false
   let stopSpreading = (): void => {}
-  let empty = later<void>()
+  let empty = createDeferred<void>()
 
   return {
     name: 'http2',
@@ -101,6 +101,6 @@ export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options):
     if (told) count.closed++
     if (sessions.size > 0) return
     empty.resolve()
-    empty = later()
+    empty = createDeferred()
   }
 }

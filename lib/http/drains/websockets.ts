@@ -13,7 +13,7 @@ import { isInsideMessage, webSocketOf, type WebSocketLike } from '../../util/nod
 import { afterMessage, watchWrites } from '../../util/replaced-methods'
 import type { Drain } from './drain'
 import { followFrames, type Frames } from './websocket-frames'
-import { later } from '../../util/deferred'
+import { createDeferred } from '../../util/deferred'
 
 export interface WebSocketsDrain extends Drain {
   attach(server: Server): void
@@ -51,7 +51,7 @@ export function webSocketsDrain ({ timeout, message, refuse, onTerminate, onProb
   const servers = new Set<Server>()
   const count = { closed: 0, terminated: 0 }
   let told = false
-  let empty = later<void>()
+  let empty = createDeferred<void>()
   const listeners = {
     upgrade (req: IncomingMessage & { upgrade?: boolean }, socket: Socket) {
       // Node has said so of its own; the one of @fastify/websocket's injectWS is a plain object.
@@ -148,7 +148,7 @@ export function webSocketsDrain ({ timeout, message, refuse, onTerminate, onProb
     if (told) count.closed++
     if (upgraded.size > 0) return
     empty.resolve()
-    empty = later()
+    empty = createDeferred()
   }
 
   function sayGoodbye (socket: Socket, entry: Upgraded): void {

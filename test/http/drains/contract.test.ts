@@ -5,14 +5,14 @@ import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
 import { sse } from '../../../lib/index'
-import { later, type Later } from '../../../lib/util/deferred'
+import { createDeferred, type Deferred } from '../../../lib/util/deferred'
 import { transports, type Transport } from '../../helpers/transports'
 
 const big = 'x'.repeat(8_000_000)
 
-function world (): { gate: Later<void>, entered: Later<void>, routes: (app: FastifyInstance) => void } {
-  const gate = later<void>()
-  const entered = later<void>()
+function world (): { gate: Deferred<void>, entered: Deferred<void>, routes: (app: FastifyInstance) => void } {
+  const gate = createDeferred<void>()
+  const entered = createDeferred<void>()
   return {
     gate,
     entered,

@@ -6,7 +6,7 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { connect, eventually, fetchOnce, get, portOf, post, type Answer } from '../../helpers/client'
-import { later } from '../../../lib/util/deferred'
+import { createDeferred } from '../../../lib/util/deferred'
 import type { ShutdownOptions } from '../../../types/index'
 import { build, entered, giveLocalhostTwoAddresses, serve, serveHeld } from '../../helpers/serve'
 
@@ -119,7 +119,7 @@ t.test('an answer whose headers were out before the drain began ends its connect
 })
 
 t.test('an answer that insists on keep-alive ends its connection as well', async t => {
-  const gate = later<void>()
+  const gate = createDeferred<void>()
   const { app, release } = await serveHeld(t, {
     routes: app => {
       app.get('/', async (_request, reply) => {
@@ -142,7 +142,7 @@ t.test('an answer that insists on keep-alive ends its connection as well', async
 
 t.test('a slow reader of 30 MB gets all of it, whoever ends idle connections meanwhile', async t => {
   const size = 30_000_000
-  const handedOver = later<void>()
+  const handedOver = createDeferred<void>()
   const { app, report } = await serve(t, {
     routes: app => {
       app.get('/', (_request, reply) => {
@@ -355,7 +355,7 @@ t.test('a client that leaves while draining is counted as gone, and not waited f
 
 t.test('a name with two addresses: both servers are drained, and nobody listens afterwards', async t => {
   giveLocalhostTwoAddresses(t)
-  const gate = later<void>()
+  const gate = createDeferred<void>()
   const { app, report } = await build(t, {
     routes: app => {
       app.get('/hold', async () => {

@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { later, type Later } from '../../../lib/util/deferred'
+import { createDeferred, type Deferred } from '../../../lib/util/deferred'
 import { connect, eventually } from '../../helpers/client'
 import { tls, transports } from '../../helpers/transports'
 
@@ -52,8 +52,8 @@ function session (t: Test, port: number, options: http2.ClientSessionOptions = {
   }
 }
 
-function slow (): { readonly gate: Later<void>, readonly entered: Later<void>, routes (app: FastifyInstance): void } {
-  const [gate, entered] = [later<void>(), later<void>()]
+function slow (): { readonly gate: Deferred<void>, readonly entered: Deferred<void>, routes (app: FastifyInstance): void } {
+  const [gate, entered] = [createDeferred<void>(), createDeferred<void>()]
   return {
     gate,
     entered,

@@ -7,7 +7,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import type gracefulShutdown from '../../../lib/index'
 import { sse } from '../../../lib/index'
-import { later } from '../../../lib/util/deferred'
+import { createDeferred } from '../../../lib/util/deferred'
 import { connect, eventually, get } from '../../helpers/client'
 import { transports, type Answer } from '../../helpers/transports'
 
@@ -107,7 +107,7 @@ void t.test('shutdown.stream()', async t => {
   })
 
   await t.test('that is opened while draining says its marker and no more', async t => {
-    const gate = later<void>()
+    const gate = createDeferred<void>()
     const { app, port } = await http1.start({}, app => {
       app.get('/', async (_request, reply) => {
         await gate.promise
@@ -140,7 +140,7 @@ void t.test('shutdown.stream()', async t => {
 })
 
 void t.test('a stream that begins after the streams have had their time has that of its request', async t => {
-  const gate = later<void>()
+  const gate = createDeferred<void>()
   const { app, port } = await http1.start({ timeouts: { streams: 100, requests: 500 } }, app => {
     app.get('/', async (_request, reply) => {
       await gate.promise
@@ -163,7 +163,7 @@ void t.test('a stream that begins after the streams have had their time has that
 })
 
 void t.test('the report tells the streams that ended from those that were cut, also where a request became one', async t => {
-  const gate = later<void>()
+  const gate = createDeferred<void>()
   const { app, port } = await http1.start({ timeouts: { streams: 150, requests: 500 } }, app => {
     app.get('/', (_request, reply) => reply.send(app.shutdown.stream(silent['a Node stream']!().source, { end: 'the end' })))
     app.get('/later', async (_request, reply) => {

@@ -10,7 +10,7 @@ import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import type gracefulShutdown from '../../../lib/index'
 import { followFrames } from '../../../lib/http/drains/websocket-frames'
-import { later } from '../../../lib/util/deferred'
+import { createDeferred } from '../../../lib/util/deferred'
 import { connect, eventually, get } from '../../helpers/client'
 import { dualStack, tls, transports } from '../../helpers/transports'
 
@@ -106,7 +106,7 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
     })
 
     await t.test('a fragmented message is not cut in the middle, nor mixed with the last message', async t => {
-      const opened = later<WebSocket>()
+      const opened = createDeferred<WebSocket>()
       const { app, port } = await start({ webSocketMessage: 'bye' }, ...(start === withPlugin ? [{ onSocket: opened.resolve }] : [opened.resolve]) as never[])
       const { messages, closed } = await open(port)
       const socket = await opened.promise
@@ -122,7 +122,7 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
     })
 
     await t.test('a message of which half was read when draining began arrives whole', async t => {
-      const opened = later<WebSocket>()
+      const opened = createDeferred<WebSocket>()
       const { app, port } = await start({}, ...(start === withPlugin ? [{ onSocket: opened.resolve }] : [opened.resolve]) as never[])
       const client = await connect(port)
       client.send(handshake())
@@ -139,7 +139,7 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
     })
 
     await t.test('a new upgrade is refused as a plain request, and its connection ends', async t => {
-      const hold = later<void>()
+      const hold = createDeferred<void>()
       const { app, port } = await start({ newConnections: 'answer', retryAfter: 7 })
       app.shutdown.waitUntil(hold.promise)
       const closing = app.shutdown.start()
@@ -198,7 +198,7 @@ void t.test('an upgrade that comes in lame-duck is served, and told with the oth
 })
 
 void t.test('what is still being compressed when draining begins comes whole, the last message after it, and the close frame last', async t => {
-  const opened = later<WebSocket>()
+  const opened = createDeferred<WebSocket>()
   const { app, port } = await withPlugin({ webSocketMessage: true }, { onSocket: opened.resolve, pluginOptions: { options: { perMessageDeflate: { threshold: 0 } } } })
   const { socket, messages, closed } = await open(port)
   t.equal(socket.extensions, 'permessage-deflate')
@@ -212,7 +212,7 @@ void t.test('what is still being compressed when draining begins comes whole, th
 })
 
 void t.test('a WebSocket that the app is closing already is left to it', async t => {
-  const opened = later<WebSocket>()
+  const opened = createDeferred<WebSocket>()
   const { app, port } = await withPlugin({}, { onSocket: opened.resolve })
   const { closed } = await open(port)
   const socket = await opened.promise
@@ -247,8 +247,8 @@ void t.test('a WebSocket whose own methods throw holds nobody up, and is termina
 })
 
 void t.test('an upgrade that is still being decided on when draining begins gets its handshake first, and the close frame then', async t => {
-  const gate = later<void>()
-  const entered = later<void>()
+  const gate = createDeferred<void>()
+  const entered = createDeferred<void>()
   const { app, port } = await withPlugin({}, {
     more (app) {
       app.get('/guarded', {
@@ -290,7 +290,7 @@ void t.test('shutdownSignal of a WebSocket route is not aborted before its time'
 })
 
 void t.test('injectWS goes on working', async t => {
-  const opened = later<WebSocket>()
+  const opened = createDeferred<WebSocket>()
   const { app } = await withPlugin({}, {
     onSocket (socket) {
       opened.resolve(socket)
@@ -317,7 +317,7 @@ void t.test('an implementation made by hand', async t => {
   })
 
   await t.test('gets it after the message that it is in the middle of, wherever its writes are cut', async t => {
-    const opened = later<Duplex>()
+    const opened = createDeferred<Duplex>()
     const { app, port } = await byHand({}, opened.resolve)
     const { messages, closed } = await open(port)
     const socket = await opened.promise
@@ -366,7 +366,7 @@ void t.test('another protocol has the time of the stage to come to its own end',
 })
 
 void t.test('a CONNECT tunnel is followed like an upgrade, and a new one is refused with an answer', async t => {
-  const hold = later<void>()
+  const hold = createDeferred<void>()
   const { app, port } = await transports[0]!.start({ newConnections: 'answer', retryAfter: 3 }, app => {
     app.server.on('connect', (_req, socket: Duplex) => {
       socket.write('HTTP/1.1 200 OK\r\n\r\n')
