@@ -1,15 +1,15 @@
 /** The public names. */
 import fp = require('fastify-plugin')
 import type * as Types from '../types/index'
-import { adaptClient } from './resources/resource'
 import { plugin } from './plugin'
 import { sse } from './lifecycle/ending-stream'
-import { teardown as teardownOf } from './resources/teardown'
+import { teardown } from './resources/teardown'
 
 // Types only, so that it may stand beside the constant of the same name.
 declare namespace gracefulShutdown {
   export type Options = Types.ShutdownOptions
   export type Check = Types.Check
+  export type ClientResource = Types.ClientResource
   export type CutRequest = Types.CutRequest
   export type Exporter = Types.Exporter
   export type ExporterSource = Types.ExporterSource
@@ -25,7 +25,6 @@ declare namespace gracefulShutdown {
   export type RouteShutdownConfig = Types.RouteShutdownConfig
   export type Shutdown = Types.Shutdown
   export type ShutdownEvent = Types.ShutdownEvent
-  export type ShutdownOptions = Types.ShutdownOptions
   export type ShutdownReason = Types.ShutdownReason
   export type ShutdownReport = Types.ShutdownReport
   export type ShutdownSignal = Types.ShutdownSignal
@@ -37,11 +36,6 @@ declare namespace gracefulShutdown {
   export type TeardownResult = Types.TeardownResult
   export type Timeouts = Types.Timeouts
   export type Track = Types.Track
-}
-
-/** Tears down resources by dependency, without a server. See `teardown` in `lib/teardown.ts`. */
-function teardown (resources: Readonly<Record<string, Types.ResourceInput>>, options?: { readonly timeout?: number }): Promise<Types.TeardownResult> {
-  return teardownOf(resources, options, adaptClient)
 }
 
 interface Exported extends Types.GracefulShutdown {

@@ -116,7 +116,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
   async function finish (): Promise<void> {
     const closing = await drain()
-    closing.openAll()
+    closing.allowAll()
     const closed = await closing.finished()
     const hooks = resources.hookResults
     lifecycle.end(worstOutcome([...closed, ...hooks].map(({ outcome }) => outcome)))
@@ -154,7 +154,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const incoming = traffic.drains.flatMap(drain => drain.inside())
     if (lifecycle.phase === 'draining') return [...incoming, ...tasks.pending().map(name => `task ${name}`)]
     if (teardown === null || lifecycle.phase !== 'cleaning') return []
-    return [...teardown.inside().map(name => `resource ${name}`), ...resources.pendingHooks().map(name => `onClose hook of ${name}`), ...incoming]
+    return [...teardown.pending().map(name => `resource ${name}`), ...resources.pendingHooks().map(name => `onClose hook of ${name}`), ...incoming]
   }
 
   function emitWaiting (): void {

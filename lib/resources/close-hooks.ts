@@ -1,100 +1,101 @@
 /**
- * The app's own onClose hooks. Each runs in the place where stock Fastify would run it, but with a deadline, and isolated:
- * avvio lets a synchronous throw become an uncaught exception after which nothing closes any more, waits for ever for one
- * that never settles, and keeps only the last of several rejections.
+ * Runs each onClose hook of the app where stock Fastify runs it, but with a timeout, isolated and named. avvio turns a
+ * synchronous throw into an uncaught exception after which nothing else closes, waits without limit for a hook that never
+ * settles, and keeps only the last of several rejections.
  */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult } from '../../types/index'
-import { now, within } from '../util/time'
 import { ShutdownTimeoutError, toError } from '../errors'
+import { now, within } from '../util/time'
+import { disposeOf } from './resource'
 import type { Teardown } from './teardown'
 
 type OnClose = (this: FastifyInstance, instance: FastifyInstance, done?: (error?: Error) => void) => unknown
 
-export interface HooksOptions {
-  /** Resolves when the server is drained: no hook runs before. */
+/** What `interceptCloseHooks` needs. */
+export interface CloseHooksOptions {
+  /** Resolves when the server is drained. No hook runs earlier. */
   readonly drained: () => Promise<Teardown>
-  /** What a hook may take, in milliseconds. */
+  /** Longest time of the hook that runs next, in milliseconds. */
   readonly timeout: () => number
+  /** Called with the result of each hook. */
   readonly onResult: (result: HookResult) => void
 }
 
-export interface Hooks {
-  /** Instances that have added an onClose hook, the place to look for what else they brought. */
+/** The onClose hooks of the app. */
+export interface CloseHooks {
+  /** The instances that have added an onClose hook. Their decorators may hold a client to adopt. */
   readonly instances: ReadonlySet<FastifyInstance>
-  /** The hook that is running now. */
-  inside(): string[]
-  /** Run `place` where stock Fastify would run a hook that is added now. */
-  mark(app: FastifyInstance, place: (teardown: Teardown) => void): void
+  /** The names of the hooks that are running. */
+  pending(): string[]
+  /** Adds a step that runs where stock Fastify would run an onClose hook that is added now. It gets no result. */
+  addStep(app: FastifyInstance, step: (teardown: Teardown) => void): void
 }
 
-/** Their hooks only open a gate here: what they close is closed as a resource. */
-const adopting = ['@fastify/postgres', '@fastify/redis']
+/** Plugins whose clients are adopted. Their own hook only allows the client's resource to close. */
+const pluginsWithAdoptedClients = ['@fastify/postgres', '@fastify/redis']
 
-/** Takes over `addHook('onClose')` of the root, which every child inherits. */
-export function takeOverHooks (root: FastifyInstance, { drained, timeout, onResult }: HooksOptions): Hooks {
+/** Replaces `addHook` of the root, which every child instance inherits, to wrap each onClose hook. */
+export function interceptCloseHooks (root: FastifyInstance, { drained, timeout, onResult }: CloseHooksOptions): CloseHooks {
   const instances = new Set<FastifyInstance>([root])
   const running = new Set<string>()
-  /** Each instance's chain of names when it last added a hook. */
+  /** The chain of plugin names that each instance had when it last added a hook. */
   const chains = new WeakMap<FastifyInstance, string>()
   const original = root.addHook as (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
 
   root.addHook = function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
-    const onClose = name === 'onClose' ? asOnClose(hook) : null
-    // What is no hook gets Fastify's own error.
+    const onClose = name === 'onClose' ? toOnClose(hook) : null
+    // Fastify has an error of its own for what is not a hook.
     if (onClose === null) return original.call(this, name, hook)
     instances.add(this)
-    const plugin = nameOf(this)
-    // These plugins add one hook each. What comes next under their name is their registrar's, see `nameOf`.
-    const opensGate = adopting.includes(plugin) && chains.get(this) !== this.pluginName
+    const plugin = nameOf(this, root)
+    // Each of these plugins adds one hook. The next hook under the same name belongs to the registering plugin, see `nameOf`.
+    const closesAdoptedClient = pluginsWithAdoptedClients.includes(plugin) && chains.get(this) !== this.pluginName
     chains.set(this, this.pluginName)
     return original.call(this, name, async (instance: FastifyInstance) => {
       const teardown = await drained()
-      // Strangers close at the same time; whoever else comes later in the line may rely on what came before it.
-      if (!opensGate) await teardown.quiet()
+      // Adopted clients that do not depend on each other close in parallel. Any other hook may use what closes after it.
+      if (!closesAdoptedClient) await teardown.noneClosing()
       await run(plugin, onClose, instance, teardown.startedAt)
     })
   } as typeof root.addHook
 
   return {
     instances,
-    inside: () => [...running],
-    mark (app, place) {
-      original.call(app, 'onClose', async () => { place(await drained()) })
+    pending: () => [...running],
+    addStep (app, step) {
+      original.call(app, 'onClose', async () => { step(await drained()) })
     }
   }
 
-  async function run (name: string, hook: OnClose, instance: FastifyInstance, began: number): Promise<void> {
+  async function run (name: string, hook: OnClose, instance: FastifyInstance, beganAt: number): Promise<void> {
     const startedAt = now()
     const time = timeout()
     running.add(name)
     const settled = await within(time, () => call(hook, instance))
     running.delete(name)
-    onResult(Object.freeze({
-      name,
-      outcome: settled.status === 'fulfilled' ? 'closed' : settled.status === 'rejected' ? 'failed' : 'abandoned',
-      startedMs: startedAt - began,
-      durationMs: now() - startedAt,
-      error: settled.status === 'fulfilled'
-        ? null
-        : settled.status === 'rejected' ? toError(settled.reason) : new ShutdownTimeoutError(`The onClose hook of '${name}'`, Math.round(time))
-    }))
+    const { outcome, error } = resultOf(settled, () => new ShutdownTimeoutError(`The onClose hook of '${name}'`, Math.round(time)))
+    onResult(Object.freeze({ name, outcome, startedMs: startedAt - beganAt, durationMs: now() - startedAt, error }))
   }
 }
 
-function asOnClose (hook: unknown): OnClose | null {
+function resultOf (settled: Awaited<ReturnType<typeof within>>, late: () => Error): Pick<HookResult, 'outcome' | 'error'> {
+  switch (settled.status) {
+    case 'fulfilled': return { outcome: 'closed', error: null }
+    case 'rejected': return { outcome: 'failed', error: toError(settled.reason) }
+    case 'late': return { outcome: 'abandoned', error: late() }
+  }
+}
+
+function toOnClose (hook: unknown): OnClose | null {
   if (typeof hook === 'function') {
-    // Fastify refuses these with an error of its own.
+    // Fastify refuses an async function with three parameters.
     return hook.constructor.name === 'AsyncFunction' && hook.length === 3 ? null : hook as OnClose
   }
-  if (typeof hook !== 'object' || hook === null) return null
-  const disposable = hook as Partial<AsyncDisposable & Disposable>
-  if (typeof disposable[Symbol.asyncDispose] === 'function') return async () => { await disposable[Symbol.asyncDispose]!() }
-  if (typeof disposable[Symbol.dispose] === 'function') return () => disposable[Symbol.dispose]!()
-  return null
+  return disposeOf(hook) ?? null
 }
 
-/** As avvio calls it: with a callback where two parameters are declared, else for its promise. */
+/** Calls a hook as avvio does: with a callback if it declares two parameters, else for its promise. */
 function call (hook: OnClose, instance: FastifyInstance): unknown {
   if (hook.length < 2) return hook.call(instance, instance)
   return new Promise<void>((resolve, reject) => {
@@ -102,11 +103,16 @@ function call (hook: OnClose, instance: FastifyInstance): unknown {
   })
 }
 
+/** Names that stand at the end of the root's chain when the app itself adds a hook. */
+const namesOfApp = ['fastify', 'fastify-shutdown']
+
 /**
- * The last plugin in Fastify's chain of names. A hint only: after `await register(inner)` the outer plugin's next hook still
- * carries the inner one's name.
+ * The name of the plugin that adds a hook: the last in Fastify's chain of names, or `app` for the root itself. It is a hint:
+ * after `await register(inner)`, the next hook of the outer plugin still has the inner plugin's name. A plugin without a name
+ * has the first lines of its code as its name.
  */
-function nameOf (instance: FastifyInstance): string {
+function nameOf (instance: FastifyInstance, root: FastifyInstance): string {
   const name = instance.pluginName.split(' -> ').at(-1) ?? ''
+  if (instance === root && namesOfApp.includes(name)) return 'app'
   return name.split('\n')[0]!.slice(0, 80)
 }

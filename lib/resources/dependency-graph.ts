@@ -1,110 +1,107 @@
 /**
- * Who waits for whom. Stop is start backwards: a resource closes after everything that depends on it ("the inverse of the
- * start-up order", systemd.unit). Pure data: names in, plan out.
+ * The order in which resources close, as a graph. It is the start order reversed ("the inverse of the start-up order",
+ * systemd.unit): a resource closes after everything that depends on it.
  */
 import type { Resource } from '../../types/index'
 import { ShutdownCircleError, ShutdownDependencyError } from '../errors'
 import { suggest } from '../util/did-you-mean'
 
-export interface Graph {
-  /** For each resource, those that depend on it directly. They close first. */
-  readonly dependants: ReadonlyMap<string, readonly string[]>
-  /** For each resource, those that it uses. They close after it. */
-  readonly dependencies: ReadonlyMap<string, readonly string[]>
-}
-
-/** A resource's place in the graph. Neighbours are held and not named: looking up 10 000 names again and again is what planning costs. */
-export interface Place<P> {
+/** A resource in the graph. It holds its neighbours and not their names, because 10 000 look-ups by name are slow. */
+export interface GraphNode<N> {
   readonly name: string
   readonly resource: Resource
-  /** Those that depend on it directly. They close first. */
-  above: readonly P[]
-  /** Those that it uses. They close after it. */
-  below: readonly P[]
-  /** How many of `above` are still to close. */
-  waiting: number
+  /** The resources that depend on this one directly. They close first. */
+  dependants: readonly N[]
+  /** The resources that this one uses. They close after it. */
+  dependencies: readonly N[]
+  /** The number of dependants that are not closed. */
+  openDependants: number
 }
 
+/** The neighbours of a node that has none. Shared, because most of 10 000 nodes have none on one side. */
+export const noNeighbours: readonly never[] = []
+
 /**
+ * Checks that resources can be ordered.
+ *
  * @throws FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY with "did you mean"
  * @throws FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY with the path
  */
-export function planGraph (resources: ReadonlyMap<string, Resource>): Graph {
-  interface Plain extends Place<Plain> {}
-  const places = new Map<string, Plain>()
-  for (const [name, resource] of resources) places.set(name, { name, resource, above: nobody, below: nobody, waiting: 0 })
-  link(places)
-  const names = (side: 'above' | 'below'): Map<string, string[]> => new Map(Array.from(places.values(), place => [place.name, place[side].map(({ name }) => name)]))
-  return { dependencies: names('below'), dependants: names('above') }
+export function checkGraph (resources: ReadonlyMap<string, Resource>): void {
+  interface PlainNode extends GraphNode<PlainNode> {}
+  const nodes = new Map<string, PlainNode>()
+  for (const [name, resource] of resources) {
+    nodes.set(name, { name, resource, dependants: noNeighbours, dependencies: noNeighbours, openDependants: 0 })
+  }
+  linkGraph(nodes)
 }
 
 /**
- * Fill in `above`, `below` and `waiting` of places that have none yet.
+ * Sets `dependants`, `dependencies` and `openDependants` of nodes that have no neighbours yet.
  *
- * @throws as `planGraph`
+ * @throws as `checkGraph`
  */
-export function link<P extends Place<P>> (places: ReadonlyMap<string, P>): void {
-  const lasts: P[] = []
-  for (const place of places.values()) {
-    const { dependsOn = nobody, last } = place.resource
-    if (last === true) lasts.push(place)
-    for (const other of dependsOn) {
-      const below = places.get(other)
-      if (below === undefined) throw new ShutdownDependencyError(place.name, other, suggest(other, places.keys()))
-      // Named twice is named once: this place is the last that was added there, or has not been.
-      if (below.above[below.above.length - 1] !== place) connect(place, below)
+export function linkGraph<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>): void {
+  const lasts: N[] = []
+  for (const node of nodes.values()) {
+    const { dependsOn = noNeighbours, last } = node.resource
+    if (last === true) lasts.push(node)
+    for (const name of dependsOn) {
+      const dependency = nodes.get(name)
+      if (dependency === undefined) throw new ShutdownDependencyError(node.name, name, suggest(name, nodes.keys()))
+      // A name may be listed twice. If it is, this node is the dependant that was added last.
+      if (dependency.dependants[dependency.dependants.length - 1] !== node) connect(node, dependency)
     }
   }
-  // Whatever may still write depends on what takes the writing, said or not.
-  if (lasts.length > 0) {
-    const below = new Set(lasts)
-    for (const place of below) for (const other of place.below) below.add(other)
-    for (const place of places.values()) {
-      if (below.has(place)) continue
-      for (const last of lasts) if (!place.below.includes(last)) connect(place, last)
-    }
+  if (lasts.length > 0) connectLasts(nodes, lasts)
+  refuseCircles(nodes)
+}
+
+/** Makes every resource depend on those that are `last`, except the ones that these use themselves. */
+function connectLasts<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>, lasts: readonly N[]): void {
+  const usedByLasts = new Set(lasts)
+  for (const node of usedByLasts) for (const dependency of node.dependencies) usedByLasts.add(dependency)
+  for (const node of nodes.values()) {
+    if (usedByLasts.has(node)) continue
+    for (const last of lasts) if (!node.dependencies.includes(last)) connect(node, last)
   }
-  refuseCircles(places)
 }
 
-function connect<P extends Place<P>> (place: P, below: P): void {
-  place.below = and(place.below, below)
-  below.above = and(below.above, place)
+function connect<N extends GraphNode<N>> (node: N, dependency: N): void {
+  node.dependencies = append(node.dependencies, dependency)
+  dependency.dependants = append(dependency.dependants, node)
 }
 
-/** Whom a place has above and below while it has none. */
-export const nobody: readonly never[] = []
-
-/** Most places have one neighbour on a side, or two, and the first `push` that needs room takes it for sixteen more. */
-function and<P> (places: readonly P[], one: P): readonly P[] {
-  if (places.length === 0) return [one]
-  if (places.length === 1) return [places[0]!, one]
-  ;(places as P[]).push(one)
-  return places
+/** Adds one neighbour. Most nodes have one or two, and the first `push` into an array reserves room for sixteen more. */
+function append<N> (nodes: readonly N[], node: N): readonly N[] {
+  if (nodes.length === 0) return [node]
+  if (nodes.length === 1) return [nodes[0]!, node]
+  ;(nodes as N[]).push(node)
+  return nodes
 }
 
-/** Take away who has no dependants, again and again (Kahn). What stays is in a circle, or below one. */
-function refuseCircles<P extends Place<P>> (places: ReadonlyMap<string, P>): void {
-  const free: P[] = []
-  for (const place of places.values()) {
-    place.waiting = place.above.length
-    if (place.waiting === 0) free.push(place)
+/** Removes nodes without dependants until none is left (Kahn). What remains is in a circle, or is used by one. */
+function refuseCircles<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>): void {
+  const removed: N[] = []
+  for (const node of nodes.values()) {
+    node.openDependants = node.dependants.length
+    if (node.openDependants === 0) removed.push(node)
   }
-  for (const { below } of free) for (const place of below) if (--place.waiting === 0) free.push(place)
-  if (free.length < places.size) {
-    const stuck = new Set([...places.values()].filter(({ waiting }) => waiting > 0))
-    throw new ShutdownCircleError(circle(stuck).join(' -> '))
+  for (const { dependencies } of removed) for (const node of dependencies) if (--node.openDependants === 0) removed.push(node)
+  if (removed.length < nodes.size) {
+    const remaining = new Set([...nodes.values()].filter(({ openDependants }) => openDependants > 0))
+    throw new ShutdownCircleError(findCircle(remaining).join(' -> '))
   }
-  for (const place of free) place.waiting = place.above.length
+  for (const node of removed) node.openDependants = node.dependants.length
 }
 
-/** Walk up from one that is stuck: each is waited for by another stuck one, so a name must come twice. */
-function circle<P extends Place<P>> (stuck: ReadonlySet<P>): string[] {
-  const path: P[] = [stuck.values().next().value!]
+/** Walks from dependency to dependant. Each remaining node has a remaining dependant, so one name must come twice. */
+function findCircle<N extends GraphNode<N>> (remaining: ReadonlySet<N>): string[] {
+  const path: N[] = [remaining.values().next().value!]
   for (;;) {
-    const next = path[0]!.above.find(place => stuck.has(place))!
-    const seen = path.indexOf(next)
+    const next = path[0]!.dependants.find(node => remaining.has(node))!
+    const seenAt = path.indexOf(next)
     path.unshift(next)
-    if (seen !== -1) return path.slice(0, seen + 2).map(({ name }) => name)
+    if (seenAt !== -1) return path.slice(0, seenAt + 2).map(({ name }) => name)
   }
 }

@@ -1,82 +1,106 @@
 /**
- * Pools of @fastify/postgres and clients of @fastify/redis become resources by themselves. They are found by object, not by
- * plugin name, which Fastify does not tell reliably. Their plugins' own hooks stay where they are; when one calls `end()` or
- * `quit()`, that is the place from which the resource may close, and the real work is done once, in its turn.
+ * Adopts the pools of @fastify/postgres and the clients of @fastify/redis. They are found through the decorators, because
+ * Fastify's plugin names are not reliable. The onClose hooks of these plugins stay where they are. A hook's call of `end()` or
+ * `quit()` allows the resource to close, and the resource itself closes the client once, in its order.
  */
 import type { FastifyInstance } from 'fastify'
 import type { Resource } from '../../types/index'
 import type { Adapt } from './resource'
 import type { Teardown } from './teardown'
 
-export interface Adopted {
+/** An adopted client as a resource. */
+export interface AdoptedResource {
   readonly name: string
   readonly resource: Resource
 }
 
-type Method = 'end' | 'quit'
+type CloseMethod = 'end' | 'quit'
 
-/** @returns what these instances brought, each object once */
-export function adopt (instances: Iterable<FastifyInstance>, adapt: Adapt, teardown: () => Teardown | null, declared: (name: string) => boolean): Adopted[] {
+/**
+ * Adopts the clients that plugins have added to these instances.
+ *
+ * @param teardown returns the teardown that is under way, or `null`
+ * @param isDeclared whether the user declared a resource of this name
+ * @returns the clients as resources, each client once
+ */
+export function adoptClients (
+  instances: Iterable<FastifyInstance>, adapt: Adapt, teardown: () => Teardown | null, isDeclared: (name: string) => boolean
+): AdoptedResource[] {
   const seen = new WeakSet<object>()
-  const found: Adopted[] = []
+  const adopted: AdoptedResource[] = []
   for (const instance of instances) {
     const { pg, redis } = instance as unknown as { pg?: unknown, redis?: unknown }
-    for (const [name, pool] of pools(pg)) take(name, pool, 'end')
-    for (const [name, client] of clients(redis)) take(name, client, 'quit')
+    for (const [name, pool] of poolsOf(pg)) adoptClient(name, pool, 'end')
+    for (const [name, client] of clientsOf(redis)) adoptClient(name, client, 'quit')
   }
-  return found
+  return adopted
 
-  function take (name: string, client: object, method: Method): void {
+  function adoptClient (wanted: string, client: object, method: CloseMethod): void {
     if (seen.has(client)) return
     seen.add(client)
-    const own = unusedName(name)
-    const adapted = adapt(client)
-    const gate = guard(client as Record<Method, unknown>, method, adapted, () => teardown()?.open(own), () => teardown() !== null)
-    // A client that was made elsewhere and handed to @fastify/redis is left open by it, so it is by us, unless told otherwise.
-    const wanted = declared(own)
-    found.push({ name: own, resource: { ...adapted, close: signal => gate.asked() || wanted ? gate.close(signal) : undefined } })
+    const name = unusedName(wanted)
+    const intercepted = interceptMethod(client as Record<CloseMethod, unknown>, method, adapt(client), {
+      isTearingDown: () => teardown() !== null,
+      onCall: () => teardown()?.allow(name)
+    })
+    // @fastify/redis leaves a client open that was created elsewhere. It stays open here too, unless the user declared it.
+    const closesAlways = isDeclared(name)
+    adopted.push({
+      name,
+      resource: { ...intercepted.resource, close: signal => closesAlways || intercepted.wasCalled() ? intercepted.close(signal) : undefined }
+    })
   }
 
-  /** Each context may have registered the same plugin for itself: 'redis', 'redis#2' and so on. */
-  function unusedName (name: string): string {
-    let own = name
-    for (let count = 2; found.some(other => other.name === own); count++) own = `${name}#${count}`
-    return own
+  /** Returns `redis`, `redis#2` and so on, because each context may register the same plugin for itself. */
+  function unusedName (wanted: string): string {
+    let name = wanted
+    for (let count = 2; adopted.some(other => other.name === name); count++) name = `${wanted}#${count}`
+    return name
   }
 }
 
+interface Intercepted {
+  readonly resource: Resource
+  /** Whether `client[method]` was called during the teardown. */
+  wasCalled(): boolean
+  /** Closes the client through its adapter. */
+  close(signal: AbortSignal): void | Promise<void>
+}
+
 /**
- * Let `client[method]` be called as often as anyone likes: the second `pool.end()` and `quit()` on an ended client reject, and
- * `app.close()` with them. During the teardown the call is only a sign that this is the resource's place.
+ * Replaces `client[method]`. During the teardown, a call of it only reports that the resource may close. Otherwise it closes the
+ * client through its adapter, which closes once: by itself a second `pool.end()` or `quit()` rejects, and `app.close()` with it.
  */
-function guard (client: Record<Method, unknown>, method: Method, adapted: Resource, onPlace: () => void, tearingDown: () => boolean): { asked(): boolean, close(signal: AbortSignal): void | Promise<void> } {
-  let asked = false
-  let ours = false
-  const close = (signal: AbortSignal): void | Promise<void> => adapted.close?.(signal)
+function interceptMethod (
+  client: Record<CloseMethod, unknown>, method: CloseMethod, resource: Resource, { isTearingDown, onCall }: { isTearingDown(): boolean, onCall(): void }
+): Intercepted {
+  let wasCalled = false
+  let isClosing = false
+  const close = (signal: AbortSignal): void | Promise<void> => resource.close?.(signal)
   client[method] = (callback?: (error?: unknown) => void): Promise<unknown> | undefined => {
-    const isSign = tearingDown() && !ours
-    if (isSign) {
-      asked = true
-      onPlace()
+    const onlyReports = isTearingDown() && !isClosing
+    if (onlyReports) {
+      wasCalled = true
+      onCall()
     }
-    // Its adapter closes once, however often it is asked.
-    const answer = Promise.resolve(isSign ? undefined : close(new AbortController().signal)).then(() => method === 'quit' ? 'OK' : undefined)
-    if (typeof callback !== 'function') return answer
-    answer.then(() => callback(), callback)
+    const result = Promise.resolve(onlyReports ? undefined : close(new AbortController().signal)).then(() => method === 'quit' ? 'OK' : undefined)
+    if (typeof callback !== 'function') return result
+    result.then(() => callback(), callback)
     return undefined
   }
   return {
-    asked: () => asked,
+    resource,
+    wasCalled: () => wasCalled,
     close (signal) {
-      ours = true
+      isClosing = true
       return close(signal)
     }
   }
 }
 
-function pools (pg: unknown): [string, object][] {
+function poolsOf (pg: unknown): [name: string, pool: object][] {
   if (typeof pg !== 'object' || pg === null) return []
-  const named: [string, object][] = Object.entries(pg).flatMap(([name, each]) => hasPool(each) ? [[`postgres:${name}`, each.pool]] : [])
+  const named: [string, object][] = Object.entries(pg).flatMap(([name, value]) => hasPool(value) ? [[`postgres:${name}`, value.pool]] : [])
   return hasPool(pg) ? [['postgres', pg.pool], ...named] : named
 }
 
@@ -85,10 +109,10 @@ function hasPool (value: unknown): value is { pool: object } {
   return typeof pool?.end === 'function' && typeof pool.connect === 'function'
 }
 
-function clients (redis: unknown): [string, object][] {
+function clientsOf (redis: unknown): [name: string, client: object][] {
   if (typeof redis !== 'object' || redis === null) return []
-  // A default client carries the named ones as properties of its own.
-  const named: [string, object][] = Object.entries(redis).flatMap(([name, each]) => isRedis(each) ? [[`redis:${name}`, each]] : [])
+  // The default client has the named ones as its own properties.
+  const named: [string, object][] = Object.entries(redis).flatMap(([name, value]) => isRedis(value) ? [[`redis:${name}`, value]] : [])
   return isRedis(redis) ? [['redis', redis], ...named] : named
 }
 

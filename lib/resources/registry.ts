@@ -1,103 +1,115 @@
-/** The resources by name: what the user declared, what plugins added, what was adopted. */
+/** The resources by name: those that the user declared, those that plugins added, and those that were adopted. */
 import type { Resource, ResourceInput } from '../../types/index'
 import { ShutdownDuplicateError, ShutdownResourceError } from '../errors'
-import { planGraph } from './dependency-graph'
-import { checkResourceName, overlay, toResource, toResources, type Adapt } from './resource'
+import { checkGraph } from './dependency-graph'
+import { checkResourceName, mergeResource, toResource, toResources, type Adapt } from './resource'
 
+/** The resources of one app. */
 export interface Registry {
-  /** What was taken away again is no unknown name for those that still depend on it: they wait for one less. */
+  /** Every resource. A removed resource is dropped from the `dependsOn` lists; it is not an unknown name. */
   readonly all: ReadonlyMap<string, Resource>
-  /** Names with a place of their own in the line of onClose hooks. */
-  readonly placed: ReadonlySet<string>
+  /** The names of resources with a position of their own among the onClose hooks. */
+  readonly positioned: ReadonlySet<string>
   /**
-   * @returns undo, which may be called twice
-   * @throws FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE, FST_ERR_SHUTDOWN_RESOURCE; once sealed also what the graph refuses
+   * Adds a resource.
+   *
+   * @returns a function that removes it again, and that may be called twice
+   * @throws FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE, FST_ERR_SHUTDOWN_RESOURCE; after `seal` also what `seal` throws
    */
-  add(name: string, input: ResourceInput, placed: boolean): () => void
-  /** A resource that its plugin brought along; what the user said of it counts first. */
+  add(name: string, input: ResourceInput, hasPosition: boolean): () => void
+  /** Adds the resource of a client that another plugin created. What the user declared under its name takes precedence. */
   adopt(name: string, resource: Resource): void
-  /** The app is ready: all names are known. @throws what cannot be, with the names */
+  /**
+   * Checks the whole graph when the app is ready, because all names are known then. Later additions are checked one by one.
+   *
+   * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
+   */
   seal(): void
   /**
-   * It closes without ever having been ready: names may be missing, or the graph was refused. What is there must close all
-   * the same, in the order that can still be kept.
+   * Drops the dependencies that cannot be kept, if the app closes before `seal` has succeeded. Every resource that is there
+   * must still close.
    */
-  relax(): void
+  dropBrokenDependencies(): void
 }
 
-/** @throws FST_ERR_SHUTDOWN_RESOURCE */
+/**
+ * Creates the registry from the option `resources`.
+ *
+ * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
+ */
 export function createRegistry (declared: Readonly<Record<string, ResourceInput>>, adapt: Adapt): Registry {
   const known = new Map(toResources(declared, adapt))
-  const placed = new Set<string>()
-  const gone = new Set<string>()
-  let sealed = false
+  const positioned = new Set<string>()
+  const removed = new Set<string>()
+  let isSealed = false
 
   return {
-    get all () { return standing() },
-    placed,
-    add (name, input, hasPlace) {
+    get all () { return current() },
+    positioned,
+    add (name, input, hasPosition) {
       if (known.has(checkResourceName(name))) throw new ShutdownDuplicateError(name)
       known.set(name, toResource(name, input, adapt))
-      const wasThere = gone.delete(name)
-      if (sealed) {
+      const wasRemoved = removed.delete(name)
+      if (isSealed) {
         try {
           check()
         } catch (error) {
           known.delete(name)
-          if (wasThere) gone.add(name)
+          if (wasRemoved) removed.add(name)
           throw error
         }
       }
-      if (hasPlace) placed.add(name)
-      let isThere = true
+      if (hasPosition) positioned.add(name)
+      let isAdded = true
       return () => {
-        if (!isThere) return
-        isThere = false
+        if (!isAdded) return
+        isAdded = false
         known.delete(name)
-        placed.delete(name)
-        gone.add(name)
+        positioned.delete(name)
+        removed.add(name)
       }
     },
     adopt (name, resource) {
-      known.set(name, overlay(resource, known.get(name) ?? {}))
-      placed.add(name)
+      known.set(name, mergeResource(resource, known.get(name) ?? {}))
+      positioned.add(name)
     },
     seal () {
       check()
-      sealed = true
+      isSealed = true
     },
-    relax () {
-      if (sealed) return
-      limit(other => known.has(other))
+    dropBrokenDependencies () {
+      if (isSealed) return
+      keepDependencies(name => known.has(name))
       try {
-        planGraph(standing())
+        checkGraph(current())
       } catch {
-        limit(() => false)
+        keepDependencies(() => false)
       }
     }
   }
 
-  function standing (): ReadonlyMap<string, Resource> {
-    return gone.size === 0 ? known : new Map(Array.from(known, ([name, resource]) => [name, relying(resource, other => !gone.has(other))]))
+  function current (): ReadonlyMap<string, Resource> {
+    if (removed.size === 0) return known
+    return new Map(Array.from(known, ([name, resource]) => [name, withDependencies(resource, other => !removed.has(other))]))
   }
 
-  function limit (keep: (other: string) => boolean): void {
-    for (const [name, resource] of known) known.set(name, relying(resource, keep))
+  function keepDependencies (keep: (name: string) => boolean): void {
+    for (const [name, resource] of known) known.set(name, withDependencies(resource, keep))
   }
 
   function check (): void {
-    const all = standing()
+    const all = current()
     for (const [name, resource] of all) {
-      // A mere name with `dependsOn` or `timeout` stands for what a plugin brings along; here none did. `force` alone is never called.
+      // An entry with only `dependsOn` or `timeout` describes a client that a plugin creates. `force` alone is never called.
       if (resource.close === undefined && resource.pause === undefined) {
-        throw new ShutdownResourceError(`Resource '${name}' has no 'close', and no plugin brought a client of that name (@fastify/postgres: 'postgres', 'postgres:<name>'; @fastify/redis: 'redis', 'redis:<namespace>')`)
+        throw new ShutdownResourceError(`Resource '${name}' has no 'close', and no plugin created a client of that name (@fastify/postgres: 'postgres', 'postgres:<name>'; @fastify/redis: 'redis', 'redis:<namespace>')`)
       }
     }
-    planGraph(all)
+    checkGraph(all)
   }
 }
 
-function relying (resource: Resource, keep: (other: string) => boolean): Resource {
+function withDependencies (resource: Resource, keep: (name: string) => boolean): Resource {
   const { dependsOn } = resource
   return dependsOn === undefined || dependsOn.every(keep) ? resource : { ...resource, dependsOn: dependsOn.filter(keep) }
 }

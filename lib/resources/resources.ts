@@ -5,8 +5,8 @@ import { ShutdownLateError, ShutdownTimeoutError } from '../errors'
 import type { Lifecycle } from '../lifecycle/phases'
 import { reserveOf, type Settings } from '../options'
 import { within, type Deadline } from '../util/time'
-import { takeOverHooks } from './close-hooks'
-import { adopt } from './fastify-plugins'
+import { interceptCloseHooks } from './close-hooks'
+import { adoptClients } from './fastify-plugins'
 import { createRegistry } from './registry'
 import { adaptClient, type Adapt } from './resource'
 import { createTeardown, type Teardown } from './teardown'
@@ -57,7 +57,7 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
 
   // The first hook of all, so that it runs last.
   app.addHook('onClose', async () => await finish())
-  const hooks = takeOverHooks(app, {
+  const hooks = interceptCloseHooks(app, {
     drained: drain,
     timeout: () => Math.min(timeouts.resources, lifecycle.remaining()),
     onResult (result) {
@@ -68,30 +68,30 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
 
   return {
     hookResults,
-    pendingHooks: () => hooks.inside(),
+    pendingHooks: () => hooks.pending(),
     pause: pauseAll,
     async paused () { await Promise.all(pausing) },
     add (name, resource) {
       if (lifecycle.phase === 'shutdown') throw new ShutdownLateError(name, lifecycle.phase)
       const remove = registry.add(name, resource, !lifecycle.booted)
-      if (!lifecycle.booted) hooks.mark(app, closing => closing.open(name))
+      if (!lifecycle.booted) hooks.addStep(app, closing => closing.allow(name))
       else if (teardown !== null) teardown.add(name, registry.all.get(name)!)
       else if (lifecycle.phase !== 'running') pauseAll()
       return remove
     },
     seal () {
-      for (const { name, resource } of adopt(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
+      for (const { name, resource } of adoptClients(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
       registry.seal()
     },
     startTeardown (deadline) {
-      if (!lifecycle.booted) registry.relax()
-      teardown = createTeardown(registry.all, { timeout: timeouts.resources, remaining: deadline.remaining, placed: registry.placed, onResult: onResource })
+      if (!lifecycle.booted) registry.dropBrokenDependencies()
+      teardown = createTeardown(registry.all, { timeout: timeouts.resources, remaining: deadline.remaining, positioned: registry.positioned, onResult: onResource })
       return teardown
     }
   }
   function pauseAll (): void {
     // The app closes without having been ready: some names may never be registered.
-    if (!lifecycle.booted) registry.relax()
+    if (!lifecycle.booted) registry.dropBrokenDependencies()
     for (const [name, resource] of registry.all) {
       if (resource.pause === undefined || paused.get(name) === resource.pause) continue
       paused.set(name, resource.pause)

@@ -356,7 +356,7 @@ t.test('a shutdown that is begun twice', t => {
     const teardown = await time.until(shutdown.drain())
     t.same(lifecycle.reason, { kind: 'close', detail: 'app.close()' })
     t.equal(at('cleaning'), 301)
-    t.same(teardown.inside(), [])
+    t.same(teardown.pending(), [])
     await time.until(shutdown.finish())
     t.equal(lifecycle.phase, 'shutdown')
   })

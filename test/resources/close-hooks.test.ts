@@ -1,6 +1,6 @@
 /**
- * The app's own onClose hooks, each isolated, bounded and named; and the pools and clients that plugins bring along, which
- * close by dependency, but never before a hook that stock Fastify would have run earlier.
+ * The onClose hooks of the app: each is isolated, has a timeout and a name. And the clients of @fastify/postgres and
+ * @fastify/redis, which close by dependency, but never before a hook that stock Fastify would have run earlier.
  */
 import { once } from 'node:events'
 import fastifyPostgres from '@fastify/postgres'
@@ -11,6 +11,7 @@ import Redis from 'ioredis'
 import t, { type Test } from 'tap'
 import type { Exporter, ShutdownOptions, ShutdownReport } from '../../types/index'
 import { findServer, hasPostgres, hasRedis, startPostgres, startRedis, unless, type OwnServer, type Server } from '../helpers/services'
+import gracefulShutdown = require('../../lib/index')
 import { Fastify } from '../helpers/fastify'
 import { build, serve } from '../helpers/serve'
 
@@ -21,7 +22,7 @@ async function failure (app: FastifyInstance): Promise<AggregateError & { code?:
   return await app.close().then(() => { throw new Error('It closed') }, (error: AggregateError) => error)
 }
 
-t.test('hooks run where stock Fastify runs them, one after the other, the last registered first', async t => {
+t.test('hooks run where stock Fastify runs them: one after the other, the last registered first', async t => {
   const calls: string[] = []
   const hook = (name: string): () => Promise<void> => async () => {
     calls.push(`${name} begins`)
@@ -42,11 +43,40 @@ t.test('hooks run where stock Fastify runs them, one after the other, the last r
   await app.close()
   t.strictSame(calls, ['plugin', 'grandchild', 'child', 'first', 'before ours'].flatMap(name => [`${name} begins`, `${name} ends`]))
   const { hooks } = await report
-  t.match(hooks.map(({ name }) => name), ['a-plugin', { length: Number }, { length: Number }, 'fastify-shutdown'].map((name, at) => at === 0 ? name : String))
+  t.match(hooks.map(({ name }) => name), ['a-plugin', String, String, 'app'])
   t.ok(hooks.every(({ outcome, error }) => outcome === 'closed' && error === null))
 })
 
-t.test('a hook sees its own instance, and gets it as its argument', async t => {
+t.test('each hook is reported under the name of its plugin, and a hook of the app itself as app', async t => {
+  const hook = async (): Promise<void> => {}
+  const { app, report } = await serve(t, {
+    before: app => { app.addHook('onClose', hook) },
+    routes: async app => {
+      app.addHook('onClose', hook)
+      await app.register(async function accounts (child) { child.addHook('onClose', hook) })
+      await app.register(async child => { child.addHook('onClose', hook) })
+      await app.register(fp(async app => { app.addHook('onClose', hook) }, { name: 'named' }))
+    }
+  })
+  await app.close()
+  // Fastify has no name for an arrow function, and gives the first lines of its code.
+  t.match((await report).hooks.map(({ name }) => name), ['named', /^async \(?child/, 'accounts', 'app'], 'a hook before the plugin is not seen')
+})
+
+t.test('a hook that the app adds after the plugin is loaded is reported as app, and earlier hooks are not reported', async t => {
+  const hook = async (): Promise<void> => {}
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onClose', hook)
+  const reported = new Promise<ShutdownReport>(resolve => { void app.register(gracefulShutdown, { signals: false, delay: 0, onReport: resolve }) })
+  app.addHook('onClose', hook)
+  app.after(() => { app.addHook('onClose', hook) })
+  await app.ready()
+  await app.close()
+  t.strictSame((await reported).hooks.map(({ name }) => name), ['app'], 'only the hook in after() was added after the plugin was loaded')
+})
+
+t.test('a hook is called with its own instance', async t => {
   const seen: boolean[] = []
   const { app } = await build(t, {
     routes: app => {
@@ -64,7 +94,7 @@ t.test('a hook sees its own instance, and gets it as its argument', async t => {
   t.strictSame(seen, [true, true, true, true])
 })
 
-t.test('whatever a hook does, the others run, the resources close, and each failure is named', async t => {
+t.test('if a hook fails or hangs, the others run, the resources close, and each failure has a name', async t => {
   const calls: string[] = []
   const plugin = (name: string, hook: unknown): FastifyPluginAsync => fp((async (app: FastifyInstance) => { app.addHook('onClose', hook as () => Promise<void>) }) as FastifyPluginAsync, { name })
   const { app, report } = await serve(t, {
@@ -113,7 +143,7 @@ t.test('whatever a hook does, the others run, the resources close, and each fail
   t.match(await report, { outcome: 'failed', exitCode: 1, resources: [{ name: 'cache', outcome: 'closed' }] })
 })
 
-t.test('every caller of close() gets the failure, and start() the report', async t => {
+t.test('every caller of close() gets the failure, and start() resolves to the report', async t => {
   const { app } = await serve(t, { routes: app => { app.addHook('onClose', async () => { throw new Error('no') }) } })
   const report = app.shutdown.start()
   const failures = await Promise.all([failure(app), failure(app)])
@@ -121,7 +151,7 @@ t.test('every caller of close() gets the failure, and start() the report', async
   t.match(await report, { outcome: 'failed', exitCode: 1, hooks: [{ outcome: 'failed', error: { message: 'no' } }] })
 })
 
-t.test('what is no hook gets the error that Fastify has for it', async t => {
+t.test('a value that is not a hook gets Fastify\'s own error', async t => {
   const { app } = await build(t)
   const stock = Fastify()
   t.teardown(() => stock.close())
@@ -139,7 +169,7 @@ t.test('what is no hook gets the error that Fastify has for it', async t => {
   }
 })
 
-t.test('hooks and requests: none runs before the last answer is out', async t => {
+t.test('no hook runs before the last response is sent', async t => {
   let inFlight = -1
   const { app } = await serve(t, {
     routes: app => {
@@ -154,7 +184,7 @@ t.test('hooks and requests: none runs before the last answer is out', async t =>
   t.equal(await (await answer).text(), 'hello')
 })
 
-t.test('a resource that a plugin adds has its place in the line of hooks', async t => {
+t.test('a resource that a plugin adds closes between the hooks before and after it', async t => {
   const calls: string[] = []
   const { app } = await serve(t, {
     routes: async app => {
@@ -167,7 +197,7 @@ t.test('a resource that a plugin adds has its place in the line of hooks', async
   t.strictSame(calls, ['a hook after it', 'cache', 'a hook before it'])
 })
 
-t.test('a dependant without a place closes right before what it needs, a dependant with a later place makes it wait', async t => {
+t.test('a dependant without a position closes right before its dependency, and a dependant with a later position delays it', async t => {
   const calls: string[] = []
   const close = (name: string): { close: () => Promise<void> } => ({ close: async () => { calls.push(name) } })
   const { app } = await serve(t, {
@@ -189,7 +219,7 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
   const connectionString = `postgres://${postgres?.user ?? 'postgres'}:${postgres?.password ?? ''}@${postgres?.host}:${postgres?.port}/${process.env['POSTGRES_URL'] === undefined ? 'postgres' : new URL(process.env['POSTGRES_URL']).pathname.slice(1)}`
   const url = `redis://${redis?.host}:${redis?.port}`
 
-  /** Both plugins, in the given order, with a hook between them and one after them that use both. */
+  /** Registers both plugins in the given order, each followed by a hook that uses every client so far. */
   async function both (t: Test, order: readonly ('postgres' | 'redis')[], resources: NonNullable<ShutdownOptions['resources']>): Promise<{ report: ShutdownReport, ended: string[] }> {
     const ended: string[] = []
     const use = async (app: FastifyInstance, who: string, clients: readonly ('postgres' | 'redis')[]): Promise<void> => {
@@ -204,7 +234,6 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
         for (const [at, name] of order.entries()) {
           if (name === 'postgres') await app.register(fastifyPostgres, { connectionString })
           else await app.register(fastifyRedis, { url })
-          // It runs before whatever was registered until here is closed, and may use all of that.
           app.addHook('onClose', async () => use(app, `hook ${at}`, order.slice(0, at + 1)))
         }
       }
@@ -217,7 +246,7 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
     return { report: await report, ended }
   }
 
-  t.test('the pool of @fastify/postgres and the client of @fastify/redis close by dependency, whatever the order of registration', there, async t => {
+  t.test('the pool of @fastify/postgres and the client of @fastify/redis close by dependency, in any order of registration', there, async t => {
     for (const order of [['postgres', 'redis'], ['redis', 'postgres']] as const) {
       for (const [above, below] of [['postgres', 'redis'], ['redis', 'postgres']] as const) {
         const { report, ended } = await both(t, order, { [above]: { dependsOn: [below] } })
@@ -234,7 +263,7 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
     }
   })
 
-  t.test('without a word about dependencies they close where stock Fastify closes them', there, async t => {
+  t.test('without dependsOn they close where stock Fastify closes them', there, async t => {
     for (const order of [['postgres', 'redis'], ['redis', 'postgres']] as const) {
       const { report, ended } = await both(t, order, {})
       t.strictSame(ended, ['hook 1', order[1], 'hook 0', order[0]])
@@ -242,7 +271,7 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
     }
   })
 
-  t.test('a worker that needs both closes before them', there, async t => {
+  t.test('a worker that uses both closes before them', there, async t => {
     const status: unknown[] = []
     const { app, report } = await serve(t, {
       options: {
@@ -277,7 +306,7 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
     t.strictSame((await report).resources.map(({ name, outcome }) => `${name} ${outcome}`).sort(), ['postgres:archive closed', 'postgres:main closed', 'redis:cache closed', 'redis:queue closed'])
   })
 
-  t.test('two contexts, each with a client of its own, have both of them closed', there, async t => {
+  t.test('the clients of two contexts are both closed', there, async t => {
     const clients: Redis[] = []
     const { app, report } = await serve(t, {
       routes: app => {
@@ -294,7 +323,7 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
     t.equal((await report).resources.length, 2)
   })
 
-  t.test('a client that was made elsewhere stays open, unless its plugin is told to close it', there, async t => {
+  t.test('a client that was created elsewhere stays open, unless closeClient is set', there, async t => {
     for (const closeClient of [false, true]) {
       const client = new Redis(url)
       t.teardown(() => client.disconnect())
@@ -306,7 +335,7 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
     }
   })
 
-  t.test('a client that its owner has closed by hand is no failure', there, async t => {
+  t.test('a client that the app has closed itself is not a failure', there, async t => {
     const { app, report } = await serve(t, {
       routes: async app => {
         await app.register(fastifyPostgres, { connectionString })
@@ -327,7 +356,7 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
     t.match(await early.report, { outcome: 'clean' })
   })
 
-  t.test('a query that runs when the shutdown begins is answered before its pool ends', there, async t => {
+  t.test('a query that runs when the shutdown begins finishes before its pool ends', there, async t => {
     const { app } = await serve(t, {
       routes: async app => {
         await app.register(fastifyPostgres, { connectionString })
@@ -340,13 +369,13 @@ t.test('with a real PostgreSQL and a real Redis', async t => {
     t.equal((await answer).body, '7')
   })
 
-  t.test('a name that no plugin brought is refused when the app becomes ready', async t => {
+  t.test('a declared name for which no plugin created a client is refused when the app becomes ready', async t => {
     const { app } = await build(t, { options: { resources: { postgres: { timeout: 100 } } } })
     await t.rejects(async () => app.ready(), { code: 'FST_ERR_SHUTDOWN_RESOURCE', message: /'postgres'/ })
   })
 })
 
-/** The server that is there, or one of our own. */
+/** Finds the server that runs already, or starts one. */
 async function reach (t: Test, name: 'postgres' | 'redis', canStart: () => boolean, start: () => Promise<OwnServer>): Promise<Server | undefined> {
   const found = await findServer(name)
   if (found !== undefined || !canStart()) return found
@@ -355,14 +384,14 @@ async function reach (t: Test, name: 'postgres' | 'redis', canStart: () => boole
   return { user: 'postgres', password: '', ...own }
 }
 
-t.test('plugins that were there before ours are named at the start: their hooks are not seen', async t => {
+t.test('the start warns of plugins that were registered earlier, because their hooks have no timeout', async t => {
   const warnings: string[][] = []
-  const told: Exporter = { name: 'told', start: ({ listen }) => listen(event => { if (event.type === 'platform') warnings.push([...event.warnings]) }) }
+  const warned: Exporter = { name: 'warnings', start: ({ listen }) => listen(event => { if (event.type === 'platform') warnings.push([...event.warnings]) }) }
   const early = fp(async app => { app.addHook('onClose', async () => {}) }, { name: 'an-early-plugin' })
   const late = fp(async app => { app.addHook('onClose', async () => {}) }, { name: 'a-late-plugin' })
-  const first = await serve(t, { options: { exporters: [told] }, routes: app => { void app.register(late) } })
+  const first = await serve(t, { options: { exporters: [warned] }, routes: app => { void app.register(late) } })
   await first.app.close()
-  const second = await serve(t, { before: app => { void app.register(early) }, options: { exporters: [told] } })
+  const second = await serve(t, { before: app => { void app.register(early) }, options: { exporters: [warned] } })
   await second.app.close()
   t.strictSame(warnings[0], [])
   t.match(warnings[1], [/^registered before fastify-shutdown: an-early-plugin;/])

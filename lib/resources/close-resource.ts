@@ -1,0 +1,132 @@
+/**
+ * Closes one resource: calls `close`, aborts its signal and calls `force` when its time is up. Thousands may close at once,
+ * so resources that start in the same millisecond with the same timeout share one timer and one signal.
+ */
+import { setMaxListeners } from 'node:events'
+import type { Resource, ResourceResult } from '../../types/index'
+import { ShutdownTimeoutError } from '../errors'
+import { after, now, within } from '../util/time'
+
+/** A resource that may be closing. */
+export interface Closing {
+  readonly name: string
+  readonly resource: Resource
+  /** The time at which it began to close, as `now()` returns it. -1 before. */
+  startedAt: number
+  /** The timeout that it shares while `close` runs, else `null`. */
+  sharedTimeout: SharedTimeout | null
+}
+
+/** One timer and one signal for several resources. */
+export interface SharedTimeout {
+  readonly millisecond: number
+  readonly signal: AbortSignal
+  /** The number of resources that it runs for. */
+  members: number
+  cancel(): void
+}
+
+/** What `createCloser` needs. */
+export interface CloserOptions<C extends Closing> {
+  /** Longest time of a resource that has no `timeout`, in milliseconds. */
+  readonly timeout: number
+  /** What is left of the whole shutdown's time, in milliseconds. */
+  readonly remaining: () => number
+  /** All resources, closing or not. */
+  readonly all: readonly C[]
+  /** Called once for each resource that was closed, maybe before `close` has returned. */
+  readonly onSettled: (closing: C, outcome: ResourceResult['outcome'], error: unknown) => void
+}
+
+/** Closes resources, each within its time. */
+export interface Closer<C extends Closing> {
+  /** Begins to close a resource. Never throws: the result goes to `onSettled`. */
+  close(closing: C): void
+  /** Cancels every timer. Call it when no resource is closing. */
+  cancelTimers(): void
+}
+
+/** Longest time of `force`, in milliseconds, if a tenth of the resource's timeout is not shorter. */
+const longestForce = 1_000
+
+/** @returns a closer whose timers run only while a resource closes */
+export function createCloser<C extends Closing> ({ timeout, remaining, all, onSettled }: CloserOptions<C>): Closer<C> {
+  const sharedTimeouts = new Map<number, SharedTimeout>()
+  return {
+    close,
+    cancelTimers () {
+      for (const shared of sharedTimeouts.values()) shared.cancel()
+      // A resource that is added in this millisecond must not share a timer that is cancelled.
+      sharedTimeouts.clear()
+    }
+  }
+
+  function close (closing: C): void {
+    const { resource } = closing
+    closing.startedAt = now()
+    if (resource.close === undefined) return onSettled(closing, 'closed', null)
+    const shared = closing.sharedTimeout = sharedTimeoutOf(closing)
+    shared.members++
+    let promise: PromiseLike<void> | null
+    try {
+      const returned = resource.close(shared.signal)
+      promise = typeof returned?.then === 'function' ? returned : null
+    } catch (error) {
+      return settleInTime(closing, shared, 'failed', error)
+    }
+    if (promise === null) return settleInTime(closing, shared, 'closed', null)
+    // `Promise.resolve` returns a native promise as it is, and contains a thenable that throws or settles synchronously.
+    Promise.resolve(promise).then(() => settleInTime(closing, shared, 'closed', null), error => settleInTime(closing, shared, 'failed', error))
+  }
+
+  function settleInTime (closing: C, shared: SharedTimeout, outcome: 'closed' | 'failed', error: unknown): void {
+    if (closing.sharedTimeout === null) return // Its time was up earlier.
+    closing.sharedTimeout = null
+    shared.members--
+    onSettled(closing, outcome, error)
+    if (shared.members === 0 && sharedTimeouts.get(timeoutOf(closing)) !== shared) shared.cancel()
+  }
+
+  function timeoutOf ({ resource }: C): number {
+    return resource.timeout ?? timeout
+  }
+
+  function sharedTimeoutOf (closing: C): SharedTimeout {
+    const time = timeoutOf(closing)
+    const millisecond = Math.floor(closing.startedAt)
+    const current = sharedTimeouts.get(time)
+    if (current?.millisecond === millisecond) return current
+    if (current?.members === 0) current.cancel()
+    const abort = new AbortController()
+    setMaxListeners(0, abort.signal) // Thousands of resources may listen to it.
+    // `force` needs a part of the shutdown's time too.
+    const granted = Math.max(0, Math.min(time, remaining() - forceTimeout(time)))
+    const cancel = after(granted, () => {
+      if (sharedTimeouts.get(time) === shared) sharedTimeouts.delete(time)
+      endLate(shared, abort, granted)
+    })
+    const shared: SharedTimeout = { millisecond, signal: abort.signal, members: 0, cancel }
+    sharedTimeouts.set(time, shared)
+    return shared
+  }
+
+  function endLate (shared: SharedTimeout, abort: AbortController, granted: number): void {
+    const late = all.filter(({ sharedTimeout }) => sharedTimeout === shared)
+    for (const closing of late) closing.sharedTimeout = null
+    abort.abort(new ShutdownTimeoutError(late.map(({ name }) => `Resource '${name}'`).join(', '), Math.round(granted)))
+    for (const closing of late) void force(closing, granted)
+  }
+
+  async function force (closing: C, granted: number): Promise<void> {
+    const { name, resource } = closing
+    const late = new ShutdownTimeoutError(`Resource '${name}'`, Math.round(granted))
+    if (resource.force === undefined) return onSettled(closing, 'abandoned', late)
+    const forced = await within(Math.min(forceTimeout(timeoutOf(closing)), Math.max(1, remaining())), () => resource.force!())
+    if (forced.status === 'fulfilled') return onSettled(closing, 'forced', late)
+    onSettled(closing, 'abandoned', forced.status === 'rejected' ? forced.reason : late)
+  }
+}
+
+function forceTimeout (timeout: number): number {
+  return Math.min(longestForce, timeout / 10)
+}
