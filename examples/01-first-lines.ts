@@ -1,6 +1,6 @@
 /**
- * Lesson 1: the first lines. One plugin, registered first of all; a request that is under way when the server is asked to
- * stop gets its answer, and says that the connection ends.
+ * Lesson 1: the first lines. The plugin is registered before all others. A request that is in flight at SIGTERM gets its
+ * answer, and the answer carries `Connection: close`.
  */
 import Fastify from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'
@@ -10,7 +10,7 @@ async function main (): Promise<void> {
   const app = Fastify({ return503OnClosing: false })
   await app.register(gracefulShutdown)
   app.get('/slow', async () => {
-    process.kill(process.pid, 'SIGTERM') // as an orchestrator would, in the middle of a request
+    process.kill(process.pid, 'SIGTERM') // as an orchestrator does, in the middle of a request
     await sleep(300)
     return { finished: true }
   })

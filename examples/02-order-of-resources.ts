@@ -1,6 +1,6 @@
 /**
- * Lesson 2: a worker, a cache and a database. Each says what it uses, in whatever order they were declared; each closes
- * after everything that uses it. The worker pauses as soon as the shutdown begins, so that it takes no new job.
+ * Lesson 2: a worker, a cache and a database. Each names what it uses, and they are declared in any order. Each closes after
+ * its dependants. The worker pauses as soon as the shutdown begins, so that it takes no new job.
  */
 import Fastify from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'
@@ -13,7 +13,7 @@ async function main (): Promise<void> {
       database: { close: () => close('database', 20) },
       worker: { dependsOn: ['cache', 'database'], pause: () => console.log('worker pauses'), close: () => close('worker', 50) },
       cache: { dependsOn: ['database'], close: () => close('cache', 10) },
-      mailer: { close: () => close('mailer', 10) } // a stranger: it closes beside the others
+      mailer: { close: () => close('mailer', 10) } // depends on nothing: it closes in parallel
     }
   })
   await app.ready()

@@ -1,6 +1,6 @@
 /**
- * Lesson 4: a plugin that brings a resource along, closes it in its turn, and can take it back; and an object that knows how
- * to dispose of itself.
+ * Lesson 4: a plugin adds a resource, which closes in the order of its dependencies, and removes another one. An object with
+ * `Symbol.asyncDispose` is a resource, too.
  */
 import Fastify, { type FastifyInstance } from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'
@@ -16,7 +16,7 @@ async function search (app: FastifyInstance): Promise<void> {
   app.shutdown.resource('search', {
     dependsOn: ['metrics'],
     timeout: 1_000,
-    // The signal aborts when the time is over: give up what can be given up.
+    // The signal aborts at the timeout: stop what can be stopped.
     async close (signal) {
       await sleep(20, undefined, { signal })
       console.log('search has closed')

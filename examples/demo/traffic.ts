@@ -1,6 +1,6 @@
 /**
- * The clients. They behave as real ones do: they keep their connections alive, leave one that says `Connection: close`,
- * and open a new one for what comes next. None of them tries a thing twice, so that nothing is hidden.
+ * The clients. They behave as real clients do: they keep connections alive, and open a new one after `Connection: close`.
+ * No client retries a request, so that no loss is hidden.
  */
 import { randomUUID } from 'node:crypto'
 import { once, setMaxListeners } from 'node:events'
@@ -19,9 +19,9 @@ export interface Traffic {
   readonly inFlight: number
   /** Resolves when the last of the clients has stopped. */
   readonly over: Promise<void>
-  /** From now on all counts as sent during the shutdown, also what is in flight. */
+  /** From now on, every request counts as sent during the shutdown, also those in flight. */
   shutdownBegins(): void
-  /** Those who hold a connection on which nothing was ever sent send now. */
+  /** The clients with an open, unused connection send their first request now. */
   lateComers(): void
   /** The service is gone: the clients stop. */
   end(): void
@@ -39,7 +39,7 @@ export interface TrafficOptions {
   readonly onSlowEnd: (number: number, body: string) => void
 }
 
-/** Enough of each kind to have some of it in flight whenever the signal comes. */
+/** Enough clients of each kind to have some requests in flight at any time. */
 const clients = { readers: 6, fast: 4, orders: 4, slow: 3, streams: 3, webSockets: 2, jobs: 1, lateComers: 3 }
 
 export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: TrafficOptions): Traffic {
@@ -53,8 +53,8 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
   let inFlight = 0
   let shuttingDown = false
   const balanced = { ready: true }
-  let letIn = (): void => {}
-  const late = new Promise<void>(resolve => { letIn = resolve })
+  let releaseLate = (): void => {}
+  const late = new Promise<void>(resolve => { releaseLate = resolve })
   setMaxListeners(0, ended.signal)
 
   const over = Promise.all([
@@ -78,14 +78,14 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
     get inFlight () { return inFlight },
     over,
     shutdownBegins () { shuttingDown = true },
-    lateComers: () => letIn(),
+    lateComers: () => releaseLate(),
     end () {
       ended.abort()
-      letIn()
+      releaseLate()
     }
   }
 
-  /** Looks whether the service wants more, as a load balancer does; those behind it go to another replica when it does not. */
+  /** Reads readiness as a load balancer does. The clients behind it go to another replica when it is false. */
   async function balancer (): Promise<void> {
     const agent = keepAlive()
     while (!ended.signal.aborted) {
@@ -104,7 +104,7 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
     }
   }
 
-  /** Not behind the balancer: goes on, whatever the service says. Begins late, so that they do not all end at once. */
+  /** A client that is not behind the balancer and ignores readiness. Each starts at another time, so that they do not end together. */
   async function stubborn (method: string, path: string, delay: number, next: (answer: Answer | null, id: string) => void = () => {}): Promise<void> {
     const agent = keepAlive()
     await pause(delay)
@@ -146,12 +146,12 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
     onStreamEnd(index + 1, seen)
   }
 
-  /** Talks to its echo until the service ends it. */
+  /** Sends messages to the echo route until the service closes the WebSocket. */
   async function webSocket (index: number): Promise<void> {
     const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
-    let told = false
+    let hasMessage = false
     socket.on('error', () => {})
-    socket.on('message', message => { told ||= String(message).includes('server_shutdown') })
+    socket.on('message', message => { hasMessage ||= String(message).includes('server_shutdown') })
     const closed = once(socket, 'close') as Promise<[number]>
     await once(socket, 'open')
     while (socket.readyState === WebSocket.OPEN && !ended.signal.aborted) {
@@ -160,12 +160,12 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
     }
     if (ended.signal.aborted) socket.terminate()
     const [code] = await closed
-    const seen = { code, told }
+    const seen = { code, hasMessage }
     webSockets.push(seen)
     onWebSocketEnd(index + 1, seen)
   }
 
-  /** A connection made in advance, as browsers and proxies do, and used at the worst moment. */
+  /** A connection that is opened in advance, as browsers and proxies do, and used when draining begins. */
   async function lateComer (): Promise<void> {
     const socket = createConnection({ host: '127.0.0.1', port })
     await once(socket, 'connect')
@@ -181,13 +181,13 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
       const response = await begin(method, path, body, agent, socket)
       const text = await read(response)
       const status = response.statusCode ?? 0
-      const refused = status === 503 && response.headers['retry-after'] !== undefined
-      const fate = refused ? 'refused' : status < 400 ? 'answered' : 'lost'
+      const rejected = status === 503 && response.headers['retry-after'] !== undefined
+      const fate = rejected ? 'rejected' : status < 400 ? 'answered' : 'lost'
       sent.push({ what, fate, duringShutdown: shuttingDown, durationHeader: response.headers['x-request-duration'] as string | undefined, ...fate === 'lost' && { why: `status ${status}` } })
-      return refused ? null : { status, body: text }
+      return rejected ? null : { status, body: text }
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException
-      sent.push({ what, fate: code === 'ECONNREFUSED' ? 'not-accepted' : 'lost', duringShutdown: shuttingDown, why: code ?? message })
+      sent.push({ what, fate: code === 'ECONNREFUSED' ? 'refused' : 'lost', duringShutdown: shuttingDown, why: code ?? message })
       return null
     } finally {
       inFlight--
@@ -201,7 +201,7 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
       port,
       method,
       path,
-      // `createConnection` is heeded only where there is no agent, and `agent: false` makes one.
+      // Node uses `createConnection` only without an agent, and `agent: false` makes one.
       ...agent !== undefined ? { agent } : { createConnection: () => socket! },
       ...text !== undefined && { headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) } }
     })
@@ -210,7 +210,7 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
     return response
   }
 
-  /** Of its own for each client, as each of them is somebody else. */
+  /** Each client has an agent of its own, because each is a different client. */
   function keepAlive (): Agent {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
     agents.push(agent)
@@ -222,7 +222,7 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
   }
 }
 
-/** @throws where the answer ends before its end */
+/** @throws if the answer is truncated */
 async function read (response: IncomingMessage): Promise<string> {
   let text = ''
   for await (const chunk of response.setEncoding('utf8')) text += chunk

@@ -1,49 +1,49 @@
-/** The judgement, apart from the show: what was seen goes in, what it means comes out. Pure. */
+/** The verdict, as a pure function: observations in, findings out. */
 
-/** What became of one request, as its client saw it. */
+/** How one request ended, as its client saw it. */
 export type Fate =
   /** A whole answer with a status below 400. */
   | 'answered'
-  /** 503 with Retry-After: the client knows that it may come again. */
+  /** 503 with Retry-After. */
+  | 'rejected'
+  /** The connection was refused. The request was never sent, so another replica can take it. */
   | 'refused'
-  /** The connection was refused: the request was never begun, another replica takes it. */
-  | 'not-accepted'
-  /** A reset, half an answer, or a status that nobody promised. */
+  /** A reset, half an answer, or an unexpected status. */
   | 'lost'
 
 export interface Sent {
-  /** What was asked for, as in `GET /fast`. */
+  /** Method and path, as in `GET /fast`. */
   readonly what: string
   readonly fate: Fate
-  /** Whether it was sent after SIGTERM, or was in flight then. */
+  /** Whether it was sent after SIGTERM, or was in flight at SIGTERM. */
   readonly duringShutdown: boolean
-  /** An error's code, or a status: why it was lost. */
+  /** An error code or a status: why it was lost. */
   readonly why?: string
   readonly durationHeader?: string | undefined
 }
 
 export interface StreamSeen {
-  /** Events of data, the end marker apart. */
+  /** Data events, without the end marker. */
   readonly events: number
   readonly end: 'all' | 'marker' | 'cut'
 }
 
 export interface WebSocketSeen {
-  /** Of the close frame; 1006 is none. */
+  /** Code of the close frame; 1006 means that there was none. */
   readonly code: number
-  /** Whether the service said why, before. */
-  readonly told: boolean
+  /** Whether the service sent a last message before the close frame. */
+  readonly hasMessage: boolean
 }
 
 export interface Seen {
   readonly sent: readonly Sent[]
   readonly streams: readonly StreamSeen[]
   readonly webSockets: readonly WebSocketSeen[]
-  /** Ids of orders: acknowledged with 201, found as rows, found in Redis (`null` without one). */
+  /** Ids of orders: acknowledged with 201, found as rows, found in Redis (`null` without Redis). */
   readonly orders: { readonly acknowledged: readonly string[], readonly rows: readonly string[], readonly cached: readonly string[] | null }
-  /** Jobs that were accepted with 202, and what is written of them. */
+  /** Jobs that were accepted with 202, and their rows. */
   readonly jobs: { readonly accepted: readonly string[], readonly rows: readonly { readonly id: string, readonly steps: number, readonly state: string }[] }
-  /** `outcome` is what the service's own report says, `null` where it never came. */
+  /** `outcome` is that of the service's own report, `null` if there is no report. */
   readonly exit: { readonly code: number | null, readonly signal: string | null, readonly afterMs: number, readonly outcome: string | null }
 }
 
@@ -75,8 +75,8 @@ export function judge ({ sent, streams, webSockets, orders, jobs, exit }: Seen):
   const findings: Finding[] = [
     finding('answered', `${count('answered')} (${count('answered', during)} of them after SIGTERM)`, count('answered', during) > 0),
     finding('answers with X-Request-Duration', withoutDuration.length === 0 ? 'all' : `all but ${withoutDuration.length}`, withoutDuration.length === 0),
-    finding('refused with 503 and Retry-After', String(count('refused')), true),
-    finding('not accepted any more, never begun', String(count('not-accepted')), true),
+    finding('rejected with 503 and Retry-After', String(count('rejected')), true),
+    finding('connection refused, never sent', String(count('refused')), true),
     finding('reset or lost', lost.length === 0 ? '0' : `${lost.length}: ${reasons(lost)}`, lost.length === 0),
     finding(
       'orders', `${orders.acknowledged.length} acknowledged, ${orders.rows.length} rows${difference(missing, 'acknowledged but not written')}${difference(unheard, 'written but not acknowledged')}`,
@@ -88,8 +88,8 @@ export function judge ({ sent, streams, webSockets, orders, jobs, exit }: Seen):
       streams.length > 0 && cut.length === 0
     ),
     finding(
-      'WebSockets', `${webSockets.length}: ${webSockets.map(({ code, told }) => `${told ? 'told why' : 'told NOTHING'}, then ${code}`).join(', ')}`,
-      webSockets.length > 0 && webSockets.every(({ code, told }) => told && code === 1001)
+      'WebSockets', `${webSockets.length}: ${webSockets.map(({ code, hasMessage }) => `${hasMessage ? 'a last message' : 'NO last message'}, then ${code}`).join(', ')}`,
+      webSockets.length > 0 && webSockets.every(({ code, hasMessage }) => hasMessage && code === 1001)
     ),
     finding(
       'background jobs', `${jobs.accepted.length} accepted, ${finished.length} finished, ${saved.length} saved half-way${difference(forgotten, 'forgotten')}`,

@@ -1,6 +1,6 @@
 /**
- * A small shop that can be stopped at any moment: orders go into PostgreSQL, a copy of each into Redis where there is one.
- * It is written as a user of the package would write it.
+ * A small shop that can be stopped at any moment. Orders go into PostgreSQL, and a copy of each into Redis, if it is there.
+ * The code is what a user of the package writes.
  */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,7 +12,7 @@ import gracefulShutdown, { sse } from 'fastify-shutdown'
 
 export interface ServiceOptions {
   readonly databaseUrl: string
-  /** Without it the service runs without its cache, and says so. */
+  /** Without it, the service runs without a cache and logs a warning. */
   readonly redisUrl?: string | undefined
   readonly logger?: FastifyServerOptions['logger']
   readonly shutdown?: gracefulShutdown.Options
@@ -26,21 +26,21 @@ interface Order {
 const uuid = { type: 'string', format: 'uuid' } as const
 
 export async function buildService ({ databaseUrl, redisUrl, logger = true, shutdown = {} }: ServiceOptions): Promise<FastifyInstance> {
-  // With Fastify's own 503 off, every request of a shutdown meets the plugin's, hooks and error handler included.
+  // Without Fastify's own 503, every late request gets the plugin's, with hooks and error handler.
   const app = Fastify({ logger, return503OnClosing: false })
 
-  // First of all plugins: what is registered later is closed earlier, and is counted.
+  // Before all other plugins: what is registered later closes earlier, and its requests are counted.
   await app.register(gracefulShutdown, {
     ...shutdown,
-    probes: true, // what everything in deploy/ asks: /health/live, /health/ready, /health/startup
+    probes: true, // the routes that deploy/ uses: /health/live, /health/ready, /health/startup
     webSocketMessage: true, // {"type":"close","reason":"server_shutdown"} before the close frame 1001
-    // Adopted from @fastify/redis. It is only a copy of the database, so it is the first to go.
+    // Adopted from @fastify/postgres and @fastify/redis. The cache uses the database, so it closes first.
     ...redisUrl !== undefined && { resources: { postgres: { timeout: 5_000 }, redis: { dependsOn: ['postgres'], timeout: 3_000 } } }
   })
 
   await app.register(fastifyPostgres, { connectionString: databaseUrl })
   app.pg.pool.on('error', error => app.log.error({ err: error }, 'an idle database connection was lost'))
-  // One replica after the other: two that create the same table at once fail, `if not exists` or not.
+  // One replica at a time: two that create the same table together fail, even with `if not exists`.
   await app.pg.query(`
     select pg_advisory_xact_lock(1);
     create table if not exists orders (id uuid primary key, item text not null);
@@ -63,7 +63,7 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
     return { finished: true }
   })
 
-  // Ends early when it is told to: half an answer now is better than none in ten seconds.
+  // Ends early when draining begins: a partial answer now is better than none in ten seconds.
   app.get('/slow', async () => {
     const { signal } = app.shutdownState
     await sleep(10_000, undefined, { signal }).catch(() => {})
@@ -75,14 +75,14 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
   }, async (request, reply) => {
     const { id, item } = request.body
     await sleep(300) // the payment
-    // Over its time, or its client is gone: an order that nobody will hear of is not written.
+    // The request is about to be cut, or its client has left: do not write an order that cannot be acknowledged.
     request.shutdownSignal.throwIfAborted()
     await app.pg.query('insert into orders (id, item) values ($1, $2)', [id, item])
     await cache?.set(`order:${id}`, item, 'EX', 60)
     return reply.code(201).send({ id })
   })
 
-  // Answers at once and works on: without `task` nobody would wait for it.
+  // Answers at once and continues to work. Draining waits for it because of `task`.
   app.post('/background', async (_request, reply) => {
     const id = randomUUID()
     void app.shutdown.task('parcel', signal => packParcel(app, id, signal))
@@ -96,7 +96,7 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
       .send(app.shutdown.stream(ticks(20, 500), { end: sse({ data: { type: 'end', reason: 'shutdown' } }) }))
   })
 
-  // Says what it hears. How it ends is the plugin's business.
+  // Echoes each message. The plugin closes the WebSocket.
   app.get('/ws', { websocket: true }, socket => {
     socket.on('message', message => socket.send(message))
   })
@@ -104,7 +104,7 @@ export async function buildService ({ databaseUrl, redisUrl, logger = true, shut
   return app
 }
 
-/** Ten steps. Told to stop, it finishes the one that it is in and writes down how far it came. */
+/** Ten steps. When the signal aborts, it finishes the current step and saves its progress. */
 async function packParcel (app: FastifyInstance, id: string, signal: AbortSignal): Promise<void> {
   let steps = 0
   while (steps < 10 && !signal.aborted) {
@@ -114,7 +114,7 @@ async function packParcel (app: FastifyInstance, id: string, signal: AbortSignal
   await app.pg.query('insert into jobs (id, steps, state) values ($1, $2, $3)', [id, steps, steps === 10 ? 'finished' : 'saved'])
 }
 
-/** Server-sent events, one each `ms` milliseconds. */
+/** Server-sent events, one every `ms` milliseconds. */
 async function * ticks (count: number, ms: number): AsyncGenerator<string> {
   for (let tick = 1; tick <= count; tick++) {
     yield `data: ${JSON.stringify({ type: 'tick', tick })}\n\n`

@@ -1,4 +1,4 @@
-/** Starts the service: `DATABASE_URL` is needed; `REDIS_URL`, `HOST`, `PORT` and `SHUTDOWN_DELAY` (milliseconds) may be set. */
+/** Starts the service. `DATABASE_URL` is required; `REDIS_URL`, `HOST`, `PORT` and `SHUTDOWN_DELAY` (milliseconds) are optional. */
 import { buildService } from './app'
 
 const { DATABASE_URL, REDIS_URL, HOST = '127.0.0.1', PORT = '3000', SHUTDOWN_DELAY } = process.env
@@ -10,7 +10,7 @@ async function main (): Promise<void> {
     redisUrl: REDIS_URL,
     shutdown: SHUTDOWN_DELAY === undefined ? {} : { delay: Number(SHUTDOWN_DELAY) }
   })
-  // One address on purpose: `localhost`, the default, may be two.
+  // One address: `localhost`, the default, can be two.
   await app.listen({ host: HOST, port: Number(PORT) })
 }
 
