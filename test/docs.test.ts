@@ -1,0 +1,98 @@
+/** The documents agree with the code and with each other. */
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import t from 'tap'
+import ts from 'typescript'
+
+const root = join(__dirname, '..')
+const read = (file: string): string => readFileSync(join(root, file), 'utf8')
+
+const docs = readdirSync(join(root, 'docs')).filter(file => file.endsWith('.md')).map(file => `docs/${file}`)
+const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...docs]
+const readme = read('README.md')
+
+/** The text between a heading of level 2 and the next one. */
+function section (markdown: string, heading: string): string {
+  const found = markdown.split(/^## /m).find(part => part.startsWith(`${heading}\n`))
+  if (found === undefined) throw new Error(`There is no section '${heading}'`)
+  return found
+}
+
+const captures = (text: string, pattern: RegExp): string[] => [...text.matchAll(pattern)].map(match => match[1]!)
+const sorted = (names: Iterable<string>): string[] => [...new Set(names)].sort()
+
+const optionNames = sorted(captures(/const names = \[(.*?)\]/s.exec(read('lib/options.ts'))![1]!, /'(\w+)'/g))
+
+t.test("the README's table has every option, and no other", async t => {
+  t.ok(optionNames.length > 10)
+  t.strictSame(sorted(captures(section(readme, 'Options'), /^\| \[`(\w+)`\]/gm)), optionNames)
+})
+
+t.test('docs/options.md has a section for every option, with type, default, rule and example, and no other', async t => {
+  const page = read('docs/options.md')
+  t.strictSame(sorted(captures(page, /^## `(\w+)`$/gm)), optionNames)
+  for (const name of optionNames) {
+    const text = section(page, `\`${name}\``)
+    for (const part of ['- Type:', '- Rule:', '```js']) t.ok(text.includes(part), `${name}: ${part}`)
+    t.match(text, /- Default:|\| default \|/, `${name}: its default`)
+  }
+})
+
+t.test("the README's list has every error code, and no other", async t => {
+  const codes = sorted(captures(read('lib/errors.ts'), /'(FST_ERR_SHUTDOWN_\w+)'/g))
+  t.ok(codes.length > 10)
+  t.strictSame(sorted(captures(section(readme, 'Error codes'), /^\| `(FST_ERR_\w+)`/gm)), codes)
+})
+
+t.test('no document names an error code that does not exist', async t => {
+  const codes = captures(read('lib/errors.ts'), /'(FST_ERR_SHUTDOWN_\w+)'/g)
+  for (const page of pages) for (const code of captures(read(page), /\b(FST_ERR_SHUTDOWN_\w+)/g)) t.ok(codes.includes(code), `${page}: ${code}`)
+})
+
+/** As GitHub makes them from the headings outside of code blocks. */
+function anchors (markdown: string): Set<string> {
+  const headings = captures(markdown.replace(/^```.*?^```/gms, ''), /^#{1,6} (.+)$/gm)
+  return new Set(headings.map(heading => heading.toLowerCase().replace(/[^\p{L}\p{N}_\- ]/gu, '').replaceAll(' ', '-')))
+}
+
+t.test('every relative link leads to a file, and every #anchor to a heading', async t => {
+  let count = 0
+  for (const page of pages) {
+    for (const link of captures(read(page).replace(/^```.*?^```/gms, ''), /\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(link)) continue
+      count++
+      const [path, anchor] = link.split('#') as [string, string | undefined]
+      const target = path === '' ? join(root, page) : join(root, dirname(page), path)
+      t.ok(existsSync(target), `${page}: ${link}`)
+      if (anchor !== undefined && existsSync(target)) t.ok(anchors(readFileSync(target, 'utf8')).has(anchor), `${page}: ${link}`)
+    }
+  }
+  t.ok(count > 50, 'the pattern finds links')
+})
+
+t.test('every code block is valid JavaScript or TypeScript', async t => {
+  for (const page of pages) {
+    for (const [, language, code] of read(page).matchAll(/^```(js|ts)\n(.*?)^```/gms)) {
+      const { diagnostics } = ts.transpileModule(code!, { fileName: `block.${language}`, reportDiagnostics: true, compilerOptions: { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext } })
+      t.strictSame(diagnostics!.map(({ messageText }) => messageText), [], `${page}: ${code!.split('\n')[0]}`)
+    }
+  }
+})
+
+/** Words that the house style replaces: the subject of a sentence is a thing. */
+const replaced = /\b(?:whoever|whomever|whom|nobody|strangers?|those who)\b/gi
+
+t.test('no document uses a word that the house style replaces', async t => {
+  for (const page of pages) {
+    const found = read(page).split('\n').flatMap((line, index) => line.match(replaced)?.map(word => `line ${index + 1}: ${word}`) ?? [])
+    t.strictSame(found, [], page)
+  }
+})
+
+t.test('the two commands stand in the README above the API', async t => {
+  const api = readme.indexOf('\n## `fastify.shutdownState`')
+  for (const command of ['npm ci\nnpm run demo\n', 'npm ci\nnpm test\n']) {
+    const at = readme.indexOf(`\`\`\`sh\n${command}\`\`\``)
+    t.ok(at >= 0 && at < api, command)
+  }
+})
