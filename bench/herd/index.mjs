@@ -41,7 +41,7 @@ async function real (connections) {
   const lines = [
     `${connections.toLocaleString('en')} connections, Node.js ${process.versions.node}.`,
     '',
-    '| what the two remaining replicas see | arrivals | over | peak in 100 ms | median 100 ms while they come |',
+    '| connections to the two remaining replicas | arrivals | within | peak in 100 ms | median in 100 ms |',
     '| --- | ---: | ---: | ---: | ---: |'
   ]
   for (const run of runs) {
@@ -57,15 +57,15 @@ async function simulated (seed) {
   const runs = [
     { name: 'no lame-duck, `retryAfter: 10`', delay: 0, spread: false, retryAfter: [10, 10] },
     { name: 'no lame-duck, `retryAfter: [5, 60]`', delay: 0, spread: false, retryAfter: [5, 60] },
-    { name: 'lame-duck 10 s, all ended at its end', delay: 10, spread: false, retryAfter: [10, 10] },
+    { name: 'lame-duck 10 s, all closed at its end', delay: 10, spread: false, retryAfter: [10, 10] },
     { name: 'lame-duck 10 s, spread', delay: 10, spread: true, retryAfter: [10, 10] },
     { name: 'lame-duck 30 s, spread', delay: 30, spread: true, retryAfter: [10, 10] },
     { name: 'lame-duck 30 s, spread, 1 replica at a time', delay: 30, spread: true, retryAfter: [10, 10], atOnce: 1 }
   ]
   const lines = [
-    `Seed ${seed}. 1,000,000 clients, 100 replicas, 5 replaced at a time where not said otherwise.`,
+    `Seed ${seed}. 1,000,000 clients, 100 replicas, 5 replaced at a time unless the row names another number.`,
     '',
-    '| update | takes | connects | peak in 100 ms, fleet | peak in 100 ms, one replica | 503s | peak of retries in 100 ms, fleet | fullest replica, of the mean |',
+    '| update | duration | connects | peak in 100 ms, fleet | peak in 100 ms, one replica | 503s | peak of retries in 100 ms, fleet | fullest replica, mean = 1 |',
     '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
   ]
   for (const { name, ...model } of runs) {

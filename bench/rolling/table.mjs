@@ -64,7 +64,7 @@ function table (results) {
     `Node.js ${versions(sorted.map(({ node }) => node))}, Fastify ${versions(sorted.map(({ fastify }) => fastify))}, PostgreSQL ${versions(sorted.map(({ postgres }) => postgres))}, ` +
       `measured on ${versions(sorted.map(({ measured }) => measured).sort())}.`,
     '',
-    '| behind | contender | version | restarts | requests | failed | per restart | what the clients saw | orders acknowledged | orders lost | WebSockets moved | stop to gone, median ms | exit codes |',
+    '| behind | contender | version | restarts | requests | failed | per restart | failures that the clients saw | orders acknowledged | orders lost | WebSockets moved | signal to exit, median ms | exit codes |',
     '| --- | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |',
     ...sorted.map(result => '| ' + [
       `${result.topology} ${result.topologyVersion}`, result.contender, result.version, result.restarts, result.requests,
