@@ -66,8 +66,8 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
       ...(what.startsWith('10,000') ? [{ what: `longest event-loop stall in ms, ${what}`, limit: 100, value: ours(what)?.stallMs ?? NaN }] : [])
     ]),
     notes: [
-      'The limit destroys all sockets at once, closes the raw server and exits. 4 to 10 ms of each figure are the end of a process and noise; with few rounds the noise floor is about 1.2 times.',
-      `Idle connections have had one answer each, silent ones never sent a byte, half-sent ones half a head. Whoever did not end within ${cap / 1_000} s was killed.`,
+      'The limit destroys all sockets at once, closes the raw server and exits. 4 to 10 ms of each figure are the end of the process and noise. With few rounds, the noise is about a factor of 1.2.',
+      `An idle connection has had one answer, a silent one has sent no byte, and a half-sent one has sent half a request head. A process that does not end within ${cap / 1_000} s is killed.`,
       ...notes
     ]
   }

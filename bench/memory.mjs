@@ -24,6 +24,6 @@ export async function measure ({ quick, rounds = 1, only, log }) {
     }],
     charts: [],
     targets: [{ what: "bytes kept per finished request, track 'count'", limit: 0.5, value: rows.find(row => row.name === 'shutdown-count')?.kept.median ?? NaN }],
-    notes: [`In-process, ${(config.requests + config.aborted).toLocaleString('en')} requests, of which a tenth is given up by its client before there is an answer. Kept: heap after a full collection at the end less that after the warm-up; below 0 the warm-up had left something. The other two are ratios to bare Fastify of the same round; how much is resident depends on when there was a collection, too.`]
+    notes: [`In-process, ${(config.requests + config.aborted).toLocaleString('en')} requests; the client of every tenth one disconnects before the answer. Kept: the heap after a full collection at the end, minus the heap after the warm-up. Below 0, the warm-up had left garbage. The other two columns are ratios to bare Fastify of the same round. Resident memory also depends on the time of the last collection.`]
   }
 }

@@ -27,8 +27,8 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, log }) {
     charts: [{ file: 'rejection', title: "Answers per second, each over its own connection, bare Fastify's 200 = 1 (more is better)", bars: rows.map(({ label, of200 }) => ({ label, value: of200.median, low: of200.low, high: of200.high })) }],
     targets: [{ what: "503s per second against Fastify's own 503", limit: 1, atLeast: true, value: rows[3].ofOwn.median }],
     notes: [
-      "Fastify's own is written past every hook and the error handler, straight from its router. Ours runs the app's onRequest and onSend hooks and its error handler, so that CORS headers and an error's own shape are there: that is what it costs more.",
-      'Every answer says `Connection: close`, as all of a draining server do, so each has a connection of its own and its cost is in the figure. In-process, p10 of the batches, a fresh process for each sample.'
+      "Fastify's router writes its own 503 without any hook or error handler. The plugin's 503 runs the app's onRequest and onSend hooks and its error handler, so that it has CORS headers and the app's error format. This is the extra cost.",
+      'Every answer carries `Connection: close`, as all answers of a draining server do. So each has its own connection, and the figure includes its cost. In-process, p10 of the batches, a fresh process for each sample.'
     ]
   }
 }

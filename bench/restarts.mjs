@@ -38,8 +38,8 @@ export async function measure ({ quick, rounds = quick ? 1 : 4, only, log }) {
     charts: [{ file: 'restarts', title: 'Broken requests and 503s per restart', unit: '', bars: rows.map(({ label, lost, refusedAnswers }) => ({ label, value: lost + refusedAnswers })) }],
     targets: [{ what: `broken requests and 503s per restart with a lame-duck of 300 ms, ${rounds} restarts`, limit: 0.5, value: delayed === undefined ? NaN : delayed.lost + delayed.refusedAnswers }],
     notes: [
-      `${clients} keep-alive clients without a proxy, ${rounds} restarts each. A broken request got no answer (reset, or ended in the middle) or another one than 200 and 503; a 503 is an answer that says "again"; a refused connection tells the client that nothing was done. Less than a factor of two means nothing under 100 restarts: \`npm run bench -- restarts --rounds 100\`.`,
-      'The second table is of another command, `npm run prove:rolling`, with other requests and 503s among the failures: see [rolling restarts](rolling-restarts.md).'
+      `${clients} keep-alive clients without a proxy, ${rounds} restarts each. A broken request got no answer, a truncated one, or a status other than 200 and 503. After a 503 or a refused connection, the client can safely retry. With fewer than 100 restarts, a difference below a factor of two has no meaning: \`npm run bench -- restarts --rounds 100\`.`,
+      'The second table comes from another command, `npm run prove:rolling`. It has other requests, and counts 503s as failures: see [rolling restarts](rolling-restarts.md).'
     ]
   }
 }

@@ -59,11 +59,11 @@ export async function measure ({ quick, rounds = quick ? 2 : 14, only, log }) {
       { what: "bytes that `track: 'count'` allocates for a request beyond an onRequest hook that does nothing (a closure is 64)", limit: 32, value: (bytes.get('shutdown-count') ?? NaN) - (bytes.get('on-request') ?? NaN) }
     ],
     notes: [
-      'Requests go through the real HTTP parser over in-memory sockets, 20 keep-alive connections, nothing pipelined; a fresh process for each contender and round, in an order shuffled for each round; p10 of the batches, then the lower quartile over the processes (pooled). In the chart the bar is the pooled figure, and the whiskers are the middle half of the rounds.',
-      'Noise: bare Fastify takes part twice, and what the second differs by from the first is nothing but noise; so are differences under 3 to 5 % in one session, and far more than that over HTTP. p10 sees no garbage collection; the column "CPU time with garbage collection" is over all threads and all batches, sees it, and is noisier.',
-      "The profiles sample the stack each 100 microseconds, in a process of their own, warm-up included; a function's share is that of its own code, inlined or not, without what it calls. One of any mode alone: `node --cpu-prof bench/children/in-process.mjs '{\"name\":\"shutdown-count\",\"warmUp\":15000,\"batches\":150,\"perBatch\":1000}'`.",
-      'An onRequest hook that does nothing is the floor of every plugin that has one, as ours must to answer 503: what ours costs beyond that row is ours.',
-      'Over HTTP a request costs several times as much, so the same extra is a smaller share there.'
+      'Requests go through the real HTTP parser over in-memory sockets: 20 keep-alive connections, no pipelining. Each contender has a fresh process in each round, in a random order. The pooled figure is p10 of the batches, then the lower quartile over the processes. In the chart, the bar is the pooled figure, and the whiskers are the middle half of the rounds.',
+      'Noise: bare Fastify is measured twice, and the difference between the two is noise. Differences below 3 to 5 % in one session are noise too, and far larger ones over HTTP. p10 excludes garbage collection. The column "CPU time with garbage collection" covers all threads and all batches, and has more noise.',
+      "The profiles sample the stack every 100 microseconds, in separate processes, with the warm-up. The share of a function is that of its own code, inlined or not, without its callees. To profile one mode: `node --cpu-prof bench/children/in-process.mjs '{\"name\":\"shutdown-count\",\"warmUp\":15000,\"batches\":150,\"perBatch\":1000}'`.",
+      'An onRequest hook that does nothing is the least cost of every plugin with such a hook. This plugin needs one for its 503. Its own cost is the difference to that row.',
+      'Over HTTP a request costs several times as much, so the same extra cost is a smaller share.'
     ]
   }
 }

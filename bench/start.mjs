@@ -17,14 +17,14 @@ export async function measure ({ quick, rounds = quick ? 2 : 7, only, log }) {
     rounds,
     rows,
     tables: [{
-      columns: ['contender', "from there until ready, Fastify's import = 1", 'import of Fastify until ready, bare = 1', 'CommonJS modules loaded from there'],
+      columns: ['contender', "after the import until ready, Fastify's import = 1", 'import of Fastify until ready, bare = 1', 'CommonJS modules loaded after the import'],
       rows: rows.map(row => [row.label, row.import, row.whole, String(row.modules)])
     }],
     charts: [{ file: 'start', title: 'Import of Fastify until the app is ready, bare Fastify = 1', bars: rows.map(({ label, whole }) => ({ label, value: whole.median, low: whole.low, high: whole.high })), from: 0.5 }],
     targets: [],
     notes: [
       'A fresh process for each sample; the file system is warm.',
-      "Until the app is ready Fastify has work of its own, with more than a hundred modules: what a contender adds is what it differs by from bare Fastify. ES modules are not among those that are counted, and lightship's own are such."
+      "Fastify itself loads more than a hundred modules until the app is ready. What a contender adds is its difference to bare Fastify. ES modules, such as lightship's, are not counted."
     ]
   }
 }

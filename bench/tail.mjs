@@ -64,9 +64,9 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
       { what: 'milliseconds from the last byte to close() resolved beyond those of bare Fastify, client with Connection: close (bare Fastify hangs on a keep-alive one)', limit: 1, value: ours('Connection: close')?.beyondBareMs ?? NaN }
     ],
     notes: [
-      `One request is in flight when SIGTERM comes, and ends 100 to 350 ms later, drawn anew each time, so that whoever polls is met at any phase. "Last byte" is Node's 'finish' of that answer. Whoever did not end within ${cap / 1_000} s was killed.`,
-      'The limit closes the raw server and exits when the last answer is out: no onClose hook runs. Bare Fastify has no exit of its own: its process ends when nothing is left to do.',
-      'The promises are about close(). For whoever answered otherwise than 200, or ended otherwise than with exit code 0, there is no reading.'
+      `One request is in flight at SIGTERM. It ends 100 to 350 ms later, at a random time, so that contenders that poll have no advantage. "Last byte" is Node's 'finish' event of that answer. A process that does not end within ${cap / 1_000} s is killed.`,
+      'The limit closes the raw server and exits after the last answer, without any onClose hook. Bare Fastify does not exit: its process ends when the event loop is empty.',
+      'The promises are about close(). A contender has no reading if its answer is not 200 or its exit code is not 0.'
     ]
   }
 }

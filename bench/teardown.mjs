@@ -35,8 +35,8 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, log }) {
       { what: 'resources that wait against their longest chain (worst graph)', limit: 1.02, value: Math.max(...waitingRows.map(row => row.ours.median)) }
     ],
     notes: [
-      'The counting executor is the least that closes in order: a counter for each resource, no names checked, no timeouts, no signals, no report (`bench/support/counting.mjs`). `close` is an async function that does nothing. Both run in turn in the same process; the median of the repetitions, then of the processes, which are one for each graph.',
-      'The longest chain is that of the same timers, one after another, in the same process.'
+      'The counting executor is the least code that closes in order: one counter per resource, without checks of names, timeouts, signals or a report (`bench/support/counting.mjs`). `close` is an async function that does nothing. Both run alternately in the same process. The figure is the median of the repetitions, then of the processes; each graph has its own process.',
+      'The longest chain is measured with the same timers, one after another, in the same process.'
     ]
   }
 }

@@ -1,4 +1,5 @@
 /** The documents agree with the code and with each other. */
+import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
@@ -77,6 +78,12 @@ t.test('every code block is valid JavaScript or TypeScript', async t => {
       t.strictSame(diagnostics!.map(({ messageText }) => messageText), [], `${page}: ${code!.split('\n')[0]}`)
     }
   }
+})
+
+t.test('docs/benchmarks.md is what its generator makes of the results', async t => {
+  const script = "import { readFileSync } from 'node:fs'; import { page } from './bench/support/markdown.mjs'\n" +
+    "process.stdout.write(page(JSON.parse(readFileSync('docs/benchmarks/results.json', 'utf8'))))"
+  t.equal(execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: root, encoding: 'utf8' }), read('docs/benchmarks.md'))
 })
 
 /** Words that the house style replaces: the subject of a sentence is a thing. */

@@ -1,13 +1,13 @@
-/** The results as a page. It is written whole each time, from the last result of every part. */
+/** Turns the results into a page. The whole page is written each time, from the last result of every part. */
 
 const intro = `# Benchmarks
 
-Written by \`npm run bench\`; one part alone by \`npm run bench -- teardown\`. The scripts are in \`bench/\`, the figures behind
-tables and charts in \`benchmarks/results.json\`.
+\`npm run bench\` writes this page; \`npm run bench -- teardown\` measures one part alone. The scripts are in \`bench/\`, and the
+figures behind tables and charts are in \`benchmarks/results.json\`.
 
-Times are ratios of one run where nothing else is said: what a reading is in seconds says more about the machine than about the
-code. A figure is the median of its rounds, and the middle half of them in brackets. Every round measures every contender, each in a
-process of its own, in an order drawn anew.
+Unless a column names a unit, figures are ratios of times of the same run, because seconds depend more on the machine than on the
+code. A figure is the median of its rounds, with the middle half of them in parentheses. Every round measures every contender, each
+in its own process, in a random order.
 `
 
 export function page (results) {
@@ -28,7 +28,7 @@ function section ({ title, tables, charts, notes, machine, quick, rounds, second
     ...charts.map(chart => `![${chart.title}](benchmarks/${chart.file}.svg)\n`),
     ...tables.flatMap(({ title, columns, rows }) => [...(title === undefined ? [] : [`### ${title}\n`]), table(columns, rows)]),
     ...notes.map(note => `- ${note}`),
-    `- ${machine.date}, revision ${machine.revision}${quick ? ', with too few rounds to say anything (`--quick`)' : ''}, rounds: ${rounds ?? 'unknown'}, load average ${machine.load} at the start${seconds === undefined ? '' : `, took ${seconds} s`}.\n`
+    `- ${machine.date}, revision ${machine.revision}${quick ? ', with too few rounds for a result (`--quick`)' : ''}, rounds: ${rounds ?? 'unknown'}, load average ${machine.load} at the start${seconds === undefined ? '' : `, took ${seconds} s`}.\n`
   ].join('\n')
 }
 
