@@ -40,7 +40,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
         hung: late === undefined ? null : verdict(late, cap),
         gone: late === undefined ? summary(all.map(sample => sample.goneMs / limit)) : null,
         stallMs: late === undefined ? median(all.map(sample => sample.stallMs)) : null,
-        // Whoever breaks when the signal comes is the first to be gone.
+        // A contender that crashes on the signal is the first to exit.
         clean: all.every(({ code }) => code === 0),
         codes: [...new Set(all.map(sample => sample.code ?? 'killed'))].join(', ')
       })

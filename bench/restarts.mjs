@@ -44,7 +44,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 4, only, log }) {
   }
 }
 
-/** One server from start to end under load, then a second one on the same port, so that clients come back to somebody. */
+/** One server from start to end under load, then a second one on the same port, so that clients can connect again. */
 async function restart ({ name, delay }) {
   const first = start('server', { name, delay })
   const { port } = await first.line()
@@ -54,7 +54,7 @@ async function restart ({ name, delay }) {
   const running = Array.from({ length: clients }, async () => { while (!load.over) await request(port, agent, count) })
   await sleep(200)
   const { hung, exitMs, goneMs } = await terminate(first, delay + 4_000)
-  // What breaks from here on is the second one's start, and it is killed only when nobody asks any more.
+  // Requests that break from here on meet the start of the second server. It is killed after the last request.
   const second = start('server', { name: 'bare', port })
   await second.line()
   await sleep(50)

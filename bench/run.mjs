@@ -1,10 +1,9 @@
 /**
  * `npm run bench [-- part …] [--rounds n] [--only contender,…] [--out folder] [--quick]`
  *
- * Runs all parts, or those that are named, and writes `docs/benchmarks.md`, its charts and the figures behind them. Parts that
- * were not measured this time stay as they were. `--quick` only shows that everything runs: its figures mean nothing. With it
- * or with `--only`, which leaves contenders out where a part compares them, the page is not the one that is published: it goes
- * to a folder of its own where `--out` does not say another.
+ * Runs all parts, or the named ones, and writes `docs/benchmarks.md`, its charts and the figures behind them. Parts that are not
+ * measured stay as they were. `--quick` only checks that everything runs: its figures have no meaning. `--only` leaves out
+ * contenders. With one of these two, the page is not for publication and goes to a temporary folder, or to `--out`.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -52,13 +51,13 @@ for (const part of parts) {
   results[part] = { title, machine, quick: options.quick, seconds, ...result }
   for (const target of result.targets) console.log(`  ${verdictOf(target, options.quick)}: ${target.what}: ${Number.isFinite(target.value) ? target.value.toFixed(3) : 'no reading'}`)
   console.log(`  ${seconds} s`)
-  // After each part, so that a later one that breaks costs nothing but itself.
+  // After each part, so that a failure in a later part loses only that part.
   write()
 }
 console.log(`${Math.round((performance.now() - began) / 1_000)} s; see ${join(docs, 'benchmarks.md')}`)
 
 function write () {
-  // The order of the page is that of the parts, whichever was measured last.
+  // The page has the order of `parts`, not that of the measurements.
   const ordered = Object.fromEntries(parts.filter(part => part in results).map(part => [part, results[part]]))
   writeFileSync(file, `${JSON.stringify(ordered, (key, value) => typeof value === 'number' ? Number(value.toPrecision(4)) : value, 1)}\n`)
   const read = JSON.parse(readFileSync(file, 'utf8'))
@@ -82,7 +81,7 @@ function refuseUnknown (what, words, known) {
   if (unknown.length > 0) stop(`Unknown ${what} '${unknown.join("', '")}'. There are ${known.join(', ')}.`)
 }
 
-/** Whoever mistyped has no use for a stack. */
+/** Prints a message without a stack, because the mistake is in the arguments. */
 function stop (message) {
   console.error(message)
   process.exit(1)

@@ -7,7 +7,7 @@ import { verdict } from './support/verdict.mjs'
 
 export const title = 'After the last byte'
 
-/** Above the 10 s after which some peers give up, in milliseconds: who has not ended by then is killed. */
+/** Above the 10 s timeout of some peers, in milliseconds. A process that has not ended by then is killed. */
 const longest = 12_000
 
 export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
@@ -16,7 +16,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
   const rows = []
   for (const [client, connection] of [['keep-alive', 'keep-alive'], ['Connection: close', 'close']]) {
     log(`${client}: who hangs`)
-    // Whoever waits for a timeout costs no CPU meanwhile: all side by side, once.
+    // A contender that waits for a timeout uses no CPU meanwhile, so these run once and in parallel.
     const first = new Map(await Promise.all(names.map(async name => [name, await once(name, connection, cap)])))
     const prompt = names.filter(name => !first.get(name).hung && first.get(name).exitMs < 2_000)
     const samples = await interleave(prompt, rounds, name => once(name, connection, cap), log)
@@ -26,7 +26,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
     for (const name of names) {
       const all = samples.get(name) ?? [first.get(name)]
       const tails = all.map(sample => sample.tailMs)
-      // Whoever breaks when the signal comes is the first to be gone.
+      // A contender that crashes on the signal is the first to exit.
       const clean = all.every(sample => sample.code === 0 && sample.answer.startsWith('200'))
       rows.push({
         name,

@@ -29,9 +29,9 @@ process.once('exit', () => {
 await app.listen({ port, host: '127.0.0.1' })
 createInterface(process.stdin)
   .on('line', () => say({ cpu: process.cpuUsage() }))
-  // Whoever measures is gone: nobody else would end this one.
+  // The measuring process is gone, so this process must end itself.
   .on('close', () => process.kill(process.pid, 'SIGKILL'))
-// Whoever measures must not keep the process alive: bare Fastify ends when nothing is left to do.
+// The channel to the measuring process must not keep this one alive: bare Fastify ends when the event loop is empty.
 process.stdin.unref()
 say({ port: app.server.address().port })
 

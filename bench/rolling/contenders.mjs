@@ -1,11 +1,11 @@
-/** Who is measured: one service file each, and what is set for it. */
+/** The contenders: one service file each, and its settings. */
 
-/** Lame-duck of those that have one, in milliseconds: longer than a balancer needs to notice (deploy/haproxy.cfg: 2 probes). */
+/** Lame-duck of the contenders that have one, in milliseconds. HAProxy's two probes notice it within this time. */
 const delay = '1000'
 
 /** @typedef {{ key: string, name: string, service: string, package: string, env?: Record<string, string>, expectsNone?: boolean, extra?: boolean }} Contender */
 
-/** `extra`: only when it is named, or with `--all`. @type {readonly Contender[]} */
+/** `extra`: runs only if named, or with `--all`. @type {readonly Contender[]} */
 export const contenders = [
   { key: 'ours', name: 'fastify-shutdown, lame-duck 1 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: delay }, expectsNone: true },
   { key: 'defaults', name: 'fastify-shutdown, defaults', service: 'fastify-shutdown', package: 'fastify-shutdown' },

@@ -1,13 +1,13 @@
 /**
- * The rolling-restart proof: the same service under every contender, restarted again and again while clients talk to it,
- * behind nginx and HAProxy, and without a proxy under PM2 and node:cluster. Counts what the clients saw fail and which
- * acknowledged orders the database lacks, and writes the table into docs/rolling-restarts.md.
+ * The rolling-restart proof. The same service restarts again and again under every contender while clients send requests:
+ * behind nginx and HAProxy, and without a proxy under PM2 and node:cluster. Counts the failures that the clients see and the
+ * acknowledged orders that are missing in the database, and writes the table into docs/rolling-restarts.md.
  *
  *   npm run prove:rolling                                         everything, 20 restarts each
  *   npm run prove:rolling -- --quick                              3 restarts each, no table
  *   npm run prove:rolling -- --topology nginx,pm2 --contender ours,defaults
  *
- * Ends with 1 where a run of this package with lame-duck lost anything.
+ * The exit code is 1 if a run of this package with a lame-duck lost anything.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -48,7 +48,7 @@ const { values: options } = parseArgs({
   }
 })
 
-/** A run that is interrupted still stops what it has started. */
+/** An interrupted run stops everything that it has started. */
 const interrupted = new AbortController()
 const restarts = options.quick ? 3 : Number(options.restarts)
 const without = options.without.split(',').filter(Boolean)

@@ -1,4 +1,4 @@
-/** The results: kept as data beside this file, so that each run may be made alone, and as a table in docs/rolling-restarts.md. */
+/** The results, as data beside this file and as a table in docs/rolling-restarts.md. So each run can be made alone. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { contenders } from './contenders.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
-// Whom the services run on: `npm run bench` leaves another one on the way there.
+// The services use the Fastify of the root. `npm run bench` installs another one in bench/.
 const root = join(here, '../..')
 const data = join(here, 'results.json')
 const page = join(here, '../../docs/rolling-restarts.md')
@@ -32,7 +32,7 @@ export function describe (result) {
     `${lostOrders} of ${orders} orders lost, ${webSocketsClosed} WebSockets moved, ${medianMs} ms each, exits ${exitsOf(result)}`
 }
 
-/** One more result, or a newer one in the place of an old one. */
+/** Adds a result, or replaces an older one. */
 export async function record (result, { postgres }) {
   const results = await read()
   results[`${result.topology} | ${result.contender}`] = {

@@ -1,4 +1,4 @@
-/** Processes that are measured. Each is fresh: a warm one remembers whom it measured before. */
+/** Processes that are measured. Each is fresh, because a warm one keeps state of an earlier contender. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -8,7 +8,7 @@ import { monotonic } from './app.mjs'
 /** As many open files as the system lets us: 10 000 connections need as many, and 1 024 is a common default. */
 const raiseLimit = 'ulimit -n "$(ulimit -Hn)" 2>/dev/null; exec "$0" "$@"'
 
-/** What a process manager would tell a service changes its defaults, so it must not leak in from whoever runs the bench. */
+/** A process manager's variables change the plugin's defaults, so they must not come from the environment of the bench. */
 const env = { PATH: process.env.PATH, HOME: process.env.HOME }
 
 /**
@@ -23,7 +23,7 @@ export function start (script, config, flags = []) {
   const waiting = []
   let errors = ''
   let broken = null
-  // Whoever is gone is told nothing more, and how it went is asked by `exited` and `line()`.
+  // Ignore errors of a channel whose process is gone. `exited` and `line()` report how it ended.
   child.stdin.on('error', () => {})
   child.stderr.on('data', chunk => { errors = (errors + chunk).slice(-2_000) })
   createInterface(child.stdout).on('line', text => {
@@ -45,7 +45,7 @@ export function start (script, config, flags = []) {
     kill: signal => child.kill(signal),
     say: word => child.stdin.write(`${word}\n`),
     end: () => child.stdin.end(),
-    /** What it has printed and nobody asked for yet. */
+    /** Lines that it has printed and that were not read yet. */
     lines,
     async line () {
       if (lines.length > 0) return lines.shift()

@@ -14,7 +14,7 @@ export async function load (name) {
   return await import(`../contenders/${name}.mjs`)
 }
 
-/** Whom the others are compared with: never left out. */
+/** The baseline of all comparisons. It is never left out. */
 const scales = ['bare', 'bare-again', 'limit']
 
 /** @param only names from the command line, none for all */

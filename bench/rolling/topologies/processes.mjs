@@ -92,5 +92,5 @@ export async function listens (port) {
     if (answered) return
     await sleep(20)
   }
-  throw new Error(`nobody listens on port ${port}`)
+  throw new Error(`nothing listens on port ${port}`)
 }
