@@ -1,4 +1,4 @@
-/** (d) SIGTERM with nothing to wait for: idle connections by the thousand, and those that never say a whole word. */
+/** (d) SIGTERM without requests in flight: thousands of idle connections, and silent and half-sent ones. */
 import { execFileSync } from 'node:child_process'
 import { start, terminate } from './support/child.mjs'
 import { labelOf, whoTakesPart } from './support/contenders.mjs'

@@ -1,4 +1,4 @@
-/** (b) How fast a draining server says no: its 503s against plain answers and against Fastify's own 503. */
+/** (b) The rate of a draining server's 503s, compared with plain answers and with Fastify's own 503. */
 import { run } from './support/child.mjs'
 import { interleave, ratios, summary } from './support/statistics.mjs'
 

@@ -1,6 +1,6 @@
 /**
- * (e) What clients without a proxy lose in a restart: keep-alive load against one port, whose server is told to stop and
- * started again. Behind nginx, HAProxy, PM2 and node:cluster it is `npm run prove:rolling` that counts.
+ * (e) Failures of clients without a proxy in a restart: keep-alive load on one port while its server stops and starts again.
+ * `npm run prove:rolling` measures restarts behind nginx, HAProxy, PM2 and node:cluster.
  */
 import { readFileSync } from 'node:fs'
 import { Agent, get } from 'node:http'
@@ -76,7 +76,7 @@ async function request (port, agent, count) {
     })
     if (status === 503) count.unavailable++
     else if (status !== 200) count.broken++
-    // Clients that all waited as long would ask in step, and SIGTERM would come with or between the requests of all.
+    // A random wait. With a fixed one, all clients would send at the same time, and SIGTERM would meet all requests or none.
     await sleep(status === 503 ? 20 : 1 + Math.random() * 4)
   } catch (error) {
     if (error.code === 'ECONNREFUSED') count.refused++

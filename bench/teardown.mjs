@@ -1,4 +1,4 @@
-/** (f) What closing by dependency costs beyond the closing: against the least that can do it, and against the longest chain. */
+/** (f) The cost of closing by dependency, compared with the least code that can do it and with the longest chain. */
 import { run } from './support/child.mjs'
 import { interleave, summary } from './support/statistics.mjs'
 

@@ -1,4 +1,4 @@
-/** A contender on a real port. Prints its port; answers `cpu` with the CPU time it has used; tells in its exit handler what it saw. */
+/** A contender on a real port. Prints its port; answers `cpu` with the CPU time it has used; prints its measurements in its exit handler. */
 import { writeSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { createApp, monotonic } from '../support/app.mjs'

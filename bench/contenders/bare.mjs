@@ -1,4 +1,4 @@
-/** Fastify alone, closed as its documentation says: what everybody else is compared with. */
+/** Fastify alone, closed as its documentation says: the baseline of all comparisons. */
 export const label = 'bare Fastify'
 
 export function install (app) {

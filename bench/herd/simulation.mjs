@@ -2,19 +2,20 @@
  * A million clients and a hundred replicas through a whole rolling update.
  *
  * The model:
- * - Each client has one connection to one replica, and sends a request every 10 s on average (a Poisson process). At the start the
- *   clients are spread evenly at random.
- * - `atOnce` replicas are replaced at a time, the successors first: they are ready when the old ones are told to stop. The next
- *   ones follow when these are gone and 5 s (minReadySeconds) are over.
- * - The balancer notices after 2 s that a replica is stopping, and sends new connections to it until then. It chooses
- *   among those it takes for ready evenly at random. It does not move connections.
- * - With lame-duck, a connection ends with the client's next answer; where idle connections are spread, at its turn in steps of 50 ms, the
- *   order being random; otherwise at the end of lame-duck. Without lame-duck all end when the replica is told to stop.
- * - A client whose connection ended connects again at once: eager pools, gRPC, EventSource and WebSocket clients do; one that waits for
- *   its next request only makes the wave lower. The network takes an exponentially distributed time, 50 ms on average.
- * - Who lands on a replica in lame-duck is served there once, and connects again. Who lands on one that drains gets 503 and
- *   connects again after Retry-After, to the second.
- * - Time goes in steps of 10 ms; peaks are of fixed windows of 100 ms. A replica accepts any number: what it could not is the reader's to see.
+ * - Each client has one connection to one replica, and sends a request every 10 s on average (a Poisson process). At the start, the
+ *   clients are distributed evenly at random.
+ * - `atOnce` replicas are replaced at a time. The new replicas are ready when the old ones get the signal to stop. The next
+ *   replacement starts when the old ones have exited and 5 s (minReadySeconds) are over.
+ * - The load balancer notices after 2 s that a replica stops, and sends new connections to it until then. It chooses evenly at
+ *   random among the replicas that it believes ready. It does not move connections.
+ * - With a lame-duck, a connection closes with the client's next answer. With the spread, an idle connection closes at its turn, in
+ *   steps of 50 ms and in random order; without the spread, at the end of lame-duck. Without a lame-duck, all connections
+ *   close when the replica gets the signal.
+ * - A client connects again as soon as its connection is closed, as eager pools, gRPC, EventSource and WebSocket clients do. A client
+ *   that waits for its next request makes the wave lower. The network takes an exponentially distributed time, 50 ms on average.
+ * - A client that connects to a replica in lame-duck is served once, and connects again. A client that connects to a replica that
+ *   drains gets 503, and connects again after exactly Retry-After.
+ * - A time step is 10 ms, and peaks are those of fixed windows of 100 ms. A replica accepts any number of connections.
  */
 import { mulberry32 } from '../support/random.mjs'
 
@@ -33,10 +34,10 @@ export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retr
   const random = mulberry32(seed)
   const exponential = mean => -mean * Math.log(1 - random())
 
-  // Replica numbers grow: a successor is a new one. `home` is where a client's connection is, -1 while it has none.
+  // Each new replica has a new number. `home` is the replica of a client's connection, -1 while it has none.
   const home = new Int32Array(clients)
   const load = new Map()
-  /** Of those that stop: when. */
+  /** Replica -> step in which it stops. */
   const stopped = new Map()
   let known = Array.from({ length: replicas }, (_, n) => n)
   for (const replica of known) load.set(replica, 0)
@@ -96,7 +97,7 @@ export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retr
   result.fullest = Math.max(...known.map(replica => load.get(replica))) / (clients / replicas)
   return result
 
-  /** This replica is told to stop: when does each of its connections end? */
+  /** This replica stops. Schedules the end of each of its connections. */
   function stop (replica, step) {
     const mine = []
     for (let client = 0; client < clients; client++) if (home[client] === replica) mine.push(client)

@@ -35,7 +35,7 @@ const { values: options } = parseArgs({
     topology: { type: 'string', default: Object.keys(topologies).join(',') },
     /** Their keys in contenders.mjs. */
     contender: { type: 'string', default: '' },
-    /** The peers with a delay of their own as well. */
+    /** Also the peers with a delay of their own. */
     all: { type: 'boolean', default: false },
     restarts: { type: 'string', default: '20' },
     quick: { type: 'boolean', default: false },

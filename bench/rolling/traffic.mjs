@@ -1,10 +1,10 @@
 /**
- * What clients do while the service restarts: requests of every kind at a fixed rate over keep-alive connections, whether the
- * answers come or not, and WebSockets that stay open.
+ * The traffic while the service restarts: requests of every kind at a fixed rate over keep-alive connections, whether answers
+ * arrive or not, and WebSockets that stay open.
  *
- * Nothing is retried here, also where a browser or a client library would do it quietly: every request that did not get its
- * whole and right answer is a failure. Only a WebSocket that is closed with a close frame (1001, "going away") is none when
- * its client can open a new one: no protocol moves it to another server. One that breaks without a close frame (1006) is.
+ * No request is retried, although browsers and client libraries do. A request without its complete and correct answer is a
+ * failure. A WebSocket that is closed with a close frame (1001, "going away") is not a failure if its client can open a new one,
+ * because no protocol moves it to another server. A WebSocket that closes without a close frame (1006) is a failure.
  */
 import http from 'node:http'
 import { randomBytes, randomUUID } from 'node:crypto'

@@ -1,5 +1,5 @@
 /**
- * The server that every contender is put on: the contender first, as each of them asks for, then the routes.
+ * The server of every contender: the contender is registered first, as its README requires, then the routes.
  * Fastify comes from the package's root: lightship brings an older one into bench/node_modules.
  */
 import { createRequire } from 'node:module'
@@ -33,7 +33,7 @@ export async function createApp (name, { delay = 0, fastify = {}, plugin = {} } 
   const { install } = await load(name)
   await install(app, { delay, plugin })
   app.get('/', { schema }, (request, reply) => { reply.send({ hello: 'world' }) })
-  // Ends when its client goes away, as a handler should: one that runs on is still in flight.
+  // Ends when its client leaves, as a handler should. A detached handler is still in flight.
   app.get('/held', (request, reply) => new Promise(resolve => reply.raw.once('close', () => resolve('gone'))))
   app.get('/slow/:ms', (request, reply) => {
     reply.raw.once('finish', () => { measured.answeredAt = monotonic() })

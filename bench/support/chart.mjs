@@ -1,12 +1,12 @@
 /** Horizontal bars with whiskers, as SVG. Made by hand: a picture of fifteen numbers needs no library. */
 const room = 420
-/** Of a character at this size, on average and a little more: who looks may have a wider font than we do. */
+/** Width of a character at this size, and a little more, because the reader's font may be wider. */
 const characterWidth = 7.4
 const rowHeight = 26
 const top = 44
 
 /**
- * @param chart.bars `{ label, value, low, high }`, or `{ label, text }` for one that has no number
+ * @param chart.bars `{ label, value, low, high }`, or `{ label, text }` for a bar without a number
  * @param chart.from where the axis begins, default 0 (with `log`: a tenth below the least)
  * @param chart.log logarithmic axis
  */
@@ -21,7 +21,7 @@ export function draw ({ title, bars, from = 0, log = false, unit = '×' }) {
   const height = top + bars.length * rowHeight + 16
   const lines = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="13" role="img" aria-label="${escape(title)}">`,
-    // A background of its own: readers with a dark page would see dark on dark.
+    // A white background, because dark text is not readable on a dark page.
     `<rect width="${width}" height="${height}" fill="#fff"/>`,
     `<text x="12" y="24" font-size="15" font-weight="600" fill="#222">${escape(title)}${log ? ' (logarithmic)' : start > 0 ? ` (axis from ${start.toFixed(1)})` : ''}</text>`
   ]
@@ -52,6 +52,6 @@ function valueOf ({ value, low, high }, unit) {
 }
 
 function escape (text) {
-  // A label is Markdown, too, and a picture knows no code.
+  // A label is also Markdown, and an SVG cannot show code.
   return String(text).replaceAll('`', '').replace(/[&<>"]/g, sign => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign])
 }

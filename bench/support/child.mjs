@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { monotonic } from './app.mjs'
 
-/** As many open files as the system lets us: 10 000 connections need as many, and 1 024 is a common default. */
+/** The highest number of open files that the system allows: 10 000 connections need as many, and 1 024 is a common default. */
 const raiseLimit = 'ulimit -n "$(ulimit -Hn)" 2>/dev/null; exec "$0" "$@"'
 
 /** A process manager's variables change the plugin's defaults, so they must not come from the environment of the bench. */
@@ -66,7 +66,7 @@ export async function run (script, config, flags) {
 }
 
 /**
- * SIGTERM, and how it ended: milliseconds from the signal, and what the child said in its exit handler.
+ * SIGTERM, and how it ended: milliseconds from the signal, and what the child printed in its exit handler.
  * After `cap` milliseconds it is killed, and `hung` is true.
  */
 export async function terminate (child, cap) {

@@ -1,4 +1,4 @@
-/** Who is measured, in the order of the tables. Each is a file of its own in `contenders/`. */
+/** The contenders, in the order of the tables. Each has a file in `contenders/`. */
 export const everybody = [
   'bare', 'bare-again', 'limit', 'on-request', 'hook-pair',
   'shutdown-count', 'shutdown-category', 'shutdown-detail', 'shutdown-rejection',

@@ -1,6 +1,6 @@
 /**
- * The least that closes in order: how many dependants of each are still open. It knows no timeout, no failure, no name that is
- * wrong, no report: a bound to measure against.
+ * The least code that closes in order: a counter of open dependants per resource. It has no timeouts, error handling, checks of
+ * names or report. It is the bound for comparisons.
  */
 export function countingTeardown (resources) {
   const names = Object.keys(resources)

@@ -1,4 +1,4 @@
-/** Numbers about numbers. Ratios only: an absolute reading says more about the machine than about the code. */
+/** Statistics. Only ratios, because absolute times depend more on the machine than on the code. */
 
 export function quantile (values, q) {
   if (values.length === 0) return NaN

@@ -1,6 +1,6 @@
 /**
  * The service that every contender runs: plain requests, bodies, uploads, streams, WebSockets, and an order that must be in
- * the database once it is acknowledged. What differs is only how each contender is told to stop: its own file beside this one.
+ * the database once it is acknowledged. Only the shutdown code differs: each contender has a file beside this one.
  */
 import { createRequire } from 'node:module'
 import { Readable } from 'node:stream'
@@ -55,7 +55,7 @@ export async function createApp ({ first, ready = () => true } = {}) {
   return app
 }
 
-/** Ten chunks in one second; the last one says that it is the last. */
+/** Ten chunks in one second; the last one is marked as the last. */
 async function * chunks () {
   for (let n = 0; n < 9; n++) {
     yield `chunk ${n}\n`

@@ -8,7 +8,7 @@ const command = find('nginx')
 export const nginx = {
   name: 'nginx',
   missing: command === null ? 'nginx (Debian package: nginx)' : null,
-  // nginx says its version on stderr, and the shell is the shortest way to it.
+  // nginx prints its version on stderr, which the shell redirects.
   version: () => execFileSync('/bin/sh', ['-c', `${command} -v 2>&1`]).toString().trim().split('/').at(-1),
   start: options => startProxied({
     command,

@@ -45,7 +45,7 @@ export const pm2 = {
         while (ends.length < times) {
           const began = performance.now()
           await pm2Command('reload', 'service')
-          // PM2 does not tell how each old process ended, only when all are replaced.
+          // PM2 does not report how an old process ended, only when all are replaced.
           for (let n = 0; n < instances; n++) ends.push({ ms: (performance.now() - began) / instances, how: 'not told' })
         }
         return ends

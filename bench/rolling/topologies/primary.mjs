@@ -1,4 +1,4 @@
-/** The primary of the node:cluster run. A new worker is up before the old one is told to go; a SIGHUP meanwhile changes nothing. */
+/** The primary of the node:cluster run. A new worker listens before the old one stops. A SIGHUP in between is ignored. */
 import cluster from 'node:cluster'
 import { once } from 'node:events'
 import { message } from './processes.mjs'

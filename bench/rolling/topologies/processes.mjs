@@ -1,4 +1,4 @@
-/** Children of the harness: started, waited for, asked to stop, and never left behind. */
+/** Starts the child processes of the harness, waits for them and stops them all. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants } from 'node:fs'
@@ -35,8 +35,8 @@ export function start (command, args, { env = {}, ipc = false, log } = {}) {
 }
 
 /**
- * The clients stand for other machines: they get the processor first, where this user may say so. Otherwise a machine that boots an
- * instance delays them, and they would read the end of a connection later than any network brings it.
+ * Raises the priority of the clients, if this user may. They stand for other machines. Otherwise, the boot of an instance delays
+ * them, and they read the end of a connection later than over any network.
  */
 export function clientsFirst () {
   try {

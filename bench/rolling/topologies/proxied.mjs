@@ -25,7 +25,7 @@ export async function startProxied (proxy, { script, env, directory, log }) {
 
   return {
     url: `http://127.0.0.1:${port}`,
-    /** @returns what became of each process that was told to stop */
+    /** @returns how each stopped process ended */
     async restart (times) {
       const ends = []
       for (let n = 0; n < times; n++) {
