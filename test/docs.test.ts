@@ -71,6 +71,10 @@ t.test('every relative link leads to a file, and every #anchor to a heading', as
   t.ok(count > 50, 'the pattern finds links')
 })
 
+t.test('the README links to every page of docs/', async t => {
+  for (const page of docs) t.match(readme, `](${page}`, page)
+})
+
 t.test('every code block is valid JavaScript or TypeScript', async t => {
   for (const page of pages) {
     for (const [, language, code] of read(page).matchAll(/^```(js|ts)\n(.*?)^```/gms)) {
