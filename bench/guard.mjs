@@ -1,12 +1,13 @@
 /**
- * The guard: fails if a request allocates more than allowed. It counts bytes, not seconds, so the result is the same on every
- * machine.
+ * The guard: fails if a request allocates more than allowed. It counts bytes, not seconds, so the result is the same on
+ * every machine.
  *
- * `npm run guard` measures bare Fastify and the plugin in separate processes, with an error of a few bytes: see `support/bytes.mjs`.
+ * `npm run guard` measures bare Fastify and the plugin in separate processes, with an error of a few bytes: see
+ * `support/bytes.mjs`.
  *
- * A closure is 64 bytes and its context at least 32, an empty array 32, a symbol property's backing store 40, and a number
- * with a fraction, the least of all, 16: the slack is below it. Node 20 and 22 allocate the same; on 24, which needs 120 bytes
- * less for ours, the guard sees only what is more than that.
+ * A closure is 64 bytes and its context at least 32, an empty array 32, a symbol property's backing store 40, and a
+ * number with a fraction, the least of all, 16: the slack is below it. Node 20 and 22 allocate the same; on 24, which
+ * needs 120 bytes less for ours, the guard sees only what is more than that.
  */
 import { bytesPerRequest } from './support/bytes.mjs'
 

@@ -1,5 +1,6 @@
 /**
- * (e) Failures of clients without a proxy in a restart: keep-alive load on one port while its server stops and starts again.
+ * (e) Failures of clients without a proxy in a restart: keep-alive load on one port while its server stops and starts
+ * again.
  * `npm run prove:rolling` measures restarts behind nginx, HAProxy, PM2 and node:cluster.
  */
 import { readFileSync } from 'node:fs'
@@ -76,7 +77,8 @@ async function request (port, agent, count) {
     })
     if (status === 503) count.unavailable++
     else if (status !== 200) count.broken++
-    // A random wait. With a fixed one, all clients would send at the same time, and SIGTERM would meet all requests or none.
+    // A random wait. With a fixed one, all clients would send at the same time, and SIGTERM would meet all requests or
+    // none.
     await sleep(status === 503 ? 20 : 1 + Math.random() * 4)
   } catch (error) {
     if (error.code === 'ECONNREFUSED') count.refused++

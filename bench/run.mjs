@@ -1,9 +1,10 @@
 /**
  * `npm run bench [-- part …] [--rounds n] [--only contender,…] [--out folder] [--quick]`
  *
- * Runs all parts, or the named ones, and writes `docs/benchmarks.md`, its charts and the figures behind them. Parts that are not
- * measured stay as they were. `--quick` only checks that everything runs: its figures have no meaning. `--only` leaves out
- * contenders. With one of these two, the page is not for publication and goes to a temporary folder, or to `--out`.
+ * Runs all parts, or the named ones, and writes `docs/benchmarks.md`, its charts and the figures behind them. Parts
+ * that are not measured stay as they were. `--quick` only checks that everything runs: its figures have no meaning.
+ * `--only` leaves out contenders. With one of these two, the page is not for publication and goes to a temporary
+ * folder, or to `--out`.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'

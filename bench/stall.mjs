@@ -1,4 +1,7 @@
-/** (i) Clients with pipelined requests that leave all at once: how long the server's event loop stalls, and how that grows. */
+/**
+ * (i) Clients with pipelined requests that leave all at once: how long the server's event loop stalls, and how that
+ * grows.
+ */
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { start } from './support/child.mjs'
@@ -12,7 +15,10 @@ const contenders = ['bare', 'shutdown-count', 'shutdown-category', 'shutdown-det
 /** A server that has not answered by then is killed, and its stall counts as this long. In milliseconds. */
 const longest = 60_000
 
-/** `timeouts.requests`, in milliseconds: what is still in flight then is dropped, and that must not stall the loop either. */
+/**
+ * `timeouts.requests`, in milliseconds: what is still in flight then is dropped, and that must not stall the loop
+ * either.
+ */
 const limit = 1_000
 
 /** A stall may be this many times bare Fastify's, and `slackMs` longer: garbage collections come at any time. */

@@ -1,6 +1,6 @@
 /**
- * Lesson 1: the first lines. The plugin is registered before all others. A request that is in flight at SIGTERM gets its
- * answer, and the answer carries `Connection: close`.
+ * Lesson 1: the first lines. The plugin is registered before all others. A request that is in flight at SIGTERM gets
+ * its answer, and the answer carries `Connection: close`.
  */
 import Fastify from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'

@@ -1,6 +1,6 @@
 /**
- * Lesson 2: a worker, a cache and a database. Each names what it uses, and they are declared in any order. Each closes after
- * its dependants. The worker pauses as soon as the shutdown begins, so that it takes no new job.
+ * Lesson 2: a worker, a cache and a database. Each names what it uses, and they are declared in any order. Each closes
+ * after its dependants. The worker pauses as soon as the shutdown begins, so that it takes no new job.
  */
 import Fastify from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'

@@ -1,5 +1,6 @@
 /**
- * Lesson 4: a plugin adds a resource, which closes in the order of its dependencies, and removes another one. An object with
+ * Lesson 4: a plugin adds a resource, which closes in the order of its dependencies, and removes another one. An object
+ * with
  * `Symbol.asyncDispose` is a resource, too.
  */
 import Fastify, { type FastifyInstance } from 'fastify'

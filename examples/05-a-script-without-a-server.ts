@@ -1,6 +1,6 @@
 /**
- * Lesson 5: the same teardown for a script or a worker without a server. It does not throw if a resource fails to close; the
- * result has the outcome of each.
+ * Lesson 5: the same teardown for a script or a worker without a server. It does not throw if a resource fails to
+ * close; the result has the outcome of each.
  */
 import { teardown } from 'fastify-shutdown'
 

@@ -1,6 +1,7 @@
 /**
- * Lesson 6: leave the service registry when lame-duck begins, and notify the other services, which then send their requests
- * elsewhere. The registry is a Redis set, and the messages use Redis pub/sub. `REDIS_URL` names the Redis, else it is local.
+ * Lesson 6: leave the service registry when lame-duck begins, and notify the other services, which then send their
+ * requests elsewhere. The registry is a Redis set, and the messages use Redis pub/sub. `REDIS_URL` names the Redis,
+ * else it is local.
  */
 import Fastify, { type FastifyInstance } from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'

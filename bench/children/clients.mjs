@@ -1,6 +1,7 @@
 /**
- * Opens connections to a server and then does nothing. `idle` ones have had an answer, `silent` ones have sent no byte, `half`
- * ones have sent half a request head. A process of its own, so that their closing does not use the CPU time of the measuring process.
+ * Opens connections to a server and then does nothing. `idle` ones have had an answer, `silent` ones have sent no byte,
+ * `half` ones have sent half a request head. A process of its own, so that their closing does not use the CPU time of
+ * the measuring process.
  */
 import { connect } from 'node:net'
 

@@ -1,6 +1,6 @@
 /**
- * The server of the soak in `disconnects/`: the same routes over HTTP/1.1 with WebSockets, h2c and HTTP/2 with TLS, each a Fastify
- * instance of its own. Each word on its standard input gets one line of JSON.
+ * The server of the soak in `disconnects/`: the same routes over HTTP/1.1 with WebSockets, h2c and HTTP/2 with TLS,
+ * each a Fastify instance of its own. Each word on its standard input gets one line of JSON.
  */
 import { readFileSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -36,8 +36,8 @@ const words = {
     return { uncounted: withPlugin ? [...seen.running].reduce((total, [route, running]) => total + Math.max(0, running - (active[route] ?? 0)), 0) : 0 }
   },
   /**
-   * Destroy the sessions that are open after all clients have left. A busy HTTP/2 session over TLS sometimes stops to read, so that
-   * Node never sees the FIN: its socket stays in CLOSE_WAIT, also with bare Fastify.
+   * Destroy the sessions that are open after all clients have left. A busy HTTP/2 session over TLS sometimes stops to
+   * read, so that Node never sees the FIN: its socket stays in CLOSE_WAIT, also with bare Fastify.
    */
   sever () {
     const left = Object.values(apps).flatMap(({ sessions }) => [...sessions])

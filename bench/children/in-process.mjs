@@ -1,6 +1,6 @@
 /**
- * What a request costs in this process, in time. Two readings: p10 of the batches, which is the quietest but sees no garbage
- * collection, and the CPU time of all threads over all batches, which sees it all.
+ * What a request costs in this process, in time. Two readings: p10 of the batches, which is the quietest but sees no
+ * garbage collection, and the CPU time of all threads over all batches, which sees it all.
  */
 import { createApp } from '../support/app.mjs'
 import { keepAliveClients } from '../support/memory-socket.mjs'

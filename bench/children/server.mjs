@@ -1,4 +1,7 @@
-/** A contender on a real port. Prints its port; answers `cpu` with the CPU time it has used; prints its measurements in its exit handler. */
+/**
+ * A contender on a real port. Prints its port; answers `cpu` with the CPU time it has used; prints its measurements in
+ * its exit handler.
+ */
 import { writeSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { createApp, monotonic } from '../support/app.mjs'

@@ -1,7 +1,7 @@
 /**
- * A contender on a real port whose clients leave all at once. `arrive` is answered when all requests have come, `vanish` when all
- * connections are closed, and `settle` when the limit for detached handlers has passed. Each answer has the longest stall of the
- * event loop and the CPU time since the line before it.
+ * A contender on a real port whose clients leave all at once. `arrive` is answered when all requests have come,
+ * `vanish` when all connections are closed, and `settle` when the limit for detached handlers has passed. Each answer
+ * has the longest stall of the event loop and the CPU time since the line before it.
  */
 import { writeSync } from 'node:fs'
 import { createInterface } from 'node:readline'

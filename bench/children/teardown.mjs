@@ -34,8 +34,8 @@ async function atOnce () {
   for (let i = 0; i < repeats; i++) {
     ours.push(await timed(teardown, resources))
     counting.push(await timed(countingTeardown, resources))
-    // Fastify runs its hooks one after another, whatever they depend on; a few suffice, their cost is the same for all graphs.
-    // They are warm before they count, as ours are.
+    // Fastify runs its hooks one after another, whatever they depend on; a few suffice, their cost is the same for all
+    // graphs. They are warm before they count, as ours are.
     const closed = i < 2 || i >= repeats - 5 ? await hooks() : null
     if (i >= repeats - 5) fastify.push(closed)
   }
@@ -55,7 +55,9 @@ function graph (closeOf) {
   return resources
 }
 
-/** The times of the chain that no executor can be faster than. A resource's number is above those of all that it uses. */
+/**
+ * The times of the chain that no executor can be faster than. A resource's number is above those of all that it uses.
+ */
 function longestChain () {
   const length = new Array(count).fill(0)
   const next = new Array(count).fill(-1)

@@ -1,4 +1,7 @@
-/** No contender but a scale: what counting with Fastify's own pair of hooks costs, which is how one would write it first. */
+/**
+ * No contender but a scale: what counting with Fastify's own pair of hooks costs, which is how one would write it
+ * first.
+ */
 export const label = 'onRequest + onResponse'
 export const parts = ['running', 'memory']
 

@@ -1,4 +1,6 @@
-/** No contender but the floor: an onRequest hook that does nothing, which is the least that a plugin with one can cost. */
+/**
+ * No contender but the floor: an onRequest hook that does nothing, which is the least that a plugin with one can cost.
+ */
 export const label = 'onRequest, which does nothing'
 export const parts = ['running']
 

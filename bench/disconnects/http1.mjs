@@ -2,7 +2,10 @@
 import { connect } from 'node:net'
 import { uploadSize } from './routes.mjs'
 
-/** Longest time of a visit, and of the server's answer to a half-close, in milliseconds. After it the client destroys its socket. */
+/**
+ * Longest time of a visit, and of the server's answer to a half-close, in milliseconds. After it the client destroys
+ * its socket.
+ */
 const longest = 10_000
 const longestHalfClosed = 200
 
@@ -56,7 +59,9 @@ export async function visitAsCrowd (port, { targets, connections, how, ms }) {
 
 const handshake = 'GET /socket HTTP/1.1\r\nHost: soak\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n'
 
-/** A client frame (RFC 6455, section 5.2) with a mask of zeros: FIN and the opcode, the length, the mask, the payload. */
+/**
+ * A client frame (RFC 6455, section 5.2) with a mask of zeros: FIN and the opcode, the length, the mask, the payload.
+ */
 const frame = (opcode, payload) => Buffer.concat([Buffer.from([0x80 | opcode, 0x80 | payload.length, 0, 0, 0, 0]), payload])
 const message = frame(1, Buffer.from('message'))
 const closeFrame = frame(8, Buffer.from([1_000 >> 8, 1_000 & 0xff]))

@@ -1,4 +1,7 @@
-/** HTTP/2 clients: sessions whose streams are cancelled at any moment, sessions that end under their streams, and rapid resets. */
+/**
+ * HTTP/2 clients: sessions whose streams are cancelled at any moment, sessions that end under their streams, and rapid
+ * resets.
+ */
 import { connect as openSession, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { connect as secure } from 'node:tls'
@@ -76,7 +79,10 @@ function frame (type, flags, stream, payload) {
   return Buffer.concat([header, payload])
 }
 
-/** HPACK (RFC 7541): GET and the scheme from the static table; `:path` and `:authority` as literals with an indexed name. */
+/**
+ * HPACK (RFC 7541): GET and the scheme from the static table; `:path` and `:authority` as literals with an indexed
+ * name.
+ */
 function headersOf (path, secure) {
   const literal = (name, text) => Buffer.concat([Buffer.from([name, text.length]), Buffer.from(text)])
   return Buffer.concat([Buffer.from([0x82, secure ? 0x87 : 0x86]), literal(0x04, path), literal(0x01, 'localhost')])

@@ -1,7 +1,8 @@
 /**
- * The proof that disconnects leave nothing behind. A server gets the same traffic twice, as bare Fastify and with the plugin:
- * requests over HTTP/1.1, HTTP/2 and WebSockets whose clients leave at every moment and in every way. Then it counts what is in
- * flight, compares the heap and the stalls of the event loop with bare Fastify's, and shuts the plugin's server down.
+ * The proof that disconnects leave nothing behind. A server gets the same traffic twice, as bare Fastify and with the
+ * plugin: requests over HTTP/1.1, HTTP/2 and WebSockets whose clients leave at every moment and in every way. Then it
+ * counts what is in flight, compares the heap and the stalls of the event loop with bare Fastify's, and shuts the
+ * plugin's server down.
  *
  *   npm run prove:disconnects                        300,000 requests, several minutes
  *   npm run prove:disconnects -- --requests 6000     shorter

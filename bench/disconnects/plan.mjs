@@ -1,6 +1,6 @@
 /**
- * The traffic of the soak as data: which client sends what, and how it leaves. The same seed and the same number of requests give
- * the same plan.
+ * The traffic of the soak as data: which client sends what, and how it leaves. The same seed and the same number of
+ * requests give the same plan.
  */
 import { mulberry32 } from '../support/random.mjs'
 import { routes } from './routes.mjs'
@@ -50,8 +50,8 @@ const webSocketMoments = { handshake: 2, open: 2, message: 2, 'half-frame': 3, c
 const sessionEnds = { close: 3, destroy: 2, reset: 3 }
 
 /**
- * @returns the two waves. In the first one all handlers end. In the second one a large crowd leaves, and half of the handlers
- *   never end.
+ * @returns the two waves. In the first one all handlers end. In the second one a large crowd leaves, and half of the
+ *   handlers never end.
  */
 export function plan (seed, requests) {
   const second = Math.round(requests * secondWave)
@@ -104,8 +104,8 @@ const shapes = {
 function http1 (draw, shape, count) {
   const last = draw.target(draw.kind())
   const when = draw.one(moments[last.kind])
-  // A request that its connection does not survive can only be the last one, and so can one with a body. A later pipelined
-  // request would wait for the answer of one that is never answered.
+  // A request that its connection does not survive can only be the last one, and so can one with a body. A later
+  // pipelined request would wait for the answer of one that is never answered.
   const before = when === 'answered' || when === 'streaming' || shape === 'keep-alive' ? ['uploads', 'destroys', 'holds', 'never'] : ['uploads', 'destroys']
   const targets = [...Array.from({ length: count - 1 }, () => draw.target(draw.kind(before))), last]
   return { transport: 'http1', shape, targets, when, how: draw.one(ways), ms: draw.whole(0, 8), requests: count }

@@ -14,15 +14,15 @@ export const uploadSize = 64 * 1_024
 const file = process.execPath
 
 /**
- * One descriptor for all streams of the file. Bare Fastify never closes a stream that it gets when its HTTP/2 client has left, and
- * the soak would use up the descriptors of the process.
+ * One descriptor for all streams of the file. Bare Fastify never closes a stream that it gets when its HTTP/2 client
+ * has left, and the soak would use up the descriptors of the process.
  */
 let descriptor
 const shared = { read, close: (_descriptor, done) => { done() } }
 
 /**
- * A route answers at once (`answers`), answers in parts (`streams`), reads a body (`uploads`), ends its connection itself
- * (`destroys`), holds its answer until the client leaves (`holds`), or has a handler that never ends (`never`).
+ * A route answers at once (`answers`), answers in parts (`streams`), reads a body (`uploads`), ends its connection
+ * itself (`destroys`), holds its answer until the client leaves (`holds`), or has a handler that never ends (`never`).
  * Its handler waits `:ms` milliseconds.
  */
 export const routes = [
@@ -73,9 +73,14 @@ export const routes = [
 export const seen = {
   /** Calls of `then` on a lazy thenable beyond the first: each of them would be a second query. */
   repeated: 0,
-  /** Handlers that wait, by transport and route. Their requests must count as in flight, also if their client has left. */
+  /**
+   * Handlers that wait, by transport and route. Their requests must count as in flight, also if their client has left.
+   */
   running: new Map(),
-  /** Sources that handlers gave away and that are not closed, by transport and route. Their requests may count as in flight. */
+  /**
+   * Sources that handlers gave away and that are not closed, by transport and route. Their requests may count as in
+   * flight.
+   */
   open: new Map()
 }
 

@@ -124,8 +124,9 @@ async function scrape (ask, question, signal, onAnswer) {
 }
 
 /**
- * Wait until nothing is in flight. After a wave whose handlers all end, a request may still count if the source that its handler
- * gave away is open: bare Fastify leaves some of them open. After an endless wave the limit is over for all.
+ * Wait until nothing is in flight. After a wave whose handlers all end, a request may still count if the source that
+ * its handler gave away is open: bare Fastify leaves some of them open. After an endless wave the limit is over for
+ * all.
  *
  * @returns what is left, and by route
  */

@@ -1,7 +1,7 @@
 /**
- * 10 000 real clients of one replica that goes. Each has one keep-alive connection that has been used and is idle. When it is
- * ended, its client connects again at once: to one of the two replicas that remain; or, where it is `stubborn` (its balancer has
- * not noticed yet), to the same one, whose 503 it obeys to the second before it goes elsewhere.
+ * 10 000 real clients of one replica that goes. Each has one keep-alive connection that has been used and is idle. When
+ * it is ended, its client connects again at once: to one of the two replicas that remain; or, where it is `stubborn`
+ * (its balancer has not noticed yet), to the same one, whose 503 it obeys to the second before it goes elsewhere.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'

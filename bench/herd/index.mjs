@@ -1,6 +1,6 @@
 /**
- * Measures the load on the remaining replicas when one replica shuts down: with 10 000 real connections on this machine, and
- * with 1 000 000 clients of 100 replicas in a simulation. Writes its tables into docs/herd.md.
+ * Measures the load on the remaining replicas when one replica shuts down: with 10 000 real connections on this
+ * machine, and with 1 000 000 clients of 100 replicas in a simulation. Writes its tables into docs/herd.md.
  *
  *   npm run bench:herd                                both, about a minute and a half
  *   npm run bench:herd -- --connections 1000 --no-write

@@ -2,19 +2,20 @@
  * A million clients and a hundred replicas through a whole rolling update.
  *
  * The model:
- * - Each client has one connection to one replica, and sends a request every 10 s on average (a Poisson process). At the start, the
- *   clients are distributed evenly at random.
- * - `atOnce` replicas are replaced at a time. The new replicas are ready when the old ones get the signal to stop. The next
- *   replacement starts when the old ones have exited and 5 s (minReadySeconds) are over.
- * - The load balancer notices after 2 s that a replica stops, and sends new connections to it until then. It chooses evenly at
- *   random among the replicas that it believes ready. It does not move connections.
- * - With a lame-duck, a connection closes with the client's next answer. With the spread, an idle connection closes at its turn, in
- *   steps of 50 ms and in random order; without the spread, at the end of lame-duck. Without a lame-duck, all connections
- *   close when the replica gets the signal.
- * - A client connects again as soon as its connection is closed, as eager pools, gRPC, EventSource and WebSocket clients do. A client
- *   that waits for its next request makes the wave lower. The network takes an exponentially distributed time, 50 ms on average.
- * - A client that connects to a replica in lame-duck is served once, and connects again. A client that connects to a replica that
- *   drains gets 503, and connects again after exactly Retry-After.
+ * - Each client has one connection to one replica, and sends a request every 10 s on average (a Poisson process). At
+ *   the start, the clients are distributed evenly at random.
+ * - `atOnce` replicas are replaced at a time. The new replicas are ready when the old ones get the signal to stop. The
+ *   next replacement starts when the old ones have exited and 5 s (minReadySeconds) are over.
+ * - The load balancer notices after 2 s that a replica stops, and sends new connections to it until then. It chooses
+ *   evenly at random among the replicas that it believes ready. It does not move connections.
+ * - With a lame-duck, a connection closes with the client's next answer. With the spread, an idle connection closes at
+ *   its turn, in steps of 50 ms and in random order; without the spread, at the end of lame-duck. Without a lame-duck,
+ *   all connections close when the replica gets the signal.
+ * - A client connects again as soon as its connection is closed, as eager pools, gRPC, EventSource and WebSocket
+ *   clients do. A client that waits for its next request makes the wave lower. The network takes an exponentially
+ *   distributed time, 50 ms on average.
+ * - A client that connects to a replica in lame-duck is served once, and connects again. A client that connects to a
+ *   replica that drains gets 503, and connects again after exactly Retry-After.
  * - A time step is 10 ms, and peaks are those of fixed windows of 100 ms. A replica accepts any number of connections.
  */
 import { mulberry32 } from '../support/random.mjs'

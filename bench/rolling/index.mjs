@@ -1,7 +1,8 @@
 /**
- * The rolling-restart proof. The same service restarts again and again under every contender while clients send requests:
- * behind nginx and HAProxy, and without a proxy under PM2 and node:cluster. Counts the failures that the clients see and the
- * acknowledged orders that are missing in the database, and writes the table into docs/rolling-restarts.md.
+ * The rolling-restart proof. The same service restarts again and again under every contender while clients send
+ * requests: behind nginx and HAProxy, and without a proxy under PM2 and node:cluster. Counts the failures that the
+ * clients see and the acknowledged orders that are missing in the database, and writes the table into
+ * docs/rolling-restarts.md.
  *
  *   npm run prove:rolling                                         everything, 20 restarts each
  *   npm run prove:rolling -- --quick                              3 restarts each, no table

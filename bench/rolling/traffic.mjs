@@ -1,10 +1,11 @@
 /**
- * The traffic while the service restarts: requests of every kind at a fixed rate over keep-alive connections, whether answers
- * arrive or not, and WebSockets that stay open.
+ * The traffic while the service restarts: requests of every kind at a fixed rate over keep-alive connections, whether
+ * answers arrive or not, and WebSockets that stay open.
  *
- * No request is retried, although browsers and client libraries do. A request without its complete and correct answer is a
- * failure. A WebSocket that is closed with a close frame (1001, "going away") is not a failure if its client can open a new one,
- * because no protocol moves it to another server. A WebSocket that closes without a close frame (1006) is a failure.
+ * No request is retried, although browsers and client libraries do. A request without its complete and correct answer
+ * is a failure. A WebSocket that is closed with a close frame (1001, "going away") is not a failure if its client can
+ * open a new one, because no protocol moves it to another server. A WebSocket that closes without a close frame (1006)
+ * is a failure.
  */
 import http from 'node:http'
 import { randomBytes, randomUUID } from 'node:crypto'
@@ -179,7 +180,10 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
 
 class Failure extends Error {}
 
-/** In which words the table names it. On a reused connection it is the race that HTTP/1.1 has: the server ends what is idle, the client writes. */
+/**
+ * In which words the table names it. On a reused connection it is the race that HTTP/1.1 has: the server ends what is
+ * idle, the client writes.
+ */
 function wordFor (error) {
   if (error instanceof Failure) return error.message
   if (error.message.includes('Invalid EOF state')) return 'truncated'

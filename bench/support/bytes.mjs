@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 /**
- * Without the optimizing compilers, every object in the code is allocated. With them, the result depends on escape analysis and
- * on the time of optimization. The young generation is large enough not to be collected during a batch.
+ * Without the optimizing compilers, every object in the code is allocated. With them, the result depends on escape
+ * analysis and on the time of optimization. The young generation is large enough not to be collected during a batch.
  */
 const flags = ['--expose-gc', '--no-opt', '--no-maglev', '--no-sparkplug', '--single-threaded', '--hash-seed=1', '--min-semi-space-size=64', '--max-semi-space-size=64']
 const child = fileURLToPath(new URL('../children/guarded.mjs', import.meta.url))

@@ -5,10 +5,15 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { monotonic } from './app.mjs'
 
-/** The highest number of open files that the system allows: 10 000 connections need as many, and 1 024 is a common default. */
+/**
+ * The highest number of open files that the system allows: 10 000 connections need as many, and 1 024 is a common
+ * default.
+ */
 const raiseLimit = 'ulimit -n "$(ulimit -Hn)" 2>/dev/null; exec "$0" "$@"'
 
-/** A process manager's variables change the plugin's defaults, so they must not come from the environment of the bench. */
+/**
+ * A process manager's variables change the plugin's defaults, so they must not come from the environment of the bench.
+ */
 const env = { PATH: process.env.PATH, HOME: process.env.HOME }
 
 /**

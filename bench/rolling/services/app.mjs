@@ -1,12 +1,14 @@
 /**
- * The service that every contender runs: plain requests, bodies, uploads, streams, WebSockets, and an order that must be in
- * the database once it is acknowledged. Only the shutdown code differs: each contender has a file beside this one.
+ * The service that every contender runs: plain requests, bodies, uploads, streams, WebSockets, and an order that must
+ * be in the database once it is acknowledged. Only the shutdown code differs: each contender has a file beside this
+ * one.
  */
 import { createRequire } from 'node:module'
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-// From the package's root: where `npm run bench` has run, one of its contenders has left an older Fastify on the way there.
+// From the package's root: where `npm run bench` has run, one of its contenders has left an older Fastify on the way
+// there.
 const require = createRequire(new URL('../../../package.json', import.meta.url))
 const Fastify = require('fastify')
 const websocket = require('@fastify/websocket')
@@ -15,7 +17,9 @@ const pg = require('pg')
 /** How long a contender waits with failing readiness before it closes, in milliseconds. Only some of them read it. */
 export const delay = Number(process.env.DELAY_MS ?? 0)
 
-/** The peers' own time limit, in milliseconds: longer than anything in flight here, short enough to end a hanging run. */
+/**
+ * The peers' own time limit, in milliseconds: longer than anything in flight here, short enough to end a hanging run.
+ */
 export const timeout = 3_000
 
 export const signals = ['SIGTERM', 'SIGINT']

@@ -1,4 +1,7 @@
-/** HAProxy in front, with checks on the readiness route and connections that are reused; without what deploy/haproxy repeats, which would hide what is to be counted. */
+/**
+ * HAProxy in front, with checks on the readiness route and connections that are reused; without what deploy/haproxy
+ * repeats, which would hide what is to be counted.
+ */
 import { execFileSync } from 'node:child_process'
 import { find } from './processes.mjs'
 import { startProxied } from './proxied.mjs'
@@ -19,7 +22,10 @@ export const haproxy = {
   }, options)
 }
 
-/** 2 probes of 200 ms: an instance that is no longer ready gets nothing new after 400 ms, which is less than its lame-duck. */
+/**
+ * 2 probes of 200 ms: an instance that is no longer ready gets nothing new after 400 ms, which is less than its
+ * lame-duck.
+ */
 function config ({ port, upstreams }) {
   return `
 global

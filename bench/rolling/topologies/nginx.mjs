@@ -1,4 +1,7 @@
-/** nginx in front, with upstream keep-alive on and its default proxy_next_upstream: what deploy/nginx repeats beyond that would hide what is to be counted. */
+/**
+ * nginx in front, with upstream keep-alive on and its default proxy_next_upstream: what deploy/nginx repeats beyond
+ * that would hide what is to be counted.
+ */
 import { execFileSync } from 'node:child_process'
 import { find } from './processes.mjs'
 import { startProxied } from './proxied.mjs'
@@ -21,8 +24,8 @@ export const nginx = {
 }
 
 /**
- * nginx's checks are passive: with its default fail_timeout of 10 s, all three may count as failed in a quick rolling restart,
- * and the answer is 502, "no live upstreams".
+ * nginx's checks are passive: with its default fail_timeout of 10 s, all three may count as failed in a quick rolling
+ * restart, and the answer is 502, "no live upstreams".
  */
 function config ({ port, upstreams, directory }) {
   return `

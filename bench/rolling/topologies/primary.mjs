@@ -1,4 +1,6 @@
-/** The primary of the node:cluster run. A new worker listens before the old one stops. A SIGHUP in between is ignored. */
+/**
+ * The primary of the node:cluster run. A new worker listens before the old one stops. A SIGHUP in between is ignored.
+ */
 import cluster from 'node:cluster'
 import { once } from 'node:events'
 import { message } from './processes.mjs'

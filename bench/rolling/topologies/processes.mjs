@@ -35,8 +35,8 @@ export function start (command, args, { env = {}, ipc = false, log } = {}) {
 }
 
 /**
- * Raises the priority of the clients, if this user may. They stand for other machines. Otherwise, the boot of an instance delays
- * them, and they read the end of a connection later than over any network.
+ * Raises the priority of the clients, if this user may. They stand for other machines. Otherwise, the boot of an
+ * instance delays them, and they read the end of a connection later than over any network.
  */
 export function clientsFirst () {
   try {
@@ -51,7 +51,10 @@ export function ordinaryPriority (child) {
   } catch {}
 }
 
-/** Resolves when the child has sent this message, rejects where it ends before. One listener throughout: two messages may come in one turn. */
+/**
+ * Resolves when the child has sent this message, rejects where it ends before. One listener throughout: two messages
+ * may come in one turn.
+ */
 export function message (child, text) {
   return new Promise((resolve, reject) => {
     child.on('message', heard)

@@ -8,7 +8,8 @@ import { listens, message, start, stop } from './processes.mjs'
 const instances = 3
 
 /**
- * `minReady` is what a roll-out calls minReadySeconds: an instance counts as back when it has been ready for this long, in milliseconds.
+ * `minReady` is what a roll-out calls minReadySeconds: an instance counts as back when it has been ready for this long,
+ * in milliseconds.
  *
  * @param {{ command: string, minReady: number, config: (place: { port: number, upstreams: number[], directory: string }) => string, args: (file: string, directory: string) => string[], reach: string }} proxy
  */
