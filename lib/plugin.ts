@@ -5,9 +5,10 @@ import { diagnosticsChannelExporter } from './exporters/diagnostics-channel'
 import { startExporters } from './exporters/exporter'
 import { flushLog, logExporter } from './exporters/log'
 import { checkRoute } from './http/categories'
-import { createGate } from './http/on-request'
+import { wrapHandler } from './http/detached-handlers'
+import { createOnRequest } from './http/on-request'
 import { addProbes } from './http/probes'
-import { createRefusal } from './http/rejection'
+import { createRejection } from './http/rejection'
 import { createTraffic } from './http/traffic'
 import { endingStream } from './lifecycle/ending-stream'
 import { createEvents } from './lifecycle/events'
@@ -43,9 +44,9 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const onProblem = (message: string, error: unknown): void => events.emit({ type: 'problem', message, error })
   const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
   const tasks = createTasks(lifecycle, (result, error) => events.emit({ type: 'task', result, error }))
-  const refusal = createRefusal(settings.retryAfter, () => state, onProblem)
-  const traffic = createTraffic(app, { settings, lifecycle, events, refusal, sharedListeners: sharesListeners(), onProblem })
-  const state = createState({ lifecycle, table: traffic.table, tasks, webSockets: () => traffic.webSockets })
+  const rejection = createRejection(settings.retryAfter, () => state, onProblem)
+  const traffic = createTraffic(app, { settings, lifecycle, events, rejection, sharedListeners: sharesListeners(), onProblem })
+  const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 
   const resources = createResources(app, {
     settings,
@@ -91,14 +92,14 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   }
   app.decorate('shutdown', { getter: () => shutdown })
   app.decorate('shutdownState', { getter: () => state })
-  app.decorateRequest('shutdownSignal', { getter () { return traffic.table.signalOf(this) } })
+  app.decorateRequest('shutdownSignal', { getter () { return traffic.inFlight.signalOf(this) } })
 
   app.addHook('onRoute', route => {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
-    route.handler = traffic.table.handler(route.handler)
+    route.handler = wrapHandler(route.handler)
   })
-  app.addHook('onRequest', createGate({ lifecycle, state, traffic, refusal, errorResponseBuilder: settings.errorResponseBuilder, onProblem }))
-  if (settings.probes !== false) addProbes(app, settings.probes, state, () => lifecycle.booted, refusal.retryAfter, onProblem)
+  app.addHook('onRequest', createOnRequest({ lifecycle, state, traffic, rejection, errorResponseBuilder: settings.errorResponseBuilder, onProblem }))
+  if (settings.probes !== false) addProbes(app, settings.probes, state, () => lifecycle.booted, rejection.retryAfter, onProblem)
   app.addHook('onReady', async () => {
     resources.seal()
     // Not in preClose: there Fastify answers requests with its own 503, and avvio's pluginTimeout applies.

@@ -4,7 +4,7 @@ import { received } from '../lib/errors'
 import { createLifecycle, type LifecycleControl } from '../lib/lifecycle/phases'
 import { resolveOptions, type PlatformDefaults, type Settings } from '../lib/options'
 import { detectPlatform } from '../lib/process/platform'
-import { createRefusal } from '../lib/http/rejection'
+import { createRejection } from '../lib/http/rejection'
 import { suggest } from '../lib/util/did-you-mean'
 import type { ShutdownOptions, ShutdownState } from '../types/index'
 
@@ -184,9 +184,9 @@ t.test('retryAfter', t => {
   t.test('is replaced by the default, and told of, where the function is wrong', async t => {
     const problems: unknown[] = []
     for (const wrong of ['10\r\nX: y', -1, NaN, 1.5, undefined, Promise.resolve(5)]) {
-      t.equal(createRefusal(() => wrong as number, () => state, (...problem) => problems.push(problem)).retryAfter(), 10)
+      t.equal(createRejection(() => wrong as number, () => state, (...problem) => problems.push(problem)).retryAfter(), 10)
     }
-    t.equal(createRefusal(() => { throw new Error('broken') }, () => state, (...problem) => problems.push(problem)).retryAfter(), 10)
+    t.equal(createRejection(() => { throw new Error('broken') }, () => state, (...problem) => problems.push(problem)).retryAfter(), 10)
     t.equal(problems.length, 7)
     t.match(problems[0], ["'retryAfter' failed, 10 is sent instead", { code: 'FST_ERR_SHUTDOWN_OPTION', message: "got '10\\r\\nX: y' (string)" }])
     t.match(problems[6], [String, { message: 'broken' }])

@@ -1,10 +1,16 @@
-/** Kinds of request: what a route says of itself, or what the app says of a request. */
+/** Categories of requests: from the config of the route, or from the option `categorize`. */
+import type { FastifyRequest } from 'fastify'
 import type { RouteShutdownConfig } from '../../types/index'
 import { ShutdownOptionError, received } from '../errors'
-import type { Categories } from './in-flight'
 import type { Settings } from '../options'
 import { suggest } from '../util/did-you-mean'
 
+export interface Categories {
+  /** Returns the category of a request, or `null` if it has none. */
+  of(request: FastifyRequest): string | null
+}
+
+/** @param onProblem called if `categorize` throws, or returns an unknown category: then the request has none */
 export function createCategories ({ categories, categorize }: Pick<Settings, 'categories' | 'categorize'>, onProblem: (message: string, error: unknown) => void): Categories {
   return {
     of (request) {
@@ -20,7 +26,7 @@ export function createCategories ({ categories, categorize }: Pick<Settings, 'ca
   }
 }
 
-/** A route's `config.shutdown`. @throws FST_ERR_SHUTDOWN_OPTION at registration of the route */
+/** Checks the `config.shutdown` of a route. @throws FST_ERR_SHUTDOWN_OPTION when the route is registered */
 export function checkRoute (url: string, config: RouteShutdownConfig | undefined, categories: Settings['categories']): void {
   if (config === undefined) return
   if (typeof config !== 'object' || config === null) throw new ShutdownOptionError(`Expected 'config.shutdown' of route '${url}' to be an object, got ${received(config)}`)

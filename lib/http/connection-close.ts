@@ -1,49 +1,110 @@
 /**
- * `Connection: close`, said to HTTP/1 clients on the answers that they get anyway (RFC 9112, section 9.6).
+ * `Connection: close` on the answers that HTTP/1 clients get anyway, and the end of the connection after it (RFC 9112, section 9.6).
  *
- * Node closes the connection after an answer that says so, and throws away what was pipelined behind it. So only the last
- * answer on a connection says it; when one more comes, it takes the word over from the one before.
+ * Node closes the connection after an answer with this header, and drops the pipelined answers behind it. So only the last answer
+ * on a connection has it. If one more follows, the answer before it loses the header again.
+ *
+ * A socket that is closed while the client still sends is reset, and the client loses the answer that it has not read. So the rest
+ * of a request's body is read and dropped before the socket is destroyed.
  */
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { kLastAnswer } from '../symbols'
-import { destroyWhenFlushed } from '../util/replaced-methods'
-import type { Carrier } from './response'
+import { delayDestroy, destroyWhenFlushed, dropBody } from '../util/replaced-methods'
+import { after, within } from '../util/time'
+import type { Exchange } from './response'
 
-export interface Farewell {
-  /** This answer is the last one on its connection, as far as we know. */
-  say(carrier: Carrier): void
-  /** It is over: end a connection whose answer had its headers out before, or said `keep-alive` itself. */
-  keep(carrier: Carrier): void
+/** Longest time that the rest of a request's body is read, in milliseconds. */
+const readTimeout = 2_000
+
+export interface ConnectionClose {
+  /** Makes this answer the last one on its connection. */
+  announceClose(exchange: Exchange): void
+  /** Closes the connection after its last answer, also if its headers were sent before `announceClose`, or are its own. */
+  closeAfterResponse(exchange: Exchange): void
+  /** Resolves when no request's body is read any more, in `ms` milliseconds at the latest. */
+  untilClosed(ms: number): Promise<void>
 }
 
-/** The last answer promised on a connection, and whether it would have kept it alive. */
-interface Promised {
+/** The last answer on a connection, and whether its connection would stay open without us. */
+interface LastAnswer {
   readonly res: ServerResponse
   readonly keepAlive: boolean
 }
 
-type Told = Socket & { [kLastAnswer]?: Promised | undefined }
+/** A socket keeps its last answer. */
+type ClosingSocket = Socket & { [kLastAnswer]?: LastAnswer | undefined }
 
-/** @param linger the connection will be ended, maybe while its sender still sends: let that be read to its end */
-export function createFarewell (linger: (carrier: Carrier) => void): Farewell {
+/** Creates what announces the close of connections. It knows of none yet. */
+export function createConnectionClose (): ConnectionClose {
+  /** Sockets that wait for the rest of a request's body. */
+  const reading = new Set<Promise<void>>()
+
   return {
-    say (carrier) {
-      const { res } = carrier
-      const socket: Told | null = carrier.socket
-      // HTTP/2 has GOAWAY, for all of a session.
+    announceClose ({ res, socket: given }) {
+      const socket: ClosingSocket | null = given
+      // HTTP/2 has GOAWAY, for a whole session.
       if (socket === null || res.req.httpVersionMajor > 1) return
-      linger(carrier)
+      if (hasBody(res.req)) readBeforeClose(res.req, socket)
       const before = socket[kLastAnswer]
       if (before !== undefined && !before.res.headersSent) before.res.shouldKeepAlive = before.keepAlive
       socket[kLastAnswer] = { res, keepAlive: res.shouldKeepAlive }
       if (!res.headersSent) res.shouldKeepAlive = false
     },
-    keep (carrier) {
-      const socket: Told | null = carrier.socket
-      if (socket?.[kLastAnswer]?.res !== carrier.res) return
+    closeAfterResponse ({ res, socket: given }) {
+      const socket: ClosingSocket | null = given
+      if (socket?.[kLastAnswer]?.res !== res) return
       socket[kLastAnswer] = undefined
       destroyWhenFlushed(socket)
+    },
+    async untilClosed (ms) {
+      if (reading.size > 0) await within(ms, () => Promise.all(reading))
     }
   }
+
+  function readBeforeClose (req: IncomingMessage, socket: Socket): void {
+    let began = false
+    // Node and `closeAfterResponse` both destroy the socket. The second call must not end the wait of the first.
+    delayDestroy(socket, () => {
+      if (began) return false
+      if (req.complete || socket.destroyed) return true
+      began = true
+      const over = readToEnd(req, socket)
+      reading.add(over)
+      void over.then(() => reading.delete(over))
+      return false
+    })
+  }
+}
+
+/** Returns whether a request has a body, which may not have arrived yet (RFC 9112, section 6.3). */
+function hasBody ({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
+/** Ends our side of the connection, and reads until the body is over, the client has left, or the time is up. */
+function readToEnd (req: IncomingMessage, socket: Socket): Promise<void> {
+  return new Promise(resolve => {
+    const cancel = after(readTimeout, end)
+    socket.once('close', end)
+    req.once('end', end)
+    socket.end()
+    // The handler's consumer may hold the body back, as a pipe to a slow destination does. It gets no more of it, and its stream is
+    // destroyed at the end.
+    const hasConsumer = req.listenerCount('data') + req.listenerCount('readable') > 0
+    if (hasConsumer) {
+      dropBody(req, end)
+      socket.resume()
+    }
+    req.resume()
+
+    function end (): void {
+      cancel()
+      socket.removeListener('close', end)
+      req.removeListener('end', end)
+      if (hasConsumer) req.destroy()
+      socket.destroy()
+      resolve()
+    }
+  })
 }

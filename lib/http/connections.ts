@@ -1,64 +1,67 @@
-/** Who is connected: the sockets of all our servers, from the accept to their close. */
+/** The open connections of all our servers, from their accept to their close. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
-import { now } from '../util/time'
 import { kConnection } from '../symbols'
-import { plainSocketOf } from '../util/node-internals'
-import type { Entry } from './in-flight'
 import { createLinkedList, type Linked } from '../util/linked-list'
+import { plainSocketOf } from '../util/node-internals'
+import { now } from '../util/time'
+import type { Entry } from './in-flight-entry'
 
-/** One connection. Made once, with all its fields. */
+/** One connection. It is created once, with all its fields. */
 export interface Connection extends Linked<Connection> {
   readonly socket: Socket
-  /** When it was accepted, by the clock of `deadline.ts`. */
+  /** When it was accepted, by the clock of `util/time.ts`. */
   readonly since: number
-  /** Whether the last request on it was one that passed: see `passing.ts`. */
-  passing: boolean
-  /** Answers that wait behind another one, in their order; `null` where none ever has. */
+  /** Whether the last request on it was on the fast path: see `fast-path.ts`. */
+  usesFastPath: boolean
+  /** Answers that wait behind another one, in their order; `null` if there never was one. */
   queued: Set<Entry> | null
 }
 
 export interface Connections {
+  /** Follows the connections of a server. */
   attach(server: Server): void
+  /** Returns the connection of a socket. */
   of(socket: Socket | null): Connection | undefined
-  /** Those that are connected now; who comes or goes meanwhile changes nothing about it. */
+  /** Returns a copy of the list, which later connections do not change. */
   all(): Connection[]
 }
 
-type Placed = Socket & { [kConnection]?: Connection | undefined }
+/** A socket keeps its connection. */
+type Followed = Socket & { [kConnection]?: Connection | undefined }
 
-/** @param onClose called before anyone who listens to the answer that was on its way */
+/** @param onClose called before the listeners of the answer that was being sent */
 export function createConnections (onClose: (connection: Connection) => void): Connections {
-  const roll = createLinkedList<Connection>()
+  const list = createLinkedList<Connection>()
 
   return {
     attach (server) {
       server.on('connection', follow)
       server.on('secureConnection', followSecure)
     },
-    of: (socket: Placed | null) => socket?.[kConnection],
-    all: roll.toArray
+    of: (socket: Followed | null) => socket?.[kConnection],
+    all: list.toArray
   }
 
-  function follow (socket: Placed): void {
+  function follow (socket: Followed): void {
     if (socket[kConnection] !== undefined) return
-    const connection: Connection = { socket, since: now(), passing: false, queued: null, previous: null, next: null }
+    const connection: Connection = { socket, since: now(), usesFastPath: false, queued: null, previous: null, next: null }
     socket[kConnection] = connection
-    roll.add(connection)
+    list.add(connection)
     socket.on('close', forget)
   }
 
-  /** The TLS socket takes the plain one's place: it is the one that requests arrive on. */
+  /** The TLS socket replaces the plain one, because requests arrive on it. */
   function followSecure (socket: Socket): void {
     const plain = plainSocketOf(socket)
     if (plain !== undefined) forget.call(plain)
     follow(socket)
   }
 
-  function forget (this: Placed): void {
+  function forget (this: Followed): void {
     const connection = this[kConnection]
     if (connection === undefined) return
-    roll.remove(connection)
+    list.remove(connection)
     this[kConnection] = undefined
     onClose(connection)
   }

@@ -1,10 +1,9 @@
 /**
- * Requests that pass. While the server runs, nobody has to look at an ordinary one: it is counted when it comes, and from then
- * on its connection knows it, since Node keeps the answer that is on its way under `socket._httpMessage`, from the
- * request's head until the answer is flushed. So it costs a number and a mark, and nothing has to be told when it is over.
+ * The fast path: an ordinary HTTP/1 request costs one counter while the server runs. It gets an entry in the table of requests in
+ * flight only when its details are needed.
  *
- * Whoever wants to know more calls those who are on their way: each gets an entry in the table (`inflight.ts`), and is no
- * passer-by any more. What Node does not keep there never was one: an answer that waits behind another, HTTP/2, inject.
+ * A request that is on the fast path can be found again, because Node keeps the response that a socket sends now. A response
+ * that waits behind another one, HTTP/2 and inject are not kept there, and get an entry at once.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
@@ -12,78 +11,77 @@ import { kReply } from '../symbols'
 import { currentResponse } from '../util/node-internals'
 import type { Connection, Connections } from './connections'
 
-/** A response that passed, and the connection that it goes out by. */
-export interface Called {
+/** A response that was on the fast path, and its connection. */
+export interface TakenResponse {
   readonly res: ServerResponse
   readonly connection: Connection
 }
 
-export interface Passing {
-  /** How many have passed, those included that are on their way and have not been called. */
+export interface FastPath {
+  /** How many requests have been on it, without those that were taken off. */
   readonly count: number
-  /** A request has come. @returns whether it passes; where not, it needs an entry */
-  admit(connection: Connection | undefined, res: ServerResponse): connection is Connection
-  /** Fastify has a request and a reply for it now. @returns whether it is one that passes */
-  introduce(reply: FastifyReply): boolean
-  /** Those who are on their way; they do not pass any more. */
-  call(): Called[]
-  /** The one who is on its way on this connection. */
-  callFrom(connection: Connection): ServerResponse | undefined
-  /** The answer that is on its way on this connection, whether it passes or not. */
-  current(connection: Connection): ServerResponse | undefined
-  /** What Fastify knows of one that has passed, or passes. */
+  /** Counts a new request if it can be found again. @returns whether that is so; else it needs an entry */
+  add(connection: Connection | undefined, res: ServerResponse): connection is Connection
+  /** Keeps the reply of Fastify. @returns whether its request is on the fast path */
+  identify(reply: FastifyReply): boolean
+  /** Takes off all requests that are in flight: they need an entry now. */
+  takeAll(): TakenResponse[]
+  /** Takes off the request that is in flight on one connection. */
+  takeFrom(connection: Connection): ServerResponse | undefined
+  /** Returns the response that a connection sends now, also if it has an entry. */
+  currentOf(connection: Connection): ServerResponse | undefined
+  /** Returns the reply of Fastify for a request that is or was on the fast path. */
   replyOf(req: IncomingMessage): FastifyReply | undefined
-  /** From now on nobody passes. @returns the last who were called */
-  end(): Called[]
+  /** Closes the fast path: from now on, every request needs an entry. @returns as `takeAll` */
+  close(): TakenResponse[]
 }
 
-/** Node's request keeps Fastify's reply, which leads to all the others: Node's response knows its request. */
-type Passer = IncomingMessage & { [kReply]?: FastifyReply }
+/** Node's request keeps the reply, because the response leads to its request. */
+type WithReply = IncomingMessage & { [kReply]?: FastifyReply }
 
-/** @param isEntered whether this answer has an entry in the table */
-export function createPassing (connections: Connections, isEntered: (res: ServerResponse) => boolean): Passing {
+/** @param hasEntry whether a response has an entry in the table */
+export function createFastPath (connections: Connections, hasEntry: (res: ServerResponse) => boolean): FastPath {
   let count = 0
-  let over = false
+  let closed = false
 
   return {
     get count () { return count },
-    admit (connection, res): connection is Connection {
-      // A pipelined answer waits behind another one. HTTP/2 has no current answer.
-      if (over || connection === undefined || currentResponse(connection.socket) !== res) return false
-      connection.passing = true
+    add (connection, res): connection is Connection {
+      if (closed || connection === undefined || currentResponse(connection.socket) !== res) return false
+      connection.usesFastPath = true
       count++
       return true
     },
-    introduce (reply) {
-      if (connections.of(reply.raw.socket)?.passing !== true) return false
-      ;(reply.request.raw as Passer)[kReply] = reply
+    identify (reply) {
+      if (connections.of(reply.raw.socket)?.usesFastPath !== true) return false
+      ;(reply.request.raw as WithReply)[kReply] = reply
       return true
     },
-    call,
-    callFrom,
-    current: ({ socket }) => currentResponse(socket) ?? undefined,
-    replyOf: req => (req as Passer)[kReply],
-    end () {
-      const last = call()
-      over = true
+    takeAll,
+    takeFrom,
+    currentOf: ({ socket }) => currentResponse(socket) ?? undefined,
+    replyOf: req => (req as WithReply)[kReply],
+    close () {
+      const last = takeAll()
+      closed = true
       return last
     }
   }
 
-  function call (): Called[] {
-    if (over) return []
+  function takeAll (): TakenResponse[] {
+    if (closed) return []
     return connections.all().flatMap(connection => {
-      const res = callFrom(connection)
+      const res = takeFrom(connection)
       return res === undefined ? [] : { res, connection }
     })
   }
 
-  function callFrom (connection: Connection): ServerResponse | undefined {
-    if (over || !connection.passing) return undefined
+  function takeFrom (connection: Connection): ServerResponse | undefined {
+    if (closed || !connection.usesFastPath) return undefined
     const res = currentResponse(connection.socket)
-    // The one that passed is over, and another may have come behind it.
-    if (res == null || isEntered(res)) return undefined
-    connection.passing = false
+    // The request that was counted may be over, and another one may have followed it.
+    if (res == null || hasEntry(res)) return undefined
+    connection.usesFastPath = false
     count--
     return res
   }

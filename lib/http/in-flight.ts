@@ -1,63 +1,74 @@
 /**
- * What is in flight, exactly: every request from the moment Node has parsed its head until its answer is flushed.
+ * The table of requests in flight: every request from the moment when Node has parsed its head until its answer is flushed.
  *
- * Fastify's onRequest/onResponse pair miscounts aborts, hijacked replies, early replies of other plugins and bad URLs, so
- * entries are made at the server's 'request' event (at onRequest for what has none: inject, a server we do not know of)
- * and end at the response's 'close'. Not at `end()`: closing then truncates a slow reader's answer.
+ * The pair of Fastify's onRequest and onResponse hooks miscounts aborts, hijacked replies, early replies of other plugins and bad
+ * URLs. So a request is added at the server's `request` event, or at onRequest if it has none (inject, an unknown server). It is
+ * removed at the response's `close`, not at `end()`: the answer to a slow reader would be truncated.
  *
- * This file is on the path of every request. While the server runs and requests are only counted, most of them get no entry
- * until somebody wants to know more of them: see `passing.ts`.
+ * This file is on the path of every request: see `fast-path.ts`.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight, Track } from '../../types/index'
-import { createDetachedHandlers, followHandler, observeHandler, type Detached, type Source } from './detached-handlers'
-import { breakOff, closeQueued, isFinished, isGone, isStream, sessionOf, type Carrier } from './response'
+import { createConditions } from '../util/conditions'
+import { replaceFailure } from '../util/replaced-methods'
+import { turn } from '../util/time'
+import type { Categories } from './categories'
+import type { ConnectionClose } from './connection-close'
 import type { Connection, Connections } from './connections'
-import { now, turn } from '../util/time'
-import { createFarewell } from './connection-close'
-import { createPassing } from './fast-path'
-import { createLinkedList, type Linked } from '../util/linked-list'
-import { overrideMethod, replaceFailure } from '../util/replaced-methods'
-import { kEntry } from '../symbols'
-
-/** Which kind of request this is. */
-export interface Categories {
-  of(request: FastifyRequest): string | null
-}
+import { createDetachedHandlers } from './detached-handlers'
+import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, type Entry } from './in-flight-entry'
+import { createEntries } from './in-flight-entries'
+import { closeQueuedResponse, endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
 export interface InFlightTable {
+  /** How many requests there have been. */
   readonly received: number
+  /** How many were answered by the app. */
   readonly completed: number
+  /** How many were answered by our 503. */
   readonly rejected: number
+  /** How many clients left before the answer was flushed. */
   readonly aborted: number
+  /** How many were cut. */
   readonly cutCount: number
+  /** How many requests are in flight whose answer does not stream. */
   readonly requests: number
+  /** How many answers stream now. */
   readonly streams: number
-  /** The route's handler, so that it counts to its end even where its client leaves earlier. */
-  handler(handler: RouteHandlerMethod): RouteHandlerMethod
-  /** The server's 'request' event. */
+  /** Adds a request at the server's `request` event. */
   track(req: IncomingMessage, res: ServerResponse): void
-  /** onRequest: now Fastify's request and reply are known. @returns whether the request had been seen by `track`, or is over already */
+  /**
+   * Keeps Fastify's request and reply, at onRequest.
+   *
+   * @returns whether the request has been added by `track`, or is over already
+   */
   identify(reply: FastifyReply): boolean
-  /** This answer is our 503. */
+  /** Marks the answer of a request as our 503. */
   reject(res: ServerResponse): void
-  /** From now on every HTTP/1 answer says `Connection: close`, and its connection is ended after it. */
-  sayClose(): void
-  /** A connection is gone, and nobody has been told yet. */
-  lose(connection: Connection): void
-  /** Resolves when nothing is in flight but our own 503s, of which there may always be one more, and what has been cut. */
-  served(): Promise<void>
-  /** Resolves when nothing at all is in flight. */
-  empty(): Promise<void>
-  /** Sockets with an answer on the way. */
+  /** From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. */
+  announceClose(): void
+  /** Handles the close of a connection, before the listeners of its answers. */
+  onConnectionClose(connection: Connection): void
+  /** Resolves when only our 503s are in flight, of which there may always be one more, and requests that were cut. */
+  untilAnswered(): Promise<void>
+  /** Resolves when nothing is in flight. */
+  untilEmpty(): Promise<void>
+  /** Returns the sockets of all requests in flight. */
   busySockets(): Set<Socket | null>
-  /** HTTP/2 sessions with an answer on the way. */
+  /** Returns the HTTP/2 sessions of all requests in flight. */
   busySessions(): Set<unknown>
-  /** End these now: the request's signal aborts, then it gets the 503 where its headers are not out, else its socket ends. */
+  /**
+   * Ends requests now: their signals abort, then they get the 503 if their headers are not sent. Else their connection ends, or
+   * their HTTP/2 stream.
+   *
+   * @returns the requests that were cut
+   */
   cut(which: (entry: InFlight) => boolean): Promise<readonly InFlight[]>
+  /** Returns all requests in flight. */
   list(): InFlight[]
+  /** Returns the signal of a request: it aborts if the client leaves, or if the request is cut. */
   signalOf(request: FastifyRequest): AbortSignal
 }
 
@@ -65,83 +76,44 @@ export interface InFlightOptions {
   readonly track: Track
   readonly categories: Categories
   readonly connections: Connections
-  /** Write the 503. */
-  readonly refuse: (res: ServerResponse) => void
-  /** This answer ends its connection, maybe while the request is still being sent: let its sender read it. */
-  readonly linger: (carrier: Carrier) => void
-  /** Why a request's signal is aborted when it is cut. */
+  readonly connectionClose: ConnectionClose
+  /** Writes the 503. */
+  readonly reject: (res: ServerResponse) => void
+  /** Creates the reason of a signal that aborts because its request is cut. */
   readonly cutReason: () => Error
   /** How long a handler may go on after its client has left, in milliseconds. */
-  readonly longest: number
+  readonly handlerTimeout: number
 }
 
-/** One request. Made once, with all its fields, so that all of them have one shape. */
-export interface Entry extends Linked<Entry>, Carrier {
-  readonly connection: Connection | null
-  /** Fastify's, once it is known. */
-  reply: FastifyReply | null
-  /** `refused`: its answer is our 503. `gone`: its client is, its handler is not. */
-  state: 'in' | 'refused' | 'gone' | 'cut' | 'over'
-  /** Made when somebody asks for its signal. */
-  abort: AbortController | null
-  readonly startedAt: number | null
-  category: string | null
-  destroyedByServer: boolean
-  /** The stream that is piped into an HTTP/2 answer. It comes off before the answer closes, and then nothing tells of it. */
-  source: Source | null
-  /** Its handler, once its client has left. */
-  detached: Detached | null
-}
-
-/** Node's request keeps its entry: the response and Fastify's request both lead there. */
-type Tracked = IncomingMessage & { [kEntry]?: Entry }
-
-const entryOf = ({ req }: { readonly req: IncomingMessage }): Entry | undefined => (req as Tracked)[kEntry]
-
-export function createInFlightTable ({ track, categories, connections, refuse, linger, cutReason, longest }: InFlightOptions): InFlightTable {
-  const passing = createPassing(connections, res => entryOf(res) !== undefined)
-  if (track !== 'count') passing.end()
-  const roll = createLinkedList<Entry>()
-  const handlers = createDetachedHandlers(longest)
-  const farewell = createFarewell(linger)
-  const count = { received: 0, completed: 0, rejected: 0, aborted: 0, cut: 0 }
-  /** Those whose answer is still owed: neither refused nor cut. */
-  let owed = 0
+/** Creates an empty table. */
+export function createInFlightTable ({ track, categories, connections, connectionClose, reject, cutReason, handlerTimeout }: InFlightOptions): InFlightTable {
+  const entries = createEntries(track, connections, onClose)
+  const handlers = createDetachedHandlers(handlerTimeout)
+  const conditions = createConditions()
+  const count = { completed: 0, rejected: 0, aborted: 0, cut: 0 }
+  /** How many entries are rejected or cut. */
+  let settled = 0
   let closing = false
-  let waiters: { readonly done: () => boolean, readonly resolve: () => void }[] = []
 
-  const table: InFlightTable = {
-    get received () { return passing.count + count.received },
-    get completed () {
-      enterAll()
-      return passing.count + count.completed
-    },
+  return {
+    get received () { return entries.received },
+    get completed () { return entries.completedOnFastPath + count.completed },
     get rejected () { return count.rejected },
     get aborted () { return count.aborted },
     get cutCount () { return count.cut },
-    get requests () { return entries().filter(({ res }) => !isStream(res)).length },
-    get streams () { return entries().filter(({ res }) => isStream(res)).length },
-    handler: handler => function (this: FastifyInstance, request, reply) {
-      const returned = handler.call(this, request, reply) as unknown
-      // @fastify/websocket calls the handler of its routes with a WebSocket in the request's place.
-      if ((request as Partial<FastifyRequest>).raw === undefined) return returned
-      const result = observeHandler(request, reply, returned)
-      // A hook before it went on when its client had left already.
-      const detached = (request.raw as Tracked)[kEntry]?.detached
-      if (detached != null) followHandler(detached)
-      return result
-    } as RouteHandlerMethod,
+    get requests () { return entries.all().filter(({ res }) => !isStream(res)).length },
+    get streams () { return entries.all().filter(({ res }) => isStream(res)).length },
     track (req, res) {
       const connection = connections.of(req.socket)
-      if (!passing.admit(connection, res)) add(res, connection)
+      if (!entries.addToFastPath(connection, res)) add(res, connection)
     },
     identify (reply) {
       const { raw: res, request } = reply
       const known = entryOf(res)
       if (known === undefined) {
-        if (passing.introduce(reply)) return true
-        // A hook before ours may go on when the client has left already: that one has been counted.
-        if (isGone({ res, socket: request.raw.socket })) return true
+        if (entries.identify(reply)) return true
+        // A hook before ours may go on after the client has left: that request has been counted.
+        if (isDisconnected({ res, socket: request.raw.socket })) return true
       }
       const entry = known ?? add(res, connections.of(request.raw.socket))
       entry.reply = reply
@@ -150,215 +122,111 @@ export function createInFlightTable ({ track, categories, connections, refuse, l
     },
     reject (res) {
       const entry = entryOf(res)
-      if (entry?.state !== 'in') return
-      entry.state = 'refused'
-      owed--
-      release()
+      if (entry?.state !== 'active') return
+      entry.state = 'rejected'
+      settled++
+      conditions.check()
     },
-    sayClose () {
+    announceClose () {
       if (closing) return
       closing = true
-      for (const { res, connection } of passing.end()) enter(res, connection)
-      for (const entry of roll.toArray()) farewell.say(entry)
+      entries.closeFastPath()
+      for (const entry of entries.all()) connectionClose.announceClose(entry)
     },
-    lose (connection) {
-      enterFrom(connection)
-      const current = passing.current(connection)
-      const lost = current === undefined ? undefined : entryOf(current)
-      if (lost !== undefined) lost.destroyedByServer = lost.res.destroyed
-      const { queued } = connection
-      // In the turn in which Node 24 closes them by itself.
-      if (queued !== null) process.nextTick(closeAllQueued, queued)
+    onConnectionClose (connection) {
+      const current = entries.currentOf(connection)
+      if (current !== undefined) current.destroyedByServer = current.res.destroyed
+      // Node 24 closes the queued answers by itself, in the same turn.
+      if (connection.queued !== null) process.nextTick(closeQueued, connection.queued)
     },
-    served: () => until(() => owed === 0),
-    empty: () => until(() => roll.size === 0),
-    busySockets: () => new Set(entries().map(({ socket }) => socket)),
-    busySessions: () => new Set(entries().map(({ res }) => sessionOf(res))),
+    untilAnswered: () => conditions.until(() => entries.size === settled),
+    untilEmpty: () => conditions.until(() => entries.size === 0),
+    busySockets: () => new Set(entries.all().map(({ socket }) => socket)),
+    busySessions: () => new Set(entries.all().map(({ res }) => sessionOf(res))),
     async cut (which) {
-      const chosen = entries().filter(entry => (entry.state === 'in' || entry.state === 'gone') && which(describe(entry)))
+      const chosen = entries.all().filter(entry => (entry.state === 'active' || entry.state === 'detached') && which(describeEntry(entry)))
       if (chosen.length === 0) return []
-      const seen = chosen.map(describe)
+      const described = chosen.map(describeEntry)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))
-      for (const entry of chosen) {
-        entry.state = 'cut'
-        owed--
-        if (entry.abort === null) continue
-        replaceFailure(entry.res, refuse)
-        entry.abort.abort(cutReason())
-      }
-      // A handler that heeds its signal may answer by itself: it gets one turn to say so, and what it says is flushed.
+      for (const entry of chosen) cutEntry(entry)
+      // A handler may answer by itself when its signal aborts. It has one turn for it, and its answer is flushed.
       await turn()
-      for (const entry of chosen) if (entry.state !== 'over' && (flushing.has(entry) || isGone(entry) || !entry.res.writableEnded)) end(entry)
-      release()
-      return seen
+      for (const entry of chosen) if (entry.state !== 'closed' && (flushing.has(entry) || isDisconnected(entry) || !entry.res.writableEnded)) end(entry)
+      conditions.check()
+      return described
     },
-    list: () => entries().map(describe),
+    list: () => entries.all().map(describeEntry),
     signalOf (request) {
-      const entry = (request.raw as Tracked)[kEntry] ?? find(request) ?? beside(request)
+      const entry = entryOfRequest(request.raw) ?? entries.find(request) ?? createEntryOutside(request)
       if (entry.abort === null) {
         entry.abort = new AbortController()
-        if (entry.state === 'gone') entry.abort.abort(clientGone())
-        else if (entry.state === 'over') entry.abort.abort(cutReason())
+        if (entry.state === 'detached') entry.abort.abort(clientLeft())
+        else if (entry.state === 'closed') entry.abort.abort(cutReason())
       }
       return entry.abort.signal
     }
   }
-  return table
 
   function add (res: ServerResponse, connection: Connection | undefined): Entry {
     const known = entryOf(res)
     if (known !== undefined) return known
-    const isQueued = connection !== undefined && res.socket === null && res.req.httpVersionMajor === 1
-    // Those of one connection stand in their order: the one that this one waits for comes first.
-    if (isQueued) enterFrom(connection)
-    const entry = enter(res, connection)
-    if (isQueued) (connection.queued ??= new Set()).add(entry)
-    // HTTP/2: a stream that was reset right after its head has closed already, and says so to nobody. Its handler still runs.
-    if (isGone(entry)) process.nextTick(closeGone, entry)
-    if (closing) farewell.say(entry)
+    const entry = entries.add(res, connection)
+    // HTTP/2: a stream that was reset right after its head has closed and emits nothing. Its handler still runs.
+    if (isDisconnected(entry)) process.nextTick(closeEntry, entry)
+    if (closing) connectionClose.announceClose(entry)
     return entry
   }
 
-  function enter (res: ServerResponse, connection: Connection | undefined): Entry {
-    const entry = createEntry(res, connection ?? null, track === 'detail' ? now() : null)
-    ;(res.req as Tracked)[kEntry] = entry
-    const reply = passing.replyOf(res.req)
-    if (reply !== undefined) entry.reply = reply
-    roll.add(entry)
-    count.received++
-    owed++
-    // Before who pipes into it, and takes his stream off: see `afterlife.ts`.
-    res.prependListener('close', closed)
-    if (res.req.httpVersionMajor > 1) {
-      res.once('pipe', piped)
-      overrideMethod(res, 'destroy', destroyHttp2)
-    }
-    return entry
+  function onClose (this: ServerResponse): void {
+    closeEntry(entryOf(this)!)
   }
 
-  /** Whoever asks after those in flight asks after all of them. */
-  function entries (): Entry[] {
-    enterAll()
-    return roll.toArray()
+  function closeEntry (entry: Entry): void {
+    if (entry.state === 'detached' || entry.state === 'closed') return
+    if (entry.state !== 'active' || entry.reply === null || isFlushed(entry)) remove(entry)
+    else detach(entry, entry.reply)
   }
 
-  function enterAll (): void {
-    for (const { res, connection } of passing.call()) enter(res, connection)
-  }
-
-  function enterFrom (connection: Connection): void {
-    const res = passing.callFrom(connection)
-    if (res !== undefined) enter(res, connection)
-  }
-
-  /** The entry of a request that has none yet, because nobody has asked after it. */
-  function find ({ raw }: FastifyRequest): Entry | undefined {
-    const known = passing.replyOf(raw)?.raw
-    // Its reply is not known yet while hooks before ours run.
-    const connection = connections.of(known === undefined ? raw.socket : known.socket)
-    if (connection === undefined) return undefined
-    const res = known ?? passing.current(connection)
-    if (res?.req !== raw) return undefined
-    enterFrom(connection)
-    return entryOf(res)
-  }
-
-  function closed (this: ServerResponse): void {
-    const entry = entryOf(this)!
-    if (entry.state === 'gone' || entry.state === 'over') return
-    if (entry.state !== 'in' || entry.reply === null || isFinished(entry)) return leave(entry)
-    detach(entry, entry.reply)
-  }
-
-  /** The client is gone, but its handler may go on: no resource may close under it. */
+  /** Its client has left, and no resource may close under its handler. It has a function of its own, for its closure. */
   function detach (entry: Entry, reply: FastifyReply): void {
-    entry.state = 'gone'
-    entry.abort?.abort(clientGone())
-    entry.detached = handlers.follow(entry, reply, entry.source, () => leave(entry))
+    entry.state = 'detached'
+    entry.abort?.abort(clientLeft())
+    entry.detached = handlers.follow(entry, reply, entry.source, () => remove(entry))
   }
 
-  function closeGone ({ res }: Entry): void {
-    closed.call(res)
-  }
-
-  function leave (entry: Entry): void {
-    if (entry.state === 'over') return
-    const { state } = entry
-    if (state === 'cut') count.cut++
-    else if (state === 'gone' || !isFinished(entry)) count.aborted++
-    else if (state === 'refused') count.rejected++
-    else count.completed++
-    if (state === 'in' || state === 'gone') owed--
-    entry.state = 'over'
-    roll.remove(entry)
-    entry.connection?.queued?.delete(entry)
-    if (entry.detached !== null) handlers.forget(entry.detached)
-    if (closing) farewell.keep(entry)
-    if (waiters.length > 0) release()
+  function cutEntry (entry: Entry): void {
+    entry.state = 'cut'
+    settled++
+    if (entry.abort === null) return
+    replaceFailure(entry.res, reject)
+    entry.abort.abort(cutReason())
   }
 
   function end (entry: Entry): void {
-    if (isGone(entry)) leave(entry)
-    else breakOff(entry, refuse)
+    if (isDisconnected(entry)) remove(entry)
+    else endResponse(entry, reject)
   }
 
-  function until (done: () => boolean): Promise<void> {
-    return new Promise(resolve => {
-      if (done()) resolve()
-      else waiters.push({ done, resolve })
-    })
-  }
-
-  function release (): void {
-    for (const { resolve } of waiters.filter(({ done }) => done())) resolve()
-    waiters = waiters.filter(({ done }) => !done())
+  function remove (entry: Entry): void {
+    const { state } = entry
+    if (state === 'closed') return
+    if (state === 'rejected' || state === 'cut') settled--
+    if (state === 'cut') count.cut++
+    else if (state === 'detached' || !isFlushed(entry)) count.aborted++
+    else if (state === 'rejected') count.rejected++
+    else count.completed++
+    entry.state = 'closed'
+    entries.remove(entry)
+    if (entry.detached !== null) handlers.forget(entry.detached)
+    if (closing) connectionClose.closeAfterResponse(entry)
+    conditions.check()
   }
 }
 
-function closeAllQueued (queued: Iterable<Entry>): void {
+function closeQueued (queued: Iterable<Entry>): void {
   for (const entry of queued) {
     // Node 24 has destroyed it by now, with an error of its own.
     entry.destroyedByServer = entry.res.destroyed && typeof (entry.res.errored as NodeJS.ErrnoException | null)?.code !== 'string'
-    closeQueued(entry.res)
+    closeQueuedResponse(entry.res)
   }
-}
-
-const destroyHttp2 = function (this: ServerResponse, error?: Error): ServerResponse {
-  entryOf(this)!.destroyedByServer = true
-  return (Object.getPrototypeOf(this) as ServerResponse).destroy.call(this, error)
-} as ServerResponse['destroy']
-
-function piped (this: ServerResponse, source: Source): void {
-  entryOf(this)!.source = source
-}
-
-function createEntry (res: ServerResponse, connection: Connection | null, startedAt: number | null): Entry {
-  const socket = connection?.socket ?? res.req?.socket ?? null
-  return { res, socket, connection, reply: null, state: 'in', abort: null, startedAt, category: null, destroyedByServer: false, source: null, detached: null, previous: null, next: null }
-}
-
-/** For what is not in the table: an upgrade, whose connection is its client, or a request that is over already. */
-function beside (request: FastifyRequest): Entry {
-  const entry = createEntry({} as ServerResponse, null, null) // it has no response that anybody will ask for
-  const isUpgrade = (request.raw as { upgrade?: boolean }).upgrade === true
-  if (!isUpgrade) entry.state = 'over'
-  else (request.raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientGone()))
-  ;(request.raw as Tracked)[kEntry] = entry
-  return entry
-}
-
-function describe ({ res, reply, startedAt, category }: Entry): InFlight {
-  const request = reply?.request
-  return {
-    id: request === undefined ? '' : String(request.id),
-    method: res.req.method ?? '',
-    route: request?.routeOptions.url ?? '',
-    ageMs: startedAt === null ? null : now() - startedAt,
-    category,
-    kind: isStream(res) ? 'stream' : 'request'
-  }
-}
-
-function clientGone (): DOMException {
-  return new DOMException('The client is gone', 'AbortError')
 }

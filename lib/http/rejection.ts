@@ -1,34 +1,32 @@
-/** How a server says "not now": 503 with Retry-After (RFC 9110, sections 15.6.4 and 10.2.3), whoever has to say it. */
+/** The 503 with Retry-After that a request gets while the server drains (RFC 9110, sections 15.6.4 and 10.2.3). */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ShutdownOptionError, received } from '../errors'
 import { defaultRetryAfter, isRetryAfter } from '../options'
 import type { ShutdownState } from '../../types/index'
 
-export interface Refusal {
-  /** Whole seconds for one answer; what a user's function gets wrong is told and replaced by the default. */
+export interface Rejection {
+  /** Returns the Retry-After of one answer, in seconds. If the user's function fails, that is reported, and the default is returned. */
   retryAfter(): number
-  /** The whole 503 where no Fastify reply is at hand any more. */
-  answer(res: ServerResponse): void
-  /** The whole 503 for an upgrade, which has a socket and no response. */
-  upgradeAnswer(): string
-}
-
-/**
- * HTTP/2: a stream that nobody reads is closed with its answer, and its session with the last stream, where GOAWAY was said. The
- * socket is then reset under whoever still sends, and takes the answer along. What is read is waited for. HTTP/1 has its linger.
- */
-export function readOn (req: IncomingMessage): void {
-  if (req.httpVersionMajor > 1) req.resume()
+  /** Writes the whole 503, where no reply of Fastify exists. */
+  rejectRequest(res: ServerResponse): void
+  /** Returns the whole 503 for an upgrade, which has a socket and no response. */
+  upgradeResponse(): string
 }
 
 const body = JSON.stringify({ statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable', message: 'The server is shutting down, please try again' })
 
-export function createRefusal (
+/**
+ * Creates the 503.
+ *
+ * @param choose the option `retryAfter`
+ * @param onProblem called if `choose` fails, or if the 503 cannot be written
+ */
+export function createRejection (
   choose: (state: ShutdownState) => number,
   state: () => ShutdownState,
   onProblem: (message: string, error: unknown) => void
-): Refusal {
-  return { retryAfter, answer, upgradeAnswer }
+): Rejection {
+  return { retryAfter, rejectRequest, upgradeResponse }
 
   function retryAfter (): number {
     try {
@@ -41,31 +39,39 @@ export function createRefusal (
     }
   }
 
-  function answer (res: ServerResponse): void {
+  function rejectRequest (res: ServerResponse): void {
     try {
       write(res)
     } catch (error) {
-      // Middleware that has put itself before `writeHead` may throw, and nobody else may wait for that.
+      // Middleware that has replaced `writeHead` may throw, and the shutdown must not wait for this answer.
       onProblem('A 503 could not be written, its connection ends without', error)
       res.destroy()
     }
   }
 
   function write (res: ServerResponse): void {
-    // Nothing of the answer in whose place it stands: its encoding is not ours, its cookies are not due, and nobody may cache this.
-    // The connection's own header stays: once removed, Node says no `Connection: close` either.
+    // The headers of the answer that is replaced are removed: encoding, cookies, caching. `Connection` stays, because Node sends no
+    // `Connection: close` once it has been removed. The table sets it, on the last answer of a connection.
     for (const name of res.getHeaderNames()) if (name !== 'connection') res.removeHeader(name)
+    readHttp2Body(res.req)
     const headers: Record<string, string | number> = {
       'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(body), 'retry-after': retryAfter()
     }
-    // `Connection: close` is said by the table, on the last answer of a connection only: behind it Node throws away the rest.
-    readOn(res.req)
     res.writeHead(503, headers)
     res.end(body)
   }
 
-  function upgradeAnswer (): string {
+  function upgradeResponse (): string {
     return 'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n' +
       `Content-Length: ${Buffer.byteLength(body)}\r\nRetry-After: ${retryAfter()}\r\n\r\n${body}`
   }
+}
+
+/**
+ * Reads and drops the body of an HTTP/2 request that is rejected. An HTTP/2 stream that is not read closes with its answer, and after
+ * GOAWAY the session closes with its last stream. The socket is reset while the client sends, and the client loses the answer.
+ * HTTP/1 has `connection-close.ts` for this.
+ */
+export function readHttp2Body (req: IncomingMessage): void {
+  if (req.httpVersionMajor > 1) req.resume()
 }

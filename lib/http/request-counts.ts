@@ -1,17 +1,18 @@
-/** What became of the traffic from the moment the shutdown began: the numbers of the report. */
+/** Counts what becomes of the requests from the moment a shutdown begins: the numbers of the report. */
 import type { CutRequest, InFlight } from '../../types/index'
 import type { Events } from '../lifecycle/events'
 import type { InFlightTable } from './in-flight'
 import type { Lifecycle } from '../lifecycle/phases'
 
-export interface Tally {
+/** The counts of one shutdown. */
+export interface RequestCounts {
   /** The shutdown begins: the report counts from here. */
   begin(): void
   /** Remembers the streams that are open now. Before any of them ends because draining begins. */
   beginDraining(): void
-  /** This one was cut. */
+  /** Counts a request or a stream that was cut. */
   cut(entry: InFlight): void
-  /** Something that is no request was. */
+  /** Reports something else that was cut. */
   cutOther(what: 'websocket' | 'http2-session', name: string): void
   counts(): {
     readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
@@ -19,13 +20,14 @@ export interface Tally {
   }
 }
 
-/** Records are capped: a report of a hundred thousand cut requests helps nobody at 3 a.m. */
+/** Most requests that the report names. */
 const mostRecords = 1_000
 
-export function createTally (table: InFlightTable, events: Events, lifecycle: Lifecycle): Tally {
+/** Starts at zero. `begin` sets the base line. */
+export function createRequestCounts (table: InFlightTable, events: Events, lifecycle: Lifecycle): RequestCounts {
   const cut: CutRequest[] = []
   let before = { completed: 0, rejected: 0, aborted: 0 }
-  /** Those that streamed when draining began, by id: others may begin to stream later, and be cut. */
+  /** The streams that were open when draining began, by request id. Another request may begin to stream later. */
   const streaming = new Map<string, number>()
   let streams = 0
   let cutStreams = 0
@@ -42,7 +44,7 @@ export function createTally (table: InFlightTable, events: Events, lifecycle: Li
     cut (entry) {
       const { id, method, route, ageMs, category, kind } = entry
       events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
-      // Cut by its id, long before: no part of the shutdown.
+      // Cut by its id while the server runs: no part of a shutdown.
       if (lifecycle.phase === 'running') return
       if (kind === 'request') {
         if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })

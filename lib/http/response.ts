@@ -1,58 +1,59 @@
-/** What an answer says of itself, and how it is broken off: with HTTP/1, HTTP/2 and inject, which each say it differently. */
+/** The state of a response and how to end it: with HTTP/1, HTTP/2 and inject, which differ in all of this. */
 import type { ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { markClosed } from '../util/node-internals'
 
-/** NGHTTP2_CANCEL, without loading node:http2 for those who have no use for it. */
+/** NGHTTP2_CANCEL, without loading node:http2 for servers that do not use it. */
 const http2Cancel = 8
 
 /**
- * A response and the socket that it goes out by. The socket is read once, when the request arrives: Node sets `req.socket` to
- * null when the body is left early (a `for await` that breaks, a `pipeline()` that fails), and `res.socket` to null when the
- * response is over, or while it waits behind another one.
+ * A request and its response, with the socket that carries them. The socket is read once, when the request arrives. Node sets
+ * `req.socket` to null when the body is left early (a `for await` that breaks, a `pipeline()` that fails). It sets `res.socket` to
+ * null when the response is over, and while it waits behind another one.
  */
-export interface Carrier {
+export interface Exchange {
   readonly res: ServerResponse
-  /** No socket of `node:net` for inject. */
+  /** Not a Socket of `node:net` for inject. */
   readonly socket: Socket | null
-  /** Whether the app has destroyed the response, which only the moment before its `close` can tell. */
+  /** Whether the app has destroyed the response. It is only known in the moment before `close`. */
   readonly destroyedByServer?: boolean
 }
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
-interface Http2Answer {
+interface Http2Response {
   readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly session: { readonly destroyed: boolean } | undefined, close(code: number): void }
 }
 
-/** Headers out and body not over. An answer that was handed over whole and is still being flushed is a request. */
+const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
+
+/** Returns whether the headers are sent and the body is not over. An answer that is ended and still being flushed is no stream. */
 export function isStream (res: ServerResponse): boolean {
   return res.headersSent && !res.writableEnded
 }
 
-/** Its client has left: `close` has been emitted, or never will be, as for an answer that waited behind another. */
-export function isGone ({ res, socket }: Carrier): boolean {
-  const { stream } = res as unknown as Http2Answer
-  return res.destroyed || stream?.destroyed === true || socket?.destroyed === true
+/** Returns whether the response has closed. Some emit no `close`, as one that waits behind another on a closed connection. */
+export function isDisconnected ({ res, socket }: Exchange): boolean {
+  return res.destroyed || streamOf(res)?.destroyed === true || socket?.destroyed === true
 }
 
 /**
- * Whether all of it reached the kernel. HTTP/2's compatible response says `writableFinished` of one that was reset, too;
- * inject's closes before it is finished, and has nobody who could leave in between.
+ * Returns whether the whole response has reached the kernel. HTTP/2's compatible response sets `writableFinished` for a stream
+ * that was reset, too. The response of inject closes before it is finished, and has no client that could leave in between.
  */
-export function isFinished ({ res, socket }: Carrier): boolean {
+export function isFlushed ({ res, socket }: Exchange): boolean {
   if (!res.writableEnded) return false
-  const { stream } = res as unknown as Http2Answer
+  const stream = streamOf(res)
   if (stream !== undefined) return !stream.aborted
   return res.writableFinished || !(socket instanceof Socket)
 }
 
 /**
- * Which side ended an answer that is gone. A socket that the server destroys has neither an error nor an end. With HTTP/2 a
- * stream that its client closes without an error looks like one that the server closes.
+ * Returns which side ended a response that was not flushed. A socket that the server destroys has neither an error nor an end. With
+ * HTTP/2, a stream that its client closes without an error cannot be separated from one that the server closes.
  */
-export function endedBy ({ res, socket, destroyedByServer }: Carrier): 'client' | 'server' | 'unknown' {
+export function endedBy ({ res, socket, destroyedByServer }: Exchange): 'client' | 'server' | 'unknown' {
   if (destroyedByServer === true) return 'server'
-  const { stream } = res as unknown as Http2Answer
+  const stream = streamOf(res)
   if (stream !== undefined) {
     if (hasNoCode(stream.errored)) return 'server'
     if (stream.rstCode !== 0) return 'client'
@@ -62,31 +63,35 @@ export function endedBy ({ res, socket, destroyedByServer }: Carrier): 'client' 
   return hasNoCode(socket.errored) || (socket.errored == null && !socket.readableEnded) ? 'server' : 'client'
 }
 
-/** An error that the app made: those of Node and of its parsers have codes. */
+/** Returns whether the app created an error: the errors of Node and of its parsers have codes. */
 function hasNoCode (error: unknown): boolean {
   return error != null && typeof (error as NodeJS.ErrnoException).code !== 'string'
 }
 
-/** The HTTP/2 session that it goes out by. */
+/** Returns the HTTP/2 session that carries a response. */
 export function sessionOf (res: ServerResponse): unknown {
-  return (res as unknown as Http2Answer).stream?.session
-}
-
-/** End it now: with the 503 where its headers are not out. @param refuse writes the 503 */
-export function breakOff ({ res, socket }: Carrier, refuse: (res: ServerResponse) => void): void {
-  const { stream } = res as unknown as Http2Answer
-  if (!res.headersSent && !res.writableEnded) refuse(res)
-  // HTTP/2: one stream of many on its connection. CANCEL says that nothing is wrong with the rest (RFC 9113, section 7).
-  else if (stream !== undefined) stream.close(http2Cancel)
-  else if (!res.writableEnded || socket === null) res.destroy()
-  else socket.destroy() // handed over whole, and its reader does not read
+  return streamOf(res)?.session
 }
 
 /**
- * Close an answer that waited behind another one on a connection that is gone. Node 24 does the same; Node 20 and 22 forget it:
- * it never closes, its stream is never destroyed, and `await reply` never ends.
+ * Ends a response now: with the 503 if its headers are not sent.
+ *
+ * @param reject writes the 503
  */
-export function closeQueued (res: ServerResponse): void {
+export function endResponse ({ res, socket }: Exchange, reject: (res: ServerResponse) => void): void {
+  const stream = streamOf(res)
+  if (!res.headersSent && !res.writableEnded) reject(res)
+  // With HTTP/2 it is one stream of many. CANCEL leaves the others alone (RFC 9113, section 7).
+  else if (stream !== undefined) stream.close(http2Cancel)
+  else if (!res.writableEnded || socket === null) res.destroy()
+  else socket.destroy() // It is ended, and its client does not read it.
+}
+
+/**
+ * Closes a response that waits behind another one when the connection has closed. Node 24 does the same. In Node 20 and 22 it never
+ * closes: its stream is not destroyed, and `await reply` does not end.
+ */
+export function closeQueuedResponse (res: ServerResponse): void {
   if (res.closed) return
   markClosed(res)
   res.emit('close')

@@ -1,7 +1,6 @@
 /**
- * The servers that one Fastify instance listens with. There can be more than one: `listen({ host: 'localhost' })`, which
- * is also the default, binds a second server where the name has a second address, and Fastify's `server` is only the
- * first. What listens there would be drained by nobody (fastify#7043).
+ * The servers that one Fastify instance listens with. Fastify starts a second server if `listen({ host: 'localhost' })`, which is also
+ * the default, finds a second address. `app.server` is only the first one, so the second would not be drained (fastify#7043).
  */
 import type { FastifyInstance } from 'fastify'
 import { Server as NetServer, type Socket } from 'node:net'
@@ -11,40 +10,47 @@ import { keepAddress, keepConnections, rejectListen } from '../util/replaced-met
 import { sleep, turn } from '../util/time'
 
 export interface Servers {
-  /** Look again: `listen()` is over, and Fastify has started its secondary servers. */
+  /** Finds the secondary servers. `listen()` is over, and Fastify has started them. */
   refresh(): void
-  /** One that came to light with a request. */
+  /** Adds a server that was found with a request. */
   add(server: unknown): void
+  /** Whether any server listens. */
   readonly listening: boolean
   /**
-   * Stop listening and nothing else. `http.Server.close()` would also end idle connections, cut answers that are handed
-   * over but not flushed, and stop checking for slow headers. Whoever stands in the accept queue then is reset, maybe with a
-   * POST sent that no proxy repeats: so the queue takes no more than one first, and a turn of the event loop without an
-   * accept is waited for, at most `turns` of them. A `listen()` that is still on its way is undone.
+   * Stops listening and does nothing else. `http.Server.close()` would also close idle connections, truncate answers that are ended
+   * but not flushed, and stop the checks for slow headers.
+   *
+   * Connections left in the kernel's accept queue are reset, and a proxy does not retry a POST. So the queue is shortened first, and
+   * emptied until a turn of the event loop passes without an accept, or `turns` turns have passed. If a `listen()` is not over
+   * yet, its server stops when it is.
    */
   stopListening(turns?: number): Promise<void>
-  /** While draining a client that asks first (`Expect: 100-continue`) gets the 503, and not `100 Continue` and then the 503. */
-  askFirst(): void
+  /** From now on, a request with `Expect: 100-continue` gets its 503 without an interim `100 Continue`. */
+  answerExpectations(): void
   /**
-   * Nothing begins to listen any more. A `listen()` that comes now, as one does at the end of a boot, is refused with what
-   * `over` resolves to, and not before: who starts a server often ends the process where it does not start.
+   * From now on, `listen()` fails, also one at the end of the boot.
+   *
+   * @param reason the error. A `listen()` fails when it resolves: an app whose `listen()` fails often ends the process, and that must not
+   *   happen during the shutdown. The servers get their own `listen` and `address` back after it.
    */
-  refuseListen(over: Promise<Error>): void
-  /** Nobody may end unflushed answers while we drain: Node's closeIdleConnections does, and `http.Server.close()` calls it. */
-  protect(): void
-  unprotect(): void
+  rejectListen(reason: Promise<Error>): void
+  /** Disables `server.closeIdleConnections()`, which truncates answers that are not flushed. `http.Server.close()` calls it. */
+  disableCloseIdleConnections(): void
+  /** Enables `server.closeIdleConnections()` again. */
+  enableCloseIdleConnections(): void
 }
 
-/** What a primary may take to hear that a worker of its cluster has closed, in milliseconds. */
+/** How long the message that a worker of a cluster has closed may take to its primary, in milliseconds. */
 const handOver = 100
 
 /** @param shared whether other processes may listen on the same sockets */
 export function createServers (app: FastifyInstance, shared: boolean, attach: (server: HttpServer) => void): Servers {
   const servers = new Set<HttpServer>()
-  /** Those that listen, while Fastify's `listen()` is not over. */
+  /** Servers that listen, while Fastify's `listen()` is not over. */
   const starting = new Set<NetServer>()
   let accepts = 0
   let stopped = false
+  /** Restores `closeIdleConnections`. */
   const restoreIdle: (() => void)[] = []
   /** Restores `listen` and `address`, once the app has closed. */
   const restoreListen: (() => void)[] = []
@@ -77,24 +83,24 @@ export function createServers (app: FastifyInstance, shared: boolean, attach: (s
       stopped = true
       if (!self.listening) return
       close()
-      // What a cluster's primary has accepted for us may be on its way still: Node says there that we are closed, and it goes to
-      // another worker. From one who is gone already it does not come back, and its client waits for ever.
+      // The primary of a cluster may have sent us a connection that has not arrived. Node returns it because this server is closed, and
+      // the primary sends it to another worker. A worker that has exited returns nothing, and the client waits without end.
       if (shared) await sleep(handOver)
     },
-    askFirst () {
+    answerExpectations () {
       for (const server of servers) {
         if (server.listenerCount('checkContinue') === 0) server.on('checkContinue', (req, res) => server.emit('request', req, res))
       }
     },
-    refuseListen (over) {
-      for (const server of servers) restoreListen.push(rejectListen(server, over))
-      // The app's own close ends in this turn of the event loop.
-      void over.then(turn).then(() => restoreAll(restoreListen))
+    rejectListen (reason) {
+      for (const server of servers) restoreListen.push(rejectListen(server, reason))
+      // The last step of `app.close()` resolves it, and `app.close()` settles in the same turn of the event loop.
+      void reason.then(turn).then(() => restoreAll(restoreListen))
     },
-    protect () {
+    disableCloseIdleConnections () {
       for (const server of servers) restoreIdle.push(keepConnections(server))
     },
-    unprotect () {
+    enableCloseIdleConnections () {
       restoreAll(restoreIdle)
     }
   }
@@ -103,7 +109,7 @@ export function createServers (app: FastifyInstance, shared: boolean, attach: (s
   function close (): void {
     for (const server of servers) {
       if (!server.listening) continue
-      // Until its `listen()` is over, Fastify reads the address again for its secondary servers, and throws where there is none.
+      // Fastify reads the address again for its secondary servers.
       if (starting.has(server)) restoreListen.push(keepAddress(server))
       NetServer.prototype.close.call(server)
     }

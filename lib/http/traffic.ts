@@ -8,23 +8,25 @@ import type { Lifecycle } from '../lifecycle/phases'
 import type { Settings } from '../options'
 import { turn, within } from '../util/time'
 import { createCategories } from './categories'
+import { createConnectionClose } from './connection-close'
 import { createConnections } from './connections'
 import type { Drain } from './drains/drain'
-import { http2Drain } from './drains/http2'
-import { connectionsDrain } from './drains/idle-connections'
-import { requestsDrain } from './drains/requests'
-import { streamsDrain } from './drains/streams'
-import { webSocketsDrain } from './drains/websockets'
+import { createHttp2Drain } from './drains/http2'
+import { createIdleConnectionsDrain } from './drains/idle-connections'
+import { createRequestsDrain } from './drains/requests'
+import { createStreamsDrain } from './drains/streams'
+import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
-import type { Refusal } from './rejection'
-import { createTally } from './request-counts'
+import type { Rejection } from './rejection'
+import { createRequestCounts } from './request-counts'
 import { createServers, type Servers } from './servers'
 
+/** The face of this wing. */
 export interface Traffic {
-  readonly table: InFlightTable
+  readonly inFlight: InFlightTable
   readonly servers: Servers
   readonly drains: readonly Drain[]
-  readonly webSockets: number
+  readonly activeWebSockets: number
   /** Whether a server listens: otherwise no load balancer can see this one. */
   readonly listening: boolean
   /** The shutdown begins: the report counts from here. */
@@ -32,9 +34,9 @@ export interface Traffic {
   /** Stops listening and nothing else. */
   stopListening(): Promise<void>
   /** Waits for the first bytes of the connections that were accepted last, while requests are still served. */
-  hearLast(): Promise<void>
-  /** Refuses each later `listen()`. @param over resolves to the error that the caller gets, and to when */
-  refuseListen(over: Promise<Error>): void
+  waitForFirstBytes(): Promise<void>
+  /** Rejects each later `listen()`. @param over resolves to the error that the caller gets, and to when */
+  rejectListen(over: Promise<Error>): void
   /** Draining begins: from here on no other part of Node or Fastify ends a connection. */
   beginDraining(): void
   /** Gives what is left `ms` milliseconds, then ends all connections. */
@@ -52,93 +54,96 @@ const firstBytes = 100
 /** Time for a destroyed socket to emit `close`, in milliseconds. */
 const socketClose = 100
 
+/** What the traffic needs of the others. */
 export interface TrafficOptions {
   readonly settings: Settings
   readonly lifecycle: Lifecycle
   readonly events: Events
-  readonly refusal: Refusal
+  readonly rejection: Rejection
   /** Whether other processes may listen on the same sockets. */
   readonly sharedListeners: boolean
   readonly onProblem: (message: string, error: unknown) => void
 }
 
-export function createTraffic (app: FastifyInstance, { settings, lifecycle, events, refusal, sharedListeners, onProblem }: TrafficOptions): Traffic {
+/** Attaches itself to the servers of the app. */
+export function createTraffic (app: FastifyInstance, { settings, lifecycle, events, rejection, sharedListeners, onProblem }: TrafficOptions): Traffic {
   const { timeouts } = settings
-  const connected = createConnections(connection => table.lose(connection))
-  const table: InFlightTable = createInFlightTable({
+  const connections = createConnections(connection => inFlight.onConnectionClose(connection))
+  const connectionClose = createConnectionClose()
+  const inFlight: InFlightTable = createInFlightTable({
     track: settings.track,
     categories: createCategories(settings, onProblem),
-    connections: connected,
-    refuse: refusal.answer,
-    linger: carrier => connections.linger(carrier),
+    connections,
+    connectionClose,
+    reject: rejection.rejectRequest,
     cutReason: () => new ShutdownDrainingError(),
-    longest: timeouts.requests
+    handlerTimeout: timeouts.requests
   })
-  const tally = createTally(table, events, lifecycle)
-  const requests = requestsDrain(table, timeouts.requests, timeouts.streams, settings.categories, tally.cut)
-  const streams = streamsDrain(table, timeouts.streams, tally.cut)
-  const webSockets = webSocketsDrain({
+  const requestCounts = createRequestCounts(inFlight, events, lifecycle)
+  const requests = createRequestsDrain(inFlight, timeouts.requests, timeouts.streams, settings.categories, requestCounts.cut)
+  const streams = createStreamsDrain(inFlight, timeouts.streams, requestCounts.cut)
+  const webSockets = createWebSocketsDrain({
     timeout: timeouts.streams,
     message: settings.webSocketMessage,
-    refuse: refusal.upgradeAnswer,
-    onTerminate: name => tally.cutOther('websocket', name),
+    upgradeResponse: rejection.upgradeResponse,
+    onTerminate: name => requestCounts.cutOther('websocket', name),
     onProblem
   })
-  const http2 = http2Drain({
+  const http2 = createHttp2Drain({
     timeout: Math.max(requests.timeout, streams.timeout),
-    busy: table.busySessions,
-    served: table.served,
-    onDestroy: () => tally.cutOther('http2-session', 'HTTP/2 session')
+    busySessions: inFlight.busySessions,
+    untilAnswered: inFlight.untilAnswered,
+    onDestroy: () => requestCounts.cutOther('http2-session', 'HTTP/2 session')
   })
-  const connections = connectionsDrain(connected, () => new Set([...table.busySockets(), ...webSockets.sockets()]))
+  const idleConnections = createIdleConnectionsDrain(connections, () => new Set([...inFlight.busySockets(), ...webSockets.sockets()]))
   const attached = new Set<Server>()
   const servers = createServers(app, sharedListeners, server => {
     attached.add(server)
-    server.prependListener('request', table.track)
+    server.prependListener('request', inFlight.track)
     if (lifecycle.hasReached('cleaning')) addRetryAfter(server)
-    for (const part of [connected, webSockets, http2, connections]) part.attach(server)
+    for (const part of [connections, webSockets, http2, idleConnections]) part.attach(server)
   })
   servers.refresh()
 
   return {
-    table,
+    inFlight,
     servers,
-    drains: [requests, streams, webSockets, http2, connections],
-    get webSockets () { return webSockets.active },
+    drains: [requests, streams, webSockets, http2, idleConnections],
+    get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
-    begin: tally.begin,
+    begin: requestCounts.begin,
     stopListening: () => servers.stopListening(),
-    hearLast: () => connections.heard(firstBytes),
-    refuseListen: servers.refuseListen,
+    waitForFirstBytes: () => idleConnections.untilHeard(firstBytes),
+    rejectListen: servers.rejectListen,
     beginDraining () {
-      servers.protect()
-      servers.askFirst()
-      tally.beginDraining()
+      servers.disableCloseIdleConnections()
+      servers.answerExpectations()
+      requestCounts.beginDraining()
     },
     async end (ms) {
-      // What came in with the last accepts is read in this turn, and gets its answer.
+      // The requests on the last connections are read in this turn, and get their answer.
       await turn()
-      await Promise.all([within(ms, table.empty), connections.lingered(ms)])
-      const left = await table.cut(() => true)
-      left.forEach(tally.cut)
-      await connections.finish()
+      await Promise.all([within(ms, inFlight.untilEmpty), connectionClose.untilClosed(ms)])
+      const left = await inFlight.cut(() => true)
+      left.forEach(requestCounts.cut)
+      await idleConnections.closeAll()
       // A destroyed socket emits `close` a moment later, and with it end the answers that waited behind another one.
-      await within(socketClose, table.empty)
-      servers.unprotect()
+      await within(socketClose, inFlight.untilEmpty)
+      servers.enableCloseIdleConnections()
       return left.length === 0 ? 'clean' : 'forced'
     },
     beginCleaning () { attached.forEach(addRetryAfter) },
     cut (given) {
       // `genReqId` may return numbers, whatever Fastify's type of `request.id` says.
       const id = String(given)
-      const known = id !== '' && table.list().some(entry => entry.id === id)
-      if (known) void table.cut(entry => entry.id === id).then(entries => entries.forEach(tally.cut))
+      const known = id !== '' && inFlight.list().some(entry => entry.id === id)
+      if (known) void inFlight.cut(entry => entry.id === id).then(entries => entries.forEach(requestCounts.cut))
       return known
     },
-    counts: () => ({ ...tally.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: connections.counts() })
+    counts: () => ({ ...requestCounts.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: idleConnections.counts() })
   }
 
   function addRetryAfter (server: Server): void {
-    server.prependListener('request', (_req, res) => { res.setHeader('retry-after', refusal.retryAfter()) })
+    server.prependListener('request', (_req, res) => { res.setHeader('retry-after', rejection.retryAfter()) })
   }
 }

@@ -26,7 +26,7 @@ export interface ShutdownParts {
   readonly settings: Pick<Settings, 'delay' | 'timeouts' | 'newConnections' | 'onReport' | 'signals' | 'uncaughtErrors' | 'exit'>
   readonly events: Events
   readonly tasks: Tasks
-  readonly traffic: Pick<Traffic, 'drains' | 'listening' | 'begin' | 'stopListening' | 'hearLast' | 'beginDraining' | 'end' | 'beginCleaning' | 'refuseListen' | 'counts'>
+  readonly traffic: Pick<Traffic, 'drains' | 'listening' | 'begin' | 'stopListening' | 'waitForFirstBytes' | 'beginDraining' | 'end' | 'beginCleaning' | 'rejectListen' | 'counts'>
   readonly resources: Pick<Resources, 'pause' | 'paused' | 'pendingHooks' | 'hookResults' | 'startTeardown'>
   /** Closes the app. */
   readonly close: () => PromiseLike<unknown>
@@ -82,22 +82,22 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const deadline = begin(lameDuck ? delay + timeouts.total : timeouts.total)
     if (lameDuck) {
       enter('lame-duck')
-      for (const drain of traffic.drains) drain.discourage?.(delay)
+      for (const drain of traffic.drains) drain.enterLameDuck?.(delay)
       resources.pause()
       await sleep(delay)
     }
     // While requests are still served: the last connections to be accepted get an answer.
     if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && lameDuck)) {
       await traffic.stopListening()
-      await traffic.hearLast()
+      await traffic.waitForFirstBytes()
     }
 
     // Before the listeners of the phase: one of them may end a stream.
-    traffic.refuseListen(caller.left)
+    traffic.rejectListen(caller.left)
     traffic.beginDraining()
     enter('draining')
     lifecycle.abort()
-    for (const drain of traffic.drains) drain.tell()
+    for (const drain of traffic.drains) drain.beginDraining()
     resources.pause()
     const drained = await Promise.all(traffic.drains.map(drain => drain.drain(deadline.stage(drain.timeout, reserve))))
     await tasks.drain(deadline.stage(timeouts.tasks, reserve))
@@ -151,7 +151,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   }
 
   function pending (): string[] {
-    const incoming = traffic.drains.flatMap(drain => drain.inside())
+    const incoming = traffic.drains.flatMap(drain => drain.pending())
     if (lifecycle.phase === 'draining') return [...incoming, ...tasks.pending().map(name => `task ${name}`)]
     if (teardown === null || lifecycle.phase !== 'cleaning') return []
     return [...teardown.pending().map(name => `resource ${name}`), ...resources.pendingHooks().map(name => `onClose hook of ${name}`), ...incoming]
@@ -224,7 +224,7 @@ function createCaller ({ lifecycle, settings, traffic, joinProcess, close, onFor
   async function closeApp (): Promise<ShutdownReport> {
     // Before it is ready, `close()` finishes the boot first, and the phases begin after that.
     if (lifecycle.booted) await drain()
-    else traffic.refuseListen(left.promise)
+    else traffic.rejectListen(left.promise)
     const closed = Promise.allSettled([close()])
     const settled = await within(Math.min(longestTimer, budget + backstop), () => reported.promise)
     if (settled.status === 'late') {

@@ -16,11 +16,15 @@ export function createConditions (): Conditions {
       else waiting.push({ condition, resolve })
     }),
     check () {
-      if (waiting.length === 0) return
-      const fulfilled = waiting.filter(({ condition }) => condition())
-      if (fulfilled.length === 0) return
-      waiting = waiting.filter(each => !fulfilled.includes(each))
-      for (const { resolve } of fulfilled) resolve()
+      if (waiting.length > 0) resolveFulfilled()
     }
+  }
+
+  /** It is a function of its own because `check()` is called for every request: a function with a closure allocates on each call. */
+  function resolveFulfilled (): void {
+    const fulfilled = waiting.filter(({ condition }) => condition())
+    if (fulfilled.length === 0) return
+    waiting = waiting.filter(each => !fulfilled.includes(each))
+    for (const { resolve } of fulfilled) resolve()
   }
 }

@@ -41,13 +41,9 @@ export function replaceMethod<T extends object, K extends keyof T> (object: T, n
  * because the response emits nothing any more; without it, the time limit for detached handlers ends the wait), and for
  * `res.destroy` of HTTP/2, to see which side ended the answer (public alternative: none; without it, the answer counts as aborted by
  * its client).
- *
- * @returns the method that was there
  */
-export function overrideMethod<T extends object, K extends keyof T> (object: T, name: K, method: T[K]): T[K] {
-  const original = object[name]
+export function overrideMethod<T extends object, K extends keyof T> (object: T, name: K, method: T[K]): void {
   Reflect.set(object, name, method)
-  return original
 }
 
 /**

@@ -12,7 +12,7 @@ import { diagnosticsChannelExporter } from '../../lib/exporters/diagnostics-chan
 import { flushLog, logExporter } from '../../lib/exporters/log'
 import type { InFlightTable } from '../../lib/http/in-flight'
 import { createLifecycle, type LifecycleControl } from '../../lib/lifecycle/phases'
-import { createRefusal } from '../../lib/http/rejection'
+import { createRejection } from '../../lib/http/rejection'
 import { createReport, failuresOf, type Counts, type Story } from '../../lib/lifecycle/report'
 import { createState } from '../../lib/lifecycle/state'
 import { createTasks } from '../../lib/lifecycle/tasks'
@@ -296,14 +296,14 @@ t.test('the state', t => {
 })
 
 t.test('the 503', async t => {
-  const refusal = createRefusal(given => given === state ? 7 : 8, () => state, () => {})
+  const rejection = createRejection(given => given === state ? 7 : 8, () => state, () => {})
   const sent: unknown[] = []
   const res = new ServerResponse(new IncomingMessage(new Socket()))
-  refusal.answer(Object.assign(res, { writeHead: (...head: unknown[]) => sent.push(...head), end: (body: string) => sent.push(body) }) as unknown as ServerResponse)
+  rejection.rejectRequest(Object.assign(res, { writeHead: (...head: unknown[]) => sent.push(...head), end: (body: string) => sent.push(body) }) as unknown as ServerResponse)
   const body = JSON.parse(String(sent[2])) as object
   t.match(body, { statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable' })
   t.match(sent, [503, { 'retry-after': 7, 'content-length': String(sent[2]).length, 'content-type': /json/ }])
-  const [head, rest] = refusal.upgradeAnswer().split('\r\n\r\n')
+  const [head, rest] = rejection.upgradeResponse().split('\r\n\r\n')
   t.match(head, /^HTTP\/1\.1 503 Service Unavailable\r\n/)
   t.match(head, /\r\nConnection: close\r\n/)
   t.match(head, /\r\nRetry-After: 7$/)

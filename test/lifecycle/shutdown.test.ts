@@ -69,10 +69,9 @@ function set (t: Test, cast: Cast = {}): Stage {
   const drains = Object.entries(cast.drains ?? {}).map(([name, { takes, timeout }]): Drain => {
     let isPending = true
     return {
-      name,
       timeout,
-      discourage: ms => note(`${name} in lame-duck for ${ms}`),
-      tell: () => note(`${name} begins to drain`),
+      enterLameDuck: ms => note(`${name} in lame-duck for ${ms}`),
+      beginDraining: () => note(`${name} begins to drain`),
       async drain (ms) {
         note(`${name} has ${ms}`)
         await wait(Math.min(takes, ms))
@@ -80,7 +79,7 @@ function set (t: Test, cast: Cast = {}): Stage {
         note(`${name} drained`)
         return takes <= ms ? 'clean' : 'forced'
       },
-      inside: () => isPending ? [name] : []
+      pending: () => isPending ? [name] : []
     }
   })
   const settings = { delay: 0, timeouts, newConnections: 'auto' as const, signals: false as const, uncaughtErrors: false, exit: false, onReport: undefined, track: 'count' as const, resources: cast.resources ?? {}, ...cast }
@@ -108,8 +107,8 @@ function set (t: Test, cast: Cast = {}): Stage {
         await cast.stopListening?.()
         note('stops listening')
       },
-      async hearLast () { note('waits for the last connections') },
-      refuseListen () {},
+      async waitForFirstBytes () { note('waits for the last connections') },
+      rejectListen () {},
       beginDraining () {},
       async end (ms): Promise<Outcome> {
         note(`connections have ${ms}`)

@@ -1,16 +1,15 @@
-/** Something that must come in before the server can go: requests, streams, WebSockets, sessions, connections. */
+/** The contract of a drain: it waits until one kind of traffic is over, up to a timeout, and cuts the rest. */
 import type { Outcome } from '../../../types/index'
 
 export interface Drain {
-  readonly name: string
-  /** Longest time for all of it to come in, in milliseconds. */
+  /** Longest time for all of it, in milliseconds. */
   readonly timeout: number
-  /** Lame-duck begins: go on, but let no new work settle here. Spread what must be spread over `ms` milliseconds. */
-  discourage?(ms: number): void
-  /** Draining begins: say so to everyone, at once. */
-  tell(): void
-  /** Wait until all is in; what is not after `ms` milliseconds is cut, and named. Never rejects. */
+  /** Lame-duck begins: everything is served, and clients are asked to leave. What must be spread is spread over `ms` milliseconds. */
+  enterLameDuck?(ms: number): void
+  /** Draining begins: all clients are asked to leave at once. */
+  beginDraining(): void
+  /** Resolves when all is over. What is not over after `ms` milliseconds is cut, and reported. Never rejects. */
   drain(ms: number): Promise<Outcome>
-  /** Who is still inside, for the person who waits. */
-  inside(): string[]
+  /** Returns what is still in flight, by name. */
+  pending(): string[]
 }

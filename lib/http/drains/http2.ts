@@ -1,106 +1,96 @@
 /**
- * HTTP/2 sessions. One that is asked to close sends GOAWAY, lets the streams it has finish, and refuses new ones with
- * REFUSED_STREAM, which a client may repeat elsewhere (RFC 9113, section 8.7). Node 20 does not ask by itself.
+ * The drain of HTTP/2 sessions. A session that is closed sends GOAWAY and finishes its open streams. It refuses new ones with
+ * REFUSED_STREAM, and a client may repeat these elsewhere (RFC 9113, section 8.7). Node 20 does not do so when its server closes.
  */
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
-import { every, within } from '../../util/time'
+import { createConditions } from '../../util/conditions'
+import { spreadOver, within } from '../../util/time'
 import type { Drain } from './drain'
-import { createDeferred } from '../../util/deferred'
 
 export interface Http2Drain extends Drain {
+  /** Drains the sessions of a server. */
   attach(server: Server): void
+  /** Returns how many sessions were closed while draining, and how many were destroyed because their time was up. */
   counts(): { readonly closed: number, readonly destroyed: number }
 }
 
-/** How often idle sessions are asked to leave while they are spread, in milliseconds. */
-const spreadStep = 50
-
-/** How long a session without a stream may take to say goodbye, in milliseconds. One that never sent its preface never does. */
-const goodbye = 100
+/** How long a session without a stream may take to close, in milliseconds. One that has never sent its preface never does. */
+const closeTimeout = 100
 
 export interface Http2Options {
-  /** Longest time for the streams that are in flight, in milliseconds. */
+  /** Longest time for the streams in flight, in milliseconds. */
   readonly timeout: number
-  /** Sessions with a stream in flight. */
-  readonly busy: () => ReadonlySet<unknown>
-  /** Resolves when none is. */
-  readonly served: () => Promise<void>
+  /** Returns the sessions that carry an answer. */
+  readonly busySessions: () => ReadonlySet<unknown>
+  /** Resolves when no answer is in flight. */
+  readonly untilAnswered: () => Promise<void>
+  /** Called for each session that is destroyed with an answer in flight. */
   readonly onDestroy: () => void
 }
 
-export function http2Drain ({ timeout, busy, served, onDestroy }: Http2Options): Http2Drain {
+/** Creates the drain of HTTP/2 sessions. */
+export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDestroy }: Http2Options): Http2Drain {
   const sessions = new Set<ServerHttp2Session>()
+  const conditions = createConditions()
   const count = { closed: 0, destroyed: 0 }
-  let discouraging = false
-  let told = false
+  let phase: 'running' | 'lame-duck' | 'draining' = 'running'
   let stopSpreading = (): void => {}
-  let empty = createDeferred<void>()
 
   return {
-    name: 'http2',
     timeout,
     attach (server) {
       (server as unknown as NodeJS.EventEmitter).on('session', follow)
     },
-    discourage (ms) {
-      discouraging = true
-      const busySessions = busy()
-      const idle: ServerHttp2Session[] = []
-      for (const session of sessions) {
-        if (busySessions.has(session)) session.close()
-        else idle.push(session)
-      }
-      const share = Math.ceil(idle.length / Math.max(1, Math.floor(ms / spreadStep)))
-      if (idle.length === 0) return
-      stopSpreading = every(spreadStep, () => {
-        for (const session of idle.splice(0, share)) session.close()
-        if (idle.length === 0) stopSpreading()
+    enterLameDuck (ms) {
+      phase = 'lame-duck'
+      const busy = busySessions()
+      for (const session of sessions) if (busy.has(session)) session.close()
+      stopSpreading = spreadOver([...sessions].filter(session => !busy.has(session)), ms, some => {
+        for (const session of some) session.close()
       })
     },
-    tell () {
-      discouraging = told = true
+    beginDraining () {
+      phase = 'draining'
       stopSpreading()
       for (const session of sessions) session.close()
     },
     async drain (ms) {
       if (sessions.size === 0) return 'clean'
-      const settled = await within(ms, served)
-      if (sessions.size > 0) await within(goodbye, () => empty.promise)
-      const busySessions = busy()
+      const settled = await within(ms, untilAnswered)
+      await within(closeTimeout, () => conditions.until(() => sessions.size === 0))
+      const busy = busySessions()
       for (const session of [...sessions]) {
         sessions.delete(session)
         count.destroyed++
         session.destroy()
-        if (busySessions.has(session)) onDestroy()
+        if (busy.has(session)) onDestroy()
       }
       return settled.status === 'late' ? 'forced' : 'clean'
     },
-    inside: () => sessions.size === 0 ? [] : [`${sessions.size} HTTP/2 session${sessions.size === 1 ? '' : 's'}`],
+    pending: () => sessions.size === 0 ? [] : [`${sessions.size} HTTP/2 session${sessions.size === 1 ? '' : 's'}`],
     counts: () => ({ ...count })
   }
 
   function follow (session: ServerHttp2Session): void {
     sessions.add(session)
     session.once('close', forget)
-    // A session that comes late gets one answer, and the word to go with it.
-    if (discouraging) session.once('stream', leaveWithStream)
-    else session.on('stream', leaveWhenDiscouraged)
+    // A session that begins now gets one answer, and GOAWAY with it.
+    if (phase !== 'running') session.once('stream', closeSession)
+    else session.on('stream', closeIfLeaving)
   }
 
-  function leaveWithStream (this: ServerHttp2Session): void {
-    this.close()
-  }
-
-  function leaveWhenDiscouraged (this: ServerHttp2Session): void {
-    if (discouraging) this.close()
+  function closeIfLeaving (this: ServerHttp2Session): void {
+    if (phase !== 'running') this.close()
   }
 
   function forget (this: ServerHttp2Session): void {
     if (!sessions.delete(this)) return
-    if (told) count.closed++
-    if (sessions.size > 0) return
-    empty.resolve()
-    empty = createDeferred()
+    if (phase === 'draining') count.closed++
+    conditions.check()
   }
+}
+
+function closeSession (this: ServerHttp2Session): void {
+  this.close()
 }

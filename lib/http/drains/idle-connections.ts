@@ -1,123 +1,83 @@
 /**
- * Connections with no answer on the way. Idle ones are ended first, so that a proxy drops them instead of sending a
- * request into a 503. Silent ones (nothing was ever sent) and half-sent heads may become a request yet: they have until
- * everything else is in. Node would wait for them for ever: after `server.close()` it checks no timeouts any more.
+ * The drain of connections without an answer in flight.
+ *
+ * Idle connections are closed first, so that a proxy removes them and sends no request that gets a 503. Silent ones (no byte has
+ * arrived) and unfinished request heads may still become a request: they are closed when all other traffic is over. Node would wait
+ * for them without end, because it checks no timeouts after `server.close()`.
  */
-import type { IncomingMessage, Server } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../../types/index'
-import type { Carrier } from '../response'
-import type { Connection, Connections } from '../connections'
-import { after, every, now, sleep, turn, within } from '../../util/time'
 import { socketsBetweenRequests } from '../../util/node-internals'
-import { delayDestroy, dropBody } from '../../util/replaced-methods'
+import { now, sleep, spreadOver, turn } from '../../util/time'
+import type { Connection, Connections } from '../connections'
 import type { Drain } from './drain'
 
-export interface ConnectionsDrain extends Drain {
+export interface IdleConnectionsDrain extends Drain {
+  /** Drains the connections of a server. */
   attach(server: Server): void
-  /** The answer to this request ends its connection, maybe while its body is still being sent: let its sender read it. */
-  linger(carrier: Carrier): void
-  /** Resolves when no sender is being waited for any more, in `ms` milliseconds at the latest. */
-  lingered(ms: number): Promise<void>
   /**
-   * Resolves when whoever connected since `discourage` has begun to say what they want, in `ms` milliseconds at the latest. Between a
-   * proxy's connection and its request a moment may pass, and what was accepted should be served, not refused.
+   * Resolves when every connection that was accepted since `enterLameDuck` has sent a byte, in `ms` milliseconds at the latest. Between
+   * a proxy's connection and its request a moment may pass, and an accepted request is served, not rejected.
    */
-  heard(ms: number): Promise<void>
-  /** Everything else is in, and nobody listens any more: whoever is left is ended. */
-  finish(): Promise<void>
+  untilHeard(ms: number): Promise<void>
+  /** Closes all connections that are left. All other traffic is over, and the server no longer listens. */
+  closeAll(): Promise<void>
+  /** Returns how many connections were closed while idle, before their first byte, or with an answer in flight. */
   counts(): { readonly idle: number, readonly silent: number, readonly destroyed: number }
 }
 
-/** How often idle connections are ended while they are spread, in milliseconds. */
-const spreadStep = 50
+/** How often silent connections are checked, in milliseconds. Node emits no event for the first byte of a socket. */
+const checkStep = 2
 
-/** How often it is looked whether a newcomer has spoken, in milliseconds. Node tells nobody of a socket's first byte. */
-const hearingStep = 2
+/** How many connections are closed in one turn of the event loop. Each takes about 20 microseconds, mostly in the kernel. */
+const burst = 250
 
-/** How many connections are ended in one turn of the event loop. Each costs some 20 microseconds, most of them the kernel's. */
-const atOnce = 250
-
-/**
- * How long what a refused sender still sends is read and thrown away, in milliseconds. A socket that is closed with bytes
- * unread is reset, and the reset takes the answer away from under its reader (RFC 9112, section 9.6).
- */
-const longestLinger = 2_000
-
-/** A connection that has been served, and what had come on it by then: one that says more is not idle any more. */
+/** An idle connection, and how many bytes had arrived when it was found idle: with more of them it is not idle any more. */
 interface Idle {
   readonly socket: Socket
-  readonly read: number
+  readonly bytesRead: number
 }
 
-export function connectionsDrain (connected: Connections, busySockets: () => Set<Socket | null>): ConnectionsDrain {
+/**
+ * Creates the drain of connections without an answer in flight.
+ *
+ * @param busySockets returns the sockets that carry an answer, or are upgraded
+ */
+export function createIdleConnectionsDrain (connections: Connections, busySockets: () => Set<Socket | null>): IdleConnectionsDrain {
   const servers = new Set<Server>()
-  const lingering = new Set<Promise<void>>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
-  /** Who was there when the server began to ask its clients to leave. */
-  let settled: WeakSet<Socket> | null = null
+  /** The sockets that were open when lame-duck began; `null` before. */
+  let earlier: WeakSet<Socket> | null = null
   let stopSpreading = (): void => {}
-  let told = Promise.resolve()
+  let idleClosed = Promise.resolve()
 
   return {
-    name: 'connections',
     timeout: 0,
     attach (server) {
       servers.add(server)
     },
-    linger ({ res: { req }, socket }) {
-      if (req.httpVersionMajor > 1 || !hasBody(req) || typeof socket?.destroySoon !== 'function') return
-      let asked = false
-      // Asked twice: by Node when the answer is out, and by us where it could not say close. The second must not end the wait.
-      delayDestroy(socket, () => {
-        if (asked) return false
-        if (req.complete || socket.destroyed) return true
-        asked = true
-        const over = lingerOn(req, socket)
-        lingering.add(over)
-        void over.then(() => lingering.delete(over))
-        return false
-      })
+    async untilHeard (ms) {
+      const isSilent = (): boolean => earlier !== null && open().some(({ socket }) => !earlier!.has(socket) && socket.bytesRead === 0)
+      for (const until = now() + ms; isSilent() && now() < until;) await sleep(checkStep)
     },
-    async lingered (ms) {
-      if (lingering.size > 0) await within(ms, () => Promise.all(lingering))
+    enterLameDuck (ms) {
+      earlier = new WeakSet(open().map(({ socket }) => socket))
+      // A timer runs before the sockets are read: the requests that have arrived are seen one turn later.
+      stopSpreading = spreadOver(idleByRate(), ms, some => { void turn().then(() => closeIdle(some)) })
     },
-    async heard (ms) {
-      const silent = (): boolean => settled !== null && standing().some(({ socket }) => !settled!.has(socket) && socket.bytesRead === 0)
-      for (const until = now() + ms; silent() && now() < until;) await sleep(hearingStep)
-    },
-    discourage (ms) {
-      settled = new WeakSet(standing().map(({ socket }) => socket))
-      // The busiest last: by then most of them have had a request, and the answer has closed them. Ending one under a client
-      // that is about to use it is a race that only its client can win, by asking again (RFC 9112, section 9.5). Busy is who
-      // sends much for its age: who has just come from another replica that restarts has not sent much yet.
-      const began = now()
-      const queue = idle()
-        .map(one => ({ ...one, rate: one.read / (began - (connected.of(one.socket)?.since ?? 0)) }))
-        .sort((one, other) => one.rate - other.rate)
-      // One step less than there is time for, so that the last of them is gone before draining begins.
-      const steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
-      const share = Math.ceil(queue.length / steps)
-      if (queue.length === 0) return
-      stopSpreading = every(spreadStep, () => {
-        const next = queue.splice(0, share)
-        if (queue.length === 0) stopSpreading()
-        // A timer runs before the sockets are read: what has arrived meanwhile is seen one turn later.
-        void turn().then(async () => await endIdle(next))
-      })
-    },
-    tell () {
+    beginDraining () {
       stopSpreading()
-      const those = idle()
-      // What is in the kernel's buffers already is a request on its way, and gets its answer.
-      told = turn().then(async () => await endIdle(those))
+      const idle = findIdle()
+      // The bytes in the kernel's buffers now may be a request, which is answered.
+      idleClosed = turn().then(() => closeIdle(idle))
     },
     drain: async () => 'clean' as Outcome,
-    async finish () {
+    async closeAll () {
       stopSpreading()
-      await told
-      // Once more for those whose TLS handshake was over in one of the turns between.
-      for (let left = standing(); left.length > 0; left = standing()) {
+      await idleClosed
+      // Once more for those whose TLS handshake ended in one of the turns between.
+      for (let left = open(); left.length > 0; left = open()) {
         await inBursts(left, ({ socket }, isBusy) => {
           if (isBusy) count.destroyed++
           else if (socket.bytesRead === 0) count.silent++
@@ -126,73 +86,55 @@ export function connectionsDrain (connected: Connections, busySockets: () => Set
         })
       }
     },
-    inside: () => [],
+    pending: () => [],
     counts: () => ({ ...count })
   }
 
-  function standing (): Connection[] {
-    return connected.all().filter(({ socket }) => !socket.destroyed)
+  function open (): Connection[] {
+    return connections.all().filter(({ socket }) => !socket.destroyed)
   }
 
-  /** Served before and quiet now: nothing of a next request has been read, and no answer is on the way. */
-  function idle (): Idle[] {
+  /** Returns the connections that have been served, on which no byte of a next request has arrived and no answer is in flight. */
+  function findIdle (): Idle[] {
     const busy = busySockets()
-    // To Node 26 whoever never sent a byte is idle, too.
+    // Up to Node 26, a connection that has sent no byte counts as idle, too.
     return Array.from(servers, socketsBetweenRequests).flat()
       .filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
-      .map(socket => ({ socket, read: socket.bytesRead }))
+      .map(socket => ({ socket, bytesRead: socket.bytesRead }))
   }
 
-  async function endIdle (those: readonly Idle[]): Promise<void> {
-    await inBursts(those, ({ socket, read }, isBusy) => {
-      if (isBusy || socket.bytesRead !== read) return
+  /**
+   * Returns the idle connections, the busiest last: the answer to their next request will have closed most of them by then. A client
+   * that uses a connection while it is closed must repeat its request (RFC 9112, section 9.5). Busy is one with many bytes for its age: a
+   * connection that has just moved here from another replica has few.
+   */
+  function idleByRate (): Idle[] {
+    const at = now()
+    return findIdle()
+      .map(idle => ({ ...idle, rate: idle.bytesRead / (at - (connections.of(idle.socket)?.since ?? 0)) }))
+      .sort((one, other) => one.rate - other.rate)
+  }
+
+  async function closeIdle (idle: readonly Idle[]): Promise<void> {
+    await inBursts(idle, ({ socket, bytesRead }, isBusy) => {
+      if (isBusy || socket.bytesRead !== bytesRead) return
       count.idle++
-      // At once: `end()` leaves a turn of the event loop in which a request may still come. TLS has a goodbye of its own to send.
+      // `end()` would leave a turn of the event loop in which a request may arrive. TLS has to send its close_notify.
       if ('encrypted' in socket) socket.destroySoon()
       else socket.destroy()
     })
   }
 
-  async function inBursts<T extends { readonly socket: Socket }> (those: readonly T[], end: (one: T, isBusy: boolean) => void): Promise<void> {
-    let ended = 0
+  /** Calls `close` for each open connection, some in one turn of the event loop. */
+  async function inBursts<T extends { readonly socket: Socket }> (those: readonly T[], close: (one: T, isBusy: boolean) => void): Promise<void> {
+    let closed = 0
     let busy = busySockets()
     for (const one of those) {
       if (one.socket.destroyed) continue
-      end(one, busy.has(one.socket))
-      if (++ended % atOnce > 0) continue
+      close(one, busy.has(one.socket))
+      if (++closed % burst > 0) continue
       await turn()
       busy = busySockets()
     }
   }
-}
-
-/** Whether something may still be on its way (RFC 9112, section 6.3). */
-function hasBody ({ headers }: IncomingMessage): boolean {
-  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
-}
-
-/** End our side, and read on until the other one has said all, is gone, or takes too long. */
-function lingerOn (req: IncomingMessage, socket: Socket): Promise<void> {
-  return new Promise(resolve => {
-    const cancel = after(longestLinger, end)
-    socket.once('close', end)
-    req.once('end', end)
-    socket.end()
-    // Who reads it for the handler may hold it back, as a pipe to somewhere slow does. They get no more of it, and are told that it broke off.
-    const held = req.listenerCount('data') + req.listenerCount('readable') > 0
-    if (held) {
-      dropBody(req, end)
-      socket.resume()
-    }
-    req.resume()
-
-    function end (): void {
-      cancel()
-      socket.removeListener('close', end)
-      req.removeListener('end', end)
-      if (held) req.destroy()
-      socket.destroy()
-      resolve()
-    }
-  })
 }

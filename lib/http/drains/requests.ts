@@ -1,40 +1,42 @@
 /**
- * Requests in flight: all that was accepted is answered, as long as its time lasts. Each kind has a time of its own, so the
- * wait is the longest of those that are really in flight.
+ * The drain of requests: every accepted request is answered within its time. Each category has a time of its own, so the drain takes
+ * as long as the longest category that is really in flight.
  */
 import type { InFlight, Outcome } from '../../../types/index'
 import { now, within } from '../../util/time'
-import type { Drain } from './drain'
 import type { InFlightTable } from '../in-flight'
+import type { Drain } from './drain'
 
 /**
+ * Creates the drain of requests.
+ *
  * @param timeout of a request without a category, in milliseconds
- * @param streams of an answer that streams and has no category, in milliseconds; it is cut here where it began after that
- * @param categories name -> time, in milliseconds
+ * @param streamTimeout of a streaming answer without a category, in milliseconds. A stream that began after that time is cut here.
+ * @param categories name -> timeout, in milliseconds
+ * @param onCut called for each request that is cut
  */
-export function requestsDrain (table: InFlightTable, timeout: number, streams: number, categories: ReadonlyMap<string, number>, onCut: (entry: InFlight) => void): Drain {
-  const timeOf = ({ category }: InFlight): number => (category === null ? undefined : categories.get(category)) ?? timeout
+export function createRequestsDrain (table: InFlightTable, timeout: number, streamTimeout: number, categories: ReadonlyMap<string, number>, onCut: (entry: InFlight) => void): Drain {
+  const timeoutOf = ({ category }: InFlight): number => (category === null ? undefined : categories.get(category)) ?? timeout
   const steps = [...new Set([timeout, ...categories.values()])].sort((a, b) => a - b)
 
   return {
-    name: 'requests',
     timeout: steps.at(-1)!,
-    discourage: () => table.sayClose(),
-    tell: () => table.sayClose(),
+    enterLameDuck: () => table.announceClose(),
+    beginDraining: () => table.announceClose(),
     async drain (ms) {
       const began = now()
       let outcome: Outcome = 'clean'
       for (const step of steps) {
         const time = Math.min(step, ms)
-        const settled = await within(Math.max(0, began + time - now()), () => table.served())
+        const settled = await within(Math.max(0, began + time - now()), () => table.untilAnswered())
         if (settled.status !== 'late') return outcome
-        const cut = await table.cut(entry => Math.min(timeOf(entry), ms) <= time && (entry.kind === 'request' || entry.category !== null || streams <= time))
+        const cut = await table.cut(entry => Math.min(timeoutOf(entry), ms) <= time && (entry.kind === 'request' || entry.category !== null || streamTimeout <= time))
         cut.forEach(onCut)
         if (cut.length > 0) outcome = 'forced'
       }
       return outcome
     },
-    inside: () => table.list().filter(entry => entry.kind === 'request').map(nameOf)
+    pending: () => table.list().filter(entry => entry.kind === 'request').map(nameOf)
   }
 }
 

@@ -1,35 +1,37 @@
 /**
- * Where a WebSocket server stands in what it writes (RFC 6455, section 5.2), learned from the bytes: a close frame may stand
- * between two frames only, and should not stand between two fragments of one message, whose rest is then thrown away.
+ * The frames of a WebSocket, parsed from the bytes that its server writes (RFC 6455, section 5.2). A close frame is only valid between
+ * two frames. Between two fragments of one message it is valid, too, but the rest of the message is lost.
  */
 export interface Frames {
-  /** The handshake is not over; nothing of ours may be written yet. */
+  /** The handshake is not over: nothing else may be written yet. */
   readonly opening: boolean
   /** The handshake was accepted, and the last message is whole. */
   readonly between: boolean
+  /** Parses the next bytes. */
   push(chunk: Uint8Array): void
 }
 
 const blankLine = '\r\n\r\n'
 const accepted = /^HTTP\/1\.[01] 101[ \r]/
 
+/** Creates the parser for one connection, which begins with the answer to its handshake. */
 export function followFrames (): Frames {
-  let state: 'opening' | 'open' | 'refused' = 'opening'
+  let state: 'opening' | 'open' | 'rejected' = 'opening'
   let head = ''
   /** The beginning of a frame, until its length is known. */
   let begun: Uint8Array = Buffer.alloc(0)
-  /** What is to come of a frame's payload, in bytes. */
-  let ahead = 0
-  /** The last frame that was not a control frame was the last of its message. */
+  /** How many bytes of the frame's payload are missing. */
+  let missing = 0
+  /** The last data frame was the last one of its message. */
   let whole = true
 
   return {
     get opening () { return state === 'opening' },
-    get between () { return state === 'open' && ahead === 0 && begun.length === 0 && whole },
+    get between () { return state === 'open' && missing === 0 && begun.length === 0 && whole },
     push (chunk) {
       let rest = state === 'opening' ? open(chunk) : chunk
       if (state !== 'open') return
-      while (rest.length > 0) rest = ahead > 0 ? skip(rest) : begin(rest)
+      while (rest.length > 0) rest = missing > 0 ? skip(rest) : begin(rest)
     }
   }
 
@@ -38,17 +40,17 @@ export function followFrames (): Frames {
     head += Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).toString('latin1')
     const end = head.indexOf(blankLine)
     if (end < 0) return chunk
-    state = accepted.test(head) ? 'open' : 'refused'
+    state = accepted.test(head) ? 'open' : 'rejected'
     return chunk.subarray(end + blankLine.length - before)
   }
 
   function skip (rest: Uint8Array): Uint8Array {
-    const length = Math.min(ahead, rest.length)
-    ahead -= length
+    const length = Math.min(missing, rest.length)
+    missing -= length
     return rest.subarray(length)
   }
 
-  /** @returns the payload and what comes after, nothing where the frame's own head is not complete */
+  /** @returns the bytes after the head of a frame: none if the head is not complete */
   function begin (rest: Uint8Array): Uint8Array {
     const frame = Buffer.concat([begun, rest])
     const short = frame.length < 2 ? 0 : frame[1]! & 0x7f
@@ -59,7 +61,7 @@ export function followFrames (): Frames {
       return frame.subarray(frame.length)
     }
     begun = Buffer.alloc(0)
-    ahead = short === 126 ? frame.readUInt16BE(2) : short === 127 ? Number(frame.readBigUInt64BE(2)) : short
+    missing = short === 126 ? frame.readUInt16BE(2) : short === 127 ? Number(frame.readBigUInt64BE(2)) : short
     const isControl = (frame[0]! & 0x08) !== 0
     if (!isControl) whole = (frame[0]! & 0x80) !== 0
     return frame.subarray(size + masked)

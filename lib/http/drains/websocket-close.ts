@@ -1,0 +1,79 @@
+/**
+ * The end of one WebSocket: the last message of the app, if it has one, and close code 1001, "going away" (RFC 6455, section 7.4.1).
+ *
+ * A WebSocket of ws is closed by its own `close()`. For another implementation the close frame is written between two frames.
+ */
+import type { Socket } from 'node:net'
+import { isInsideMessage, webSocketOf, type WebSocketLike } from '../../util/node-internals'
+import { afterMessage, watchWrites } from '../../util/replaced-methods'
+import { followFrames, type Frames } from './websocket-frames'
+
+const goingAway = 1001
+const reason = 'server shutdown'
+/** FIN and opcode 8, two bytes of payload, the code. A server does not mask its frames (RFC 6455, sections 5.1 and 5.5.1). */
+const closeFrame = Buffer.from([0x88, 0x02, goingAway >> 8, goingAway & 0xff])
+
+export interface WebSocketClose {
+  /**
+   * Closes a WebSocket.
+   *
+   * @returns whether that is possible now: not during the handshake, and not inside of a message of an implementation that is not ws
+   */
+  close(socket: Socket, frames: Frames): boolean
+}
+
+/**
+ * Creates what closes WebSockets.
+ *
+ * @param message the last message, sent before the close frame
+ * @param onProblem called if a method of the WebSocket throws: the app may have replaced it
+ */
+export function createWebSocketClose (message: string | Buffer | undefined, onProblem: (message: string, error: unknown) => void): WebSocketClose {
+  return {
+    close (socket, frames) {
+      const webSocket = webSocketOf(socket)
+      if (webSocket !== undefined) {
+        closeOnce(webSocket)
+        return true
+      }
+      if (!frames.between || !socket.writable) return false
+      socket.write(closeFrame)
+      return true
+    }
+  }
+
+  function closeOnce (webSocket: WebSocketLike): void {
+    if (webSocket.readyState !== 1) return // It closes already.
+    // A message that is sent in fragments would include ours, and lose its rest.
+    if (isInsideMessage(webSocket)) return afterMessage(webSocket, () => closeOnce(webSocket))
+    attempt(() => { if (message !== undefined) webSocket.send(message) })
+    attempt(() => webSocket.close(goingAway, reason))
+  }
+
+  function attempt (fn: () => void): void {
+    try {
+      fn()
+    } catch (error) {
+      onProblem('A WebSocket could not be closed', error)
+    }
+  }
+}
+
+/**
+ * Follows the frames that the app writes to a socket. It stops if ws writes them, because ws knows itself where its frames end.
+ *
+ * @param onWrite called before each write
+ */
+export function watchFrames (socket: Socket, onWrite: () => void): Frames {
+  const frames = followFrames()
+  let opened = false
+  const stopWatching = watchWrites(socket, chunk => {
+    if (!opened && !frames.opening) {
+      opened = true
+      if (webSocketOf(socket) !== undefined) stopWatching()
+    }
+    frames.push(chunk)
+    onWrite()
+  })
+  return frames
+}

@@ -1,0 +1,94 @@
+/**
+ * What is known of a route's handler before it has ended: the promise that it returned, or that it uses callbacks.
+ *
+ * Nothing that a handler returned is called here, except a native Promise. A query builder (knex, drizzle, mongoose) runs its query
+ * once for each call of `then`, and that call belongs to Fastify. So a thenable is observed through Fastify's own call.
+ */
+import type { IncomingMessage } from 'node:http'
+import { types } from 'node:util'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { kHandler } from '../symbols'
+
+/** Whether a handler that has settled still has an answer to send. Fastify sends none if a promise resolves to `undefined`. */
+export type Remainder = 'nothing' | 'answer'
+
+/** A thenable that is no native Promise, observed through Fastify's own call of `then`. */
+interface ObservedThenable {
+  remainder: Remainder | null
+  onSettled: ((remainder: Remainder) => void) | null
+}
+
+/** What is known of a handler that has begun. */
+export type HandlerResult = Promise<unknown> | ObservedThenable | 'callback'
+
+type WithHandler = IncomingMessage & { [kHandler]?: HandlerResult }
+
+/** Returns what is known of the handler of a request: `undefined` while its hooks run. */
+export function handlerResultOf (req: IncomingMessage): HandlerResult | undefined {
+  return (req as WithHandler)[kHandler]
+}
+
+/**
+ * Keeps what a handler returned, to learn later how it ends.
+ *
+ * @returns what Fastify gets in the place of `result`: the same value, or for a thenable that is no native Promise an object
+ *   that forwards `then`
+ */
+export function observeResult (request: FastifyRequest, reply: FastifyReply, result: unknown): unknown {
+  if (result === undefined || result === reply) {
+    if (!reply.raw.writableEnded) (request.raw as WithHandler)[kHandler] = 'callback'
+    return result
+  }
+  if (isNativePromise(result)) {
+    (request.raw as WithHandler)[kHandler] = result
+    return result
+  }
+  return isThenable(result) ? observeThenable(request, result) : result
+}
+
+/** Calls `onSettled` when an async handler has settled, or at once if it has. */
+export function whenSettled (result: Promise<unknown> | ObservedThenable, reply: FastifyReply, onSettled: (remainder: Remainder) => void): void {
+  if (isNativePromise(result)) result.then(value => onSettled(remainderOf(reply, value)), () => onSettled(remainderOf(reply, reply)))
+  else if (result.remainder !== null) onSettled(result.remainder)
+  else result.onSettled = onSettled
+}
+
+function remainderOf (reply: FastifyReply, value: unknown): Remainder {
+  return value === undefined || reply.sent ? 'nothing' : 'answer'
+}
+
+/** Returns whether a value is a promise of the language itself. A subclass may run its work when `then` is called (postgres.js, p-lazy). */
+function isNativePromise (value: unknown): value is Promise<unknown> {
+  return types.isPromise(value) && Object.getPrototypeOf(value) === Promise.prototype && !Object.hasOwn(value, 'then')
+}
+
+function isThenable (value: unknown): value is PromiseLike<unknown> {
+  return value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
+}
+
+function observeThenable (request: FastifyRequest, thenable: PromiseLike<unknown>): PromiseLike<unknown> {
+  const observed: ObservedThenable = { remainder: null, onSettled: null }
+  ;(request.raw as WithHandler)[kHandler] = observed
+  return forwardThen(thenable, remainder => {
+    observed.remainder = remainder
+    observed.onSettled?.(remainder)
+  })
+}
+
+/** Creates an object for Fastify that calls the thenable's `then` as often as Fastify calls its own: once. */
+function forwardThen (thenable: PromiseLike<unknown>, onSettled: (remainder: Remainder) => void): PromiseLike<unknown> {
+  const then = (onFulfilled?: ((value: unknown) => unknown) | null, onRejected?: ((reason: unknown) => unknown) | null): PromiseLike<unknown> =>
+    thenable.then(
+      value => {
+        const result = onFulfilled?.(value)
+        onSettled(value === undefined ? 'nothing' : 'answer')
+        return result
+      },
+      reason => {
+        const result = onRejected?.(reason)
+        onSettled('answer')
+        return result
+      }
+    )
+  return { then } as PromiseLike<unknown>
+}

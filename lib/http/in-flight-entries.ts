@@ -1,0 +1,125 @@
+/** The list of requests in flight, including those on the fast path, which get their entry when the list is read. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Track } from '../../types/index'
+import { createLinkedList } from '../util/linked-list'
+import { overrideMethod } from '../util/replaced-methods'
+import { now } from '../util/time'
+import type { Connection, Connections } from './connections'
+import type { Source } from './detached-handlers'
+import { createFastPath } from './fast-path'
+import { createEntry, entryOf, type Entry } from './in-flight-entry'
+
+export interface Entries {
+  /** How many requests there have been. */
+  readonly received: number
+  /** How many requests were on the fast path until they were over. */
+  readonly completedOnFastPath: number
+  /** How many entries there are. It does not include the fast path. */
+  readonly size: number
+  /** Puts a new request on the fast path. @returns whether that is possible; else it needs `add` */
+  addToFastPath(connection: Connection | undefined, res: ServerResponse): connection is Connection
+  /** Keeps the reply of a request on the fast path. @returns whether it is there */
+  identify(reply: FastifyReply): boolean
+  /** Adds the entry of a request that has none. */
+  add(res: ServerResponse, connection: Connection | undefined): Entry
+  /** Removes an entry. */
+  remove(entry: Entry): void
+  /** Returns all requests in flight, in the order in which they got their entries. */
+  all(): Entry[]
+  /** Returns the entry of the response that a connection sends now. */
+  currentOf(connection: Connection): Entry | undefined
+  /** Returns the entry of a request, which may still be on the fast path. */
+  find(request: FastifyRequest): Entry | undefined
+  /** Gives an entry to each request on the fast path, and to every request from now on. */
+  closeFastPath(): void
+}
+
+/**
+ * @param track with `count`, requests use the fast path
+ * @param onClose `close` listener of each response. It is the first one: Fastify's unpipes the stream of the answer.
+ */
+export function createEntries (track: Track, connections: Connections, onClose: (this: ServerResponse) => void): Entries {
+  const list = createLinkedList<Entry>()
+  const fastPath = createFastPath(connections, res => entryOf(res) !== undefined)
+  let added = 0
+  if (track !== 'count') fastPath.close()
+
+  return {
+    get received () { return fastPath.count + added },
+    get completedOnFastPath () {
+      enterAll()
+      return fastPath.count
+    },
+    get size () { return list.size },
+    addToFastPath: fastPath.add,
+    identify: fastPath.identify,
+    add (res, connection) {
+      const isQueued = connection !== undefined && res.socket === null && res.req.httpVersionMajor === 1
+      // The entries of one connection are in order: the answer that this one waits for is the first.
+      if (isQueued) enterFrom(connection)
+      const entry = enter(res, connection)
+      if (isQueued) (connection.queued ??= new Set()).add(entry)
+      return entry
+    },
+    remove (entry) {
+      list.remove(entry)
+      entry.connection?.queued?.delete(entry)
+    },
+    all () {
+      enterAll()
+      return list.toArray()
+    },
+    currentOf (connection) {
+      enterFrom(connection)
+      const res = fastPath.currentOf(connection)
+      return res === undefined ? undefined : entryOf(res)
+    },
+    find ({ raw }) {
+      const known = fastPath.replyOf(raw)?.raw
+      // Its reply is not known while hooks before ours run.
+      const connection = connections.of(known === undefined ? raw.socket : known.socket)
+      if (connection === undefined) return undefined
+      const res = known ?? fastPath.currentOf(connection)
+      if (res?.req !== raw) return undefined
+      enterFrom(connection)
+      return entryOf(res)
+    },
+    closeFastPath () {
+      for (const { res, connection } of fastPath.close()) enter(res, connection)
+    }
+  }
+
+  function enterAll (): void {
+    for (const { res, connection } of fastPath.takeAll()) enter(res, connection)
+  }
+
+  function enterFrom (connection: Connection): void {
+    const res = fastPath.takeFrom(connection)
+    if (res !== undefined) enter(res, connection)
+  }
+
+  function enter (res: ServerResponse, connection: Connection | undefined): Entry {
+    const entry = createEntry(res.req, res, connection ?? null, track === 'detail' ? now() : null)
+    const reply = fastPath.replyOf(res.req)
+    if (reply !== undefined) entry.reply = reply
+    list.add(entry)
+    added++
+    res.prependListener('close', onClose)
+    if (res.req.httpVersionMajor > 1) {
+      res.once('pipe', onPipe)
+      overrideMethod(res, 'destroy', destroyHttp2)
+    }
+    return entry
+  }
+}
+
+/** HTTP/2 only: HTTP/1 unpipes the source after our `close` listener. */
+function onPipe (this: ServerResponse, source: Source): void {
+  entryOf(this)!.source = source
+}
+
+const destroyHttp2 = function (this: ServerResponse & { readonly req: IncomingMessage }, error?: Error): ServerResponse {
+  entryOf(this)!.destroyedByServer = true
+  return (Object.getPrototypeOf(this) as ServerResponse).destroy.call(this, error)
+} as ServerResponse['destroy']
