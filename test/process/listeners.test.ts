@@ -1,6 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import gracefulShutdown from '../../lib/index'
+import { backstop, joinProcess } from '../../lib/process/signals'
 import type { ShutdownOptions } from '../../types/index'
 
 async function started (options: ShutdownOptions): Promise<FastifyInstance> {
@@ -90,6 +91,28 @@ t.test('a signal with exit: false closes the server and leaves no listener behin
     t.strictSame((await app.shutdown.start()).reason, { kind: 'signal', detail: 'SIGUSR2' })
     t.strictSame(listeners(), before)
   }
+})
+
+t.test('the process exits with 1 after the budget and the backstop, if a shutdown never ends', async t => {
+  const exit = t.capture(process, 'exit', (() => {}) as () => never)
+  const began = performance.now()
+  const message = await new Promise<string>(resolve => {
+    const { leave } = joinProcess({
+      signals: ['SIGUSR2'],
+      uncaughtErrors: false,
+      exit: true,
+      budget: 100,
+      start: () => new Promise(() => {}),
+      onUncaughtError () {},
+      reportForcedExit: resolve
+    })
+    t.teardown(() => leave(null))
+    process.emit('SIGUSR2', 'SIGUSR2')
+  })
+  t.equal(message, `not over after ${100 + backstop} ms, the process exits now`)
+  t.ok(performance.now() - began > 100 + backstop - 10)
+  await new Promise(resolve => { setImmediate(resolve) })
+  t.strictSame(exit.args()[0], [1])
 })
 
 t.test('close() does not end the process, even if a resource fails', async t => {
