@@ -1,89 +1,107 @@
 /**
- * What every adapter promises, whichever client it is for. Each runs it with a fixture of its own, over a real server in
- * four states: healthy and idle, busy, frozen, dead.
+ * What every adapter promises, for whichever client. Each adapter runs these tests with a fixture of its own, over a real
+ * server in four states: healthy and idle, busy, frozen, dead.
+ *
+ * "Closed" means that every socket of the client is destroyed and that the client itself says so. An adapter whose `close`
+ * or `force` does nothing fails.
  */
 import type { Test } from 'tap'
 import type { Resource } from '../../types/index'
 import { adapterFor } from '../../lib/resources/adapters/index'
+import { sleep } from '../../lib/util/time'
+import { recordSockets } from './sockets'
+import { settled } from './time'
 
-/** A client on a server, and work for it. */
+/** A client of a server, and work for the client. */
 export interface Opened {
   readonly client: object
-  /** The client as a resource, where it is not the one that its kind's adapter makes. */
+  /** The client as a resource. @default the resource that the adapter of its kind makes */
   readonly resource?: Resource
-  /** Begin something that takes a while, on a healthy server 50 to 500 ms. @returns its result, once it is surely under way */
+  /** Begins something that takes 50 to 500 ms on a healthy server. @returns its result, once it is under way */
   work (): Promise<{ readonly result: Promise<unknown> }>
-  /** What `work` comes to. @default 'done' */
+  /** What `result` resolves to. @default 'done' */
   readonly expected?: unknown
-  /** Close the client as its owner would, without its adapter. */
-  end? (): unknown
-  /** Whatever the client leaves behind. */
-  tidy? (): unknown
+  /** Whether the client itself says that it is closed. */
+  isClosed (): boolean
+  /** Whether `close` keeps the sockets, because they belong to another client. @default false */
+  readonly keepsSockets?: boolean
+  /** Closes the client as its owner does, without the adapter. */
+  end (): unknown
+  /** Closes what else the test has opened. */
+  cleanUp? (): unknown
 }
 
-export interface Faulty extends Opened {
+/** A client of a server that may be harmed. */
+export interface OpenedOnOwnServer extends Opened {
   freeze (): void
   thaw (): void
   kill (): Promise<void>
   stop (): Promise<void>
 }
 
+/** One adapter's part of the contract. */
 export interface Fixture {
   readonly name: string
-  /** A client of a healthy server. */
+  /** Opens a client of a healthy server. */
   open (): Promise<Opened>
-  /** A client of a server that may be harmed. */
-  openFaulty? (): Promise<Faulty>
+  /** Opens a client of a server that may be harmed. */
+  openOnOwnServer? (): Promise<OpenedOnOwnServer>
   /** Whether work can be under way when the server freezes. @default true */
   readonly works?: boolean
-  /** For those that nothing can force: their `close` is what ends, or is abandoned. @default true */
-  readonly forcible?: boolean
-  /** Whether work that `force` cut short is rejected; a job is not, it runs on or ends by its signal. @default true */
+  /** Whether `force` rejects the work under way; a job is not rejected, it ends by its signal. @default true */
   readonly rejects?: boolean
 }
 
-/** How long something must not have happened to count as hanging, in milliseconds. */
+/** After this time without a result a promise counts as hanging, in milliseconds. */
 const hanging = 150
-/** How long `force`, and a `close` of something dead, may take, in milliseconds. */
-const bound = 5_000
+/** Longest time of `force`, and of `close` on a dead server, in milliseconds. */
+const longest = 5_000
+/** Longest time until a destroyed client's sockets are gone, in milliseconds. */
+const socketTimeout = 500
 
+/** Runs the contract's tests for one adapter. */
 export async function resourceContract (t: Test, fixture: Fixture): Promise<void> {
-  const { works = true, forcible = true, rejects = true } = fixture
+  const { works = true, rejects = true } = fixture
 
-  await t.test(`${fixture.name}: an idle client closes, and closing it twice is closing it once`, async t => {
-    const opened = await fixture.open()
-    t.teardown(() => opened.tidy?.())
-    const resource = resourceOf(opened)
+  await t.test(`${fixture.name}: close closes an idle client, and a second close or force changes nothing`, async t => {
+    const { resource, assertClosed } = await open(t, fixture.open)
     await resource.pause?.()
     await close(resource)
+    await assertClosed('after close')
     await close(resource)
     await resource.force?.()
-    t.pass('closed')
+    await assertClosed('after all')
   })
 
-  await t.test(`${fixture.name}: what has been forced is closed`, async t => {
-    const opened = await fixture.open()
-    t.teardown(() => opened.tidy?.())
-    const resource = resourceOf(opened)
-    if (!forcible) { await close(resource); t.pass('nothing forces it'); return }
-    await inTime(resource.force?.())
-    await inTime(close(resource))
-    t.pass('forced')
+  await t.test(`${fixture.name}: force alone closes the client too, and close after it resolves`, async t => {
+    const closed = await open(t, fixture.open)
+    await inTime(close(closed.resource))
+    await closed.assertClosed('after close')
+    const forced = await open(t, fixture.open)
+    await inTime(forced.resource.force?.())
+    await forced.assertClosed('after force', { forced: true })
+    await inTime(close(forced.resource))
   })
 
-  await t.test(`${fixture.name}: a client that its owner has closed already is a success`, async t => {
-    const opened = await fixture.open()
-    t.teardown(() => opened.tidy?.())
-    const resource = resourceOf(opened)
-    await opened.end?.()
-    await close(resource)
-    t.pass('closed')
+  await t.test(`${fixture.name}: close waits for a client that its owner is closing, and accepts one that its owner has closed`, async t => {
+    const closing = await open(t, fixture.open)
+    // A driver may reject its work when its owner closes it.
+    if (works) (await closing.opened.work()).result.catch(() => {})
+    let isEnded = false
+    const ended = Promise.resolve(closing.opened.end()).catch(() => {}).finally(() => { isEnded = true })
+    await inTime(close(closing.resource))
+    await settled()
+    t.equal(isEnded, true, 'close does not resolve before the owner\'s call')
+    await inTime(ended)
+    await closing.assertClosed('after both')
+    const closed = await open(t, fixture.open)
+    await closed.opened.end()
+    await inTime(close(closed.resource))
+    await closed.assertClosed('after its owner has closed it')
   })
 
-  await t.test(`${fixture.name}: a busy client finishes its work before it closes`, async t => {
-    const opened = await fixture.open()
-    t.teardown(() => opened.tidy?.())
-    const resource = resourceOf(opened)
+  await t.test(`${fixture.name}: close waits until the client has finished its work`, async t => {
+    const { opened, resource, assertClosed } = await open(t, fixture.open)
     const order: string[] = []
     const { result } = await opened.work()
     const working = result.then(value => { order.push('work'); return value })
@@ -91,15 +109,15 @@ export async function resourceContract (t: Test, fixture: Fixture): Promise<void
     await close(resource).then(() => { order.push('closed') })
     t.same(await working, opened.expected ?? 'done')
     t.same(order, ['work', 'closed'])
+    await assertClosed('after close')
   })
 
-  const { openFaulty } = fixture
-  if (openFaulty === undefined) return
+  const { openOnOwnServer } = fixture
+  if (openOnOwnServer === undefined) return
 
-  await t.test(`${fixture.name}: on a frozen server close hangs, force ends it at once, and nobody is left waiting`, async t => {
-    const opened = await openFaulty()
-    t.teardown(async () => { opened.thaw(); await opened.stop(); await opened.tidy?.() })
-    const resource = resourceOf(opened)
+  await t.test(`${fixture.name}: on a frozen server close waits for the work, and force closes at once and settles the work`, async t => {
+    const { opened, resource, assertClosed } = await open(t, openOnOwnServer)
+    t.teardown(async () => { opened.thaw(); await opened.stop() })
     let outcome: Promise<unknown> = Promise.resolve('rejected')
     if (works) {
       const { result } = await opened.work()
@@ -108,42 +126,60 @@ export async function resourceContract (t: Test, fixture: Fixture): Promise<void
     await resource.pause?.()
     opened.freeze()
     const closing = close(resource)
-    if (works) t.equal(await state(closing, hanging), 'pending', 'close waits for what is under way')
-    if (forcible) await inTime(resource.force?.())
+    if (works) t.equal(await state(closing, hanging), 'pending', 'close waits for the work')
+    await inTime(resource.force?.())
     await inTime(closing)
-    if (works) {
-      const end = await inTime(outcome)
-      if (rejects) t.equal(end, 'rejected', 'its work is rejected')
-    }
-    t.pass('nothing hangs')
+    const end = await inTime(outcome)
+    if (works && rejects) t.equal(end, 'rejected', 'the work is rejected')
+    await assertClosed('after force', { forced: true })
   })
 
-  await t.test(`${fixture.name}: on a dead server it is over soon, forced or not`, async t => {
-    const opened = await openFaulty()
-    t.teardown(async () => { await opened.stop(); await opened.tidy?.() })
-    const resource = resourceOf(opened)
+  await t.test(`${fixture.name}: on a dead server close settles soon, with or without force, and so does the work`, async t => {
+    const { opened, resource, assertClosed } = await open(t, openOnOwnServer)
+    t.teardown(() => opened.stop())
     const { result } = works ? await opened.work() : { result: Promise.resolve() }
     const outcome = result.then(() => 'finished', () => 'rejected')
-    // As in life: the shutdown begins, then the server goes too.
+    // As in production: the shutdown begins, then the server dies too.
     await resource.pause?.()
     await opened.kill()
     const closing = close(resource)
     if (await state(closing, hanging) === 'pending') await inTime(resource.force?.())
     await inTime(closing)
     await inTime(outcome)
-    t.pass('nothing hangs')
+    await assertClosed('after close', { forced: true })
   })
+}
 
-  function resourceOf (opened: Opened): Resource {
-    return opened.resource ?? adapterFor(opened.client)
+interface Subject<O extends Opened> {
+  readonly opened: O
+  readonly resource: Resource
+  /** Allows the sockets some time, since a socket is destroyed after the last byte is written. */
+  assertClosed (when: string, options?: { readonly forced?: boolean }): Promise<void>
+}
+
+async function open<O extends Opened> (t: Test, openClient: () => Promise<O>): Promise<Subject<O>> {
+  const openSockets = recordSockets(t)
+  const opened = await openClient()
+  t.teardown(() => opened.cleanUp?.())
+  return {
+    opened,
+    resource: opened.resource ?? adapterFor(opened.client),
+    async assertClosed (when, { forced = false } = {}) {
+      const keepsSockets = opened.keepsSockets === true && !forced
+      t.equal(opened.isClosed(), true, `the client is closed ${when}`)
+      if (keepsSockets) return
+      for (let waited = 0; waited < socketTimeout && openSockets().length > 0; waited += 10) await sleep(10)
+      t.equal(openSockets().length, 0, `no socket is left ${when}`)
+    }
   }
 }
 
+/** Closes a resource with a signal that never aborts. */
 export async function close (resource: Resource, signal: AbortSignal = new AbortController().signal): Promise<void> {
   await resource.close?.(signal)
 }
 
-/** What has become of a promise after so many milliseconds. */
+/** What a promise is after `ms` milliseconds. */
 export async function state (promise: PromiseLike<unknown>, ms: number): Promise<'fulfilled' | 'rejected' | 'pending'> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<'pending'>(resolve => { timer = setTimeout(resolve, ms, 'pending') })
@@ -154,9 +190,9 @@ export async function state (promise: PromiseLike<unknown>, ms: number): Promise
   }
 }
 
-/** The promise, or an error when it takes longer than anything here may take. */
-export async function inTime<T> (promise: T | PromiseLike<T>, ms = bound): Promise<T> {
-  const settled = Promise.resolve(promise)
-  if (await state(settled, ms) === 'pending') throw new Error(`Not settled after ${ms} ms`)
-  return await settled
+/** Waits for a promise, and throws if it takes longer than anything here may take. */
+export async function inTime<T> (promise: T | PromiseLike<T>, ms = longest): Promise<T> {
+  const bounded = Promise.resolve(promise)
+  if (await state(bounded, ms) === 'pending') throw new Error(`Not settled after ${ms} ms`)
+  return await bounded
 }

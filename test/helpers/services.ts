@@ -9,6 +9,7 @@ import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { ignoreSocket } from './sockets'
 
 export interface Server {
   readonly host: string
@@ -205,7 +206,7 @@ export async function startProxy (target: Server): Promise<OwnServer & { acceptN
   const pairs = new Set<readonly [net.Socket, net.Socket]>()
   let frozen = false
   const server = net.createServer(near => {
-    const far = net.connect(target.port, target.host)
+    const far = ignoreSocket(net.connect(target.port, target.host))
     const pair = [near, far] as const
     pairs.add(pair)
     for (const [from, to] of [[near, far], [far, near]] as const) {

@@ -18,7 +18,7 @@ import t from 'tap'
 import { Agent, Client, Pool } from 'undici'
 import { adapterFor, adapters, amqpConnection, mongoClient, mqttClient, mysqlPool, openTelemetry, pinoDestination } from '../../lib/resources/adapters/index'
 import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
-import type { Faulty, Fixture } from '../helpers/resource-contract'
+import type { OpenedOnOwnServer, Fixture } from '../helpers/resource-contract'
 import { findServer, startProxy, unless } from '../helpers/services'
 import type { Server } from '../helpers/services'
 
@@ -29,11 +29,11 @@ type PinoStream = ReturnType<typeof pino.destination> & { readonly destroyed?: b
 const unique = `shutdown-test-${process.pid}`
 
 /** The same client straight on the server, and behind a proxy that can be harmed. */
-function behindProxy (name: string, server: Server, open: (at: Server) => Promise<Faulty>): Pick<Fixture, 'name' | 'open' | 'openFaulty'> {
+function behindProxy (name: string, server: Server, open: (at: Server) => Promise<OpenedOnOwnServer>): Pick<Fixture, 'name' | 'open' | 'openOnOwnServer'> {
   return {
     name,
     open: () => open(server),
-    openFaulty: async () => {
+    openOnOwnServer: async () => {
       const proxy = await startProxy(server)
       return { ...await open(proxy), ...proxy }
     }
@@ -58,6 +58,7 @@ t.test('mysql2 against MariaDB or MySQL', async t => {
           await pool.query('select 1')
           return { result }
         },
+        isClosed: () => (pool as unknown as { readonly pool: { readonly _closed: boolean } }).pool._closed,
         end: () => pool.end(),
         ...unharmed
       }
@@ -71,6 +72,7 @@ t.test('mysql2 against MariaDB or MySQL', async t => {
       return {
         client: pool,
         work: async () => { const result = query(slow); await query('select 1'); return { result } },
+        isClosed: () => (pool as unknown as { readonly _closed: boolean })._closed,
         end: () => new Promise<void>(resolve => { pool.end(() => resolve()) }),
         ...unharmed
       }
@@ -85,6 +87,7 @@ t.test('mysql2 against MariaDB or MySQL', async t => {
           await first
           return { result }
         },
+        isClosed: () => (connection as unknown as { readonly connection: { readonly _closing: boolean } }).connection._closing,
         end: () => connection.end(),
         ...unharmed
       }
@@ -99,6 +102,7 @@ t.test('mysql2 against MariaDB or MySQL', async t => {
             connection.query(slow, (error, rows) => { if (error !== null) reject(error); else resolve(word(rows)) })
           })
         }),
+        isClosed: () => (connection as unknown as { readonly _closing: boolean })._closing,
         end: () => new Promise<void>(resolve => { connection.end(() => resolve()) }),
         ...unharmed
       }
@@ -139,14 +143,17 @@ t.test('amqplib against RabbitMQ', async t => {
     const connect = ({ host, port, user = 'guest', password = 'guest' }: Server): ReturnType<typeof connectAmqp> =>
       connectAmqp({ hostname: host, port, username: user, password })
 
-    const open = (of: 'connection' | 'channel') => async (at: Server): Promise<Faulty> => {
+    const open = (of: 'connection' | 'channel') => async (at: Server): Promise<OpenedOnOwnServer> => {
       const connection = await connect(at)
       connection.on('error', () => {})
-      // Before its channels, so that it sees them.
+      // The connection's resource is made before its channels, so that it tracks them.
       const resource = of === 'connection' ? amqpConnection(connection) : undefined
       const channel = await connection.createConfirmChannel()
       const queue = `${unique}-${Math.random()}`
       await channel.assertQueue(queue, { exclusive: true })
+      channel.on('error', () => {})
+      let closed = false
+      for (const event of ['close', 'error']) (of === 'connection' ? connection : channel).on(event, () => { closed = true })
       return {
         client: of === 'connection' ? connection : channel,
         ...(resource === undefined ? {} : { resource }),
@@ -161,8 +168,10 @@ t.test('amqplib against RabbitMQ', async t => {
           const { result } = await delivered
           return { result }
         },
+        isClosed: () => closed,
+        keepsSockets: of === 'channel',
         end: () => of === 'connection' ? connection.close() : channel.close(),
-        tidy: () => connection.close().catch(() => {}),
+        cleanUp: () => connection.close().catch(() => {}),
         ...unharmed
       }
     }
@@ -214,6 +223,7 @@ t.test('nats against NATS', async t => {
           await connection.flush()
           return { result }
         },
+        isClosed: () => connection.isClosed(),
         end: () => connection.close(),
         ...unharmed
       }
@@ -242,14 +252,15 @@ t.test('mqtt against a broker', async t => {
   const server = await findServer('mqtt')
   await t.test('a client', { ...unless('mqtt', server !== undefined), timeout: 60_000 }, async t => {
     if (server === undefined) return
-    const open = async ({ host, port }: Server): Promise<Faulty & { client: Awaited<ReturnType<typeof connectMqtt>> }> => {
+    const open = async ({ host, port }: Server): Promise<OpenedOnOwnServer & { client: Awaited<ReturnType<typeof connectMqtt>> }> => {
       const client = await connectMqtt(`mqtt://${host}:${port}`, { reconnectPeriod: 100 })
       client.on('error', () => {})
       return {
         client,
         work: async () => ({ result: client.publishAsync(unique, 'work', { qos: 1 }).then(() => 'done') }),
+        isClosed: () => client.disconnected || client.disconnecting,
         end: () => client.endAsync(),
-        tidy: () => client.end(true),
+        cleanUp: () => client.end(true),
         ...unharmed
       }
     }
@@ -289,6 +300,7 @@ t.test('undici against a server of our own', async t => {
           await arrived
           return { result }
         },
+        isClosed: () => client.closed || client.destroyed,
         end: () => client.close(),
         ...unharmed
       }

@@ -4,9 +4,10 @@ import type { Job, Processor } from 'bullmq'
 import t from 'tap'
 import { adapterFor, bullmqWorker } from '../../lib/resources/adapters/index'
 import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
-import type { Faulty } from '../helpers/resource-contract'
+import type { OpenedOnOwnServer } from '../helpers/resource-contract'
 import { findServer, hasPostgres, hasRedis, startPostgres, startRedis, unless } from '../helpers/services'
 import type { OwnServer, Server } from '../helpers/services'
+import { ignoreRecordedSockets } from '../helpers/sockets'
 
 // Overwritten by those of a server of our own.
 const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }
@@ -39,29 +40,31 @@ for (const [kind, there, service] of [[redis, hasRedis(), 'redis'], [postgres, h
     t.teardown(() => own.stop())
     const server = (kind === redis ? await findServer('redis') : undefined) ?? own
 
-    const openQueue = async (at: Server): Promise<Faulty> => {
+    const openQueue = async (at: Server): Promise<OpenedOnOwnServer> => {
       const queue = new Queue(newName(), kind.options(at), kind.backend)
       queue.on('error', () => {})
       await queue.waitUntilReady()
       return {
         client: queue,
         work: async () => ({ result: queue.add('job', {}).then(() => 'done') }),
+        isClosed: () => queue.closing !== undefined,
         end: () => queue.close(),
-        tidy: async () => { await inTime(queue.close()).catch(() => {}) },
+        cleanUp: async () => { await inTime(queue.close()).catch(() => {}) },
         ...unharmed
       }
     }
-    const openEvents = async (at: Server): Promise<Faulty> => {
+    const openEvents = async (at: Server): Promise<OpenedOnOwnServer> => {
       const events = new QueueEvents(newName(), kind.options(at) as any, kind.backend) // any: see Kind
       events.on('error', () => {})
       await events.waitUntilReady()
-      return { client: events, work: async () => ({ result: Promise.resolve('done') }), end: () => events.close(), ...unharmed }
+      return { client: events, work: async () => ({ result: Promise.resolve('done') }), isClosed: () => events.closing !== undefined, end: () => events.close(), ...unharmed }
     }
-    const openWorker = async (at: Server): Promise<Faulty> => {
+    const openWorker = async (at: Server): Promise<OpenedOnOwnServer> => {
       const name = newName()
       const queue = new Queue(name, kind.options(at), kind.backend)
       queue.on('error', () => {})
       await queue.waitUntilReady()
+      ignoreRecordedSockets()
       let begun = (): void => {}
       let ended = (_word: string): void => {}
       const active = new Promise<void>(resolve => { begun = resolve })
@@ -78,18 +81,19 @@ for (const [kind, there, service] of [[redis, hasRedis(), 'redis'], [postgres, h
       return {
         client: worker,
         work: async () => { await queue.add('job', {}); await active; return { result } },
+        isClosed: () => worker.closing !== undefined,
         end: () => worker.close(),
-        tidy: () => adapterFor(queue).force?.(),
+        cleanUp: () => adapterFor(queue).force?.(),
         ...unharmed
       }
     }
-    const faulty = (open: (at: Server) => Promise<Faulty>) => async (): Promise<Faulty> => {
+    const faulty = (open: (at: Server) => Promise<OpenedOnOwnServer>) => async (): Promise<OpenedOnOwnServer> => {
       const own = await kind.start()
       return { ...await open(own), ...own }
     }
-    await resourceContract(t, { name: `${kind.name} worker`, open: () => openWorker(server), openFaulty: faulty(openWorker), rejects: false })
-    await resourceContract(t, { name: `${kind.name} queue`, open: () => openQueue(server), openFaulty: faulty(openQueue), works: false })
-    await resourceContract(t, { name: `${kind.name} queue events`, open: () => openEvents(server), openFaulty: faulty(openEvents), works: false })
+    await resourceContract(t, { name: `${kind.name} worker`, open: () => openWorker(server), openOnOwnServer: faulty(openWorker), rejects: false })
+    await resourceContract(t, { name: `${kind.name} queue`, open: () => openQueue(server), openOnOwnServer: faulty(openQueue), works: false })
+    await resourceContract(t, { name: `${kind.name} queue events`, open: () => openEvents(server), openOnOwnServer: faulty(openEvents), works: false })
 
     t.test('a job that does not finish in time goes back to the queue, and another worker takes it at once', async t => {
       const name = newName()

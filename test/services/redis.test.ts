@@ -1,10 +1,12 @@
 /** ioredis and node-redis as resources, against Redis: healthy, busy, frozen, dead; blocking commands and adoption. */
+import fastifyRedis from '@fastify/redis'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
 import t from 'tap'
-import { adoptIORedis, ioredis } from '../../lib/resources/adapters/index'
+import { ioredis } from '../../lib/resources/adapters/index'
 import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
-import type { Faulty } from '../helpers/resource-contract'
+import type { OpenedOnOwnServer } from '../helpers/resource-contract'
+import { serve } from '../helpers/serve'
 import { findServer, hasRedis, startRedis, unless } from '../helpers/services'
 import type { Server } from '../helpers/services'
 
@@ -16,7 +18,7 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
   t.teardown(() => own.stop())
   const server = await findServer('redis') ?? own
 
-  const openIORedis = async ({ host, port }: Server): Promise<Faulty> => {
+  const openIORedis = async ({ host, port }: Server): Promise<OpenedOnOwnServer> => {
     const client = new Redis({ host, port })
     client.on('error', () => {})
     await client.ping()
@@ -24,20 +26,22 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
       client,
       // Nothing comes to this list: the server answers after its 0.2 s.
       work: async () => ({ result: client.blpop(`shutdown-test-${process.pid}`, 0.2).then(() => 'done') }),
+      isClosed: () => client.status === 'end',
       end: () => client.quit(),
-      tidy: () => client.disconnect(),
+      cleanUp: () => client.disconnect(),
       ...unharmed
     }
   }
-  const openNodeRedis = async ({ host, port }: Server): Promise<Faulty> => {
+  const openNodeRedis = async ({ host, port }: Server): Promise<OpenedOnOwnServer> => {
     const client = createClient({ socket: { host, port } })
     client.on('error', () => {})
     await client.connect()
     return {
       client,
       work: async () => ({ result: client.blPop(`shutdown-test-${process.pid}`, 0.2).then(() => 'done') }),
+      isClosed: () => !client.isOpen,
       end: () => client.close(),
-      tidy: () => client.destroy(),
+      cleanUp: () => client.destroy(),
       ...unharmed
     }
   }
@@ -45,7 +49,7 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     await resourceContract(t, {
       name,
       open: () => open(server),
-      openFaulty: async () => {
+      openOnOwnServer: async () => {
         const own = await startRedis()
         return { ...await open(own), ...own }
       }
@@ -97,20 +101,19 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     t.equal(await inTime(waiting), 'rejected')
   })
 
-  t.test('an adopted client may be quit by its owner too, before, while and after it closes', async t => {
-    for (const first of ['owner', 'resource'] as const) {
-      const client = new Redis({ host: server.host, port: server.port })
-      const { resource, release } = adoptIORedis(client)
-      const pending = client.blpop(`shutdown-test-${process.pid}`, 0.1).then(() => 'answered')
-      const ending = first === 'owner' ? client.quit() : close(resource)
+  t.test('the app may quit an adopted client too, before, during and after the shutdown', async t => {
+    for (const first of ['app', 'shutdown'] as const) {
+      const { app, report } = await serve(t, { routes: async app => { await app.register(fastifyRedis, { host: server.host, port: server.port }) } })
+      const client = app.redis
+      const command = client.blpop(`shutdown-test-${process.pid}`, 0.1).then(() => 'answered')
+      const ending = first === 'app' ? client.quit() : app.close()
       t.equal(await client.quit(), 'OK')
       await ending
-      await close(resource)
+      await app.close()
       t.equal(await client.quit(), 'OK')
-      t.equal(await pending, 'answered')
+      t.equal(await command, 'answered')
       t.equal(client.status, 'end')
-      release()
-      await t.rejects(client.quit(), 'released, it is its own master again')
+      t.match(await report, { outcome: 'clean' })
     }
   })
 

@@ -1,157 +1,137 @@
 /**
- * From a client that someone else's driver made to a Resource. No driver is imported here or in any adapter: a client is
- * known by its structure, so that two copies of a driver, or a minified one, are found as well.
+ * The contract of an adapter, which turns a known client into a resource. No adapter imports a driver: a client is recognised
+ * by its structure, so a second copy of a driver, or a minified one, is recognised too.
  */
 import type { Resource } from '../../../types/index'
-import { turn, within } from '../../util/time'
 import { ShutdownClientError } from '../../errors'
 
+/** Options of an adapter. */
 export interface AdapterOptions {
-  /** Whether to remember where each borrowed client was taken, at the price of a stack trace for each. @default false */
+  /** Whether to record where each borrowed client was taken. It costs a stack trace for each. @default false */
   readonly detail?: boolean
 }
 
-/** One kind of client. `matches` is asked first; `adapt` may then rely on the structure. */
+/** One kind of client. */
 export interface Adapter<Client extends object = object> {
-  /** What to call it in an error message, such as `pg Pool`. */
+  /** The name of the kind in an error message, such as `pg Pool`. */
   readonly kind: string
+  /** Whether a client has the structure of this kind. */
   matches (client: object): boolean
+  /** Turns a client that matches into a resource. */
   adapt (client: Client, options?: AdapterOptions): Resource
 }
 
 /**
- * A function that finds a client's adapter. The first that matches wins, so the list goes from the most special on.
- * @throws FST_ERR_SHUTDOWN_CLIENT where none matches
+ * Makes a function that turns a client into a resource. The first adapter that matches is used, so the most specific one comes
+ * first.
+ *
+ * @throws FST_ERR_SHUTDOWN_CLIENT if no adapter matches
  */
 export function adapterFinder (adapters: readonly Adapter[]): (client: object, options?: AdapterOptions) => Resource {
   return (client, options) => {
-    const adapter = adapters.find(each => each.matches(client))
-    if (adapter === undefined) throw new ShutdownClientError(describe(client), adapters.map(each => each.kind).join(', '))
+    const adapter = adapters.find(({ matches }) => matches(client))
+    if (adapter === undefined) throw new ShutdownClientError(describe(client), adapters.map(({ kind }) => kind).join(', '))
     return adapter.adapt(client, options)
   }
 }
 
-// The constructor's name alone often is 'Object' or 'e'.
+// The constructor's name alone is often 'Object', or one letter.
 function describe (client: object): string {
   const prototype: unknown = Object.getPrototypeOf(client)
-  const methods = [client, prototype].flatMap(each => typeof each === 'object' && each !== null ? Object.getOwnPropertyNames(each) : [])
+  const names = [client, prototype].flatMap(each => typeof each === 'object' && each !== null ? Object.getOwnPropertyNames(each) : [])
     .filter(name => name !== 'constructor' && !name.startsWith('_')).slice(0, 8)
-  return `${client.constructor?.name ?? 'no constructor'}, with ${methods.join(', ') || 'no properties'}`
+  return `${client.constructor?.name ?? 'no constructor'}, with ${names.join(', ') || 'no properties'}`
 }
 
-/** Whether all of these are methods of the client. */
-export function has (client: object, ...methods: readonly string[]): boolean {
-  return methods.every(method => typeof field(client, method) === 'function')
+/** Whether the client has all of these methods. */
+export function hasMethods (client: object, ...names: readonly string[]): boolean {
+  return names.every(name => typeof property(client, name) === 'function')
 }
 
 /** A property of an object of unknown structure. */
-export function field (client: object, name: string): unknown {
+export function property (client: object, name: string): unknown {
   return (client as Readonly<Record<string, unknown>>)[name]
 }
 
-export interface Ends {
+/** How a client is closed. */
+export interface ClientActions {
+  /** As in a resource. @default false */
   readonly last?: boolean
+  /** Takes in no new work. */
   pause?(): unknown
-  /** Called at most once, and never after `force`. */
+  /** Finishes the work and closes the client. Called at most once, and never after `force`. */
   close(): unknown
-  /** Called at most once. */
+  /** Closes the client at once. Called at most once. */
   force?(): unknown
+  /** More about the client for the report. */
   detail?(): Readonly<Record<string, unknown>> | undefined
 }
 
 /**
- * What all adapters promise. Closed twice is closed once: drivers reject the second time (pg-pool: "Called end on pool
- * more than once"). And once forced, a `close` that still waits settles too, whatever the driver does with its promise.
+ * Makes a resource that closes its client once, because many drivers reject a second time (pg-pool: "Called end on pool more
+ * than once"). After `force`, a `close` that still waits resolves too, whatever the driver does with its promise.
  */
-export function once ({ close, force, pause, detail, last }: Ends): Required<Pick<Resource, 'close'>> & Resource {
+export function closeOnce ({ close, force, pause, detail, last }: ClientActions): Required<Pick<Resource, 'close'>> & Resource {
   let closing: Promise<void> | undefined
   let forcing: Promise<void> | undefined
-  let release = (): void => {}
-  const forced = new Promise<void>(resolve => { release = resolve })
+  let resolveForced = (): void => {}
+  const forced = new Promise<void>(resolve => { resolveForced = resolve })
   return {
     ...(pause === undefined ? {} : { pause: async () => { await pause() } }),
     ...(detail === undefined ? {} : { detail }),
     ...(last === undefined ? {} : { last }),
-    close: () => (closing ??= forcing ?? Promise.race([forced, run(close).catch(cutShort)])),
-    ...(force === undefined ? {} : { force: () => (forcing ??= run(force).finally(release)) })
+    close: () => (closing ??= forcing ?? Promise.race([forced, run(close).catch(onCloseError)])),
+    ...(force === undefined ? {} : { force: () => (forcing ??= run(force).finally(resolveForced)) })
   }
 
-  // Once forced, that the driver's own way was cut short is no news.
-  function cutShort (error: unknown): Promise<void> {
+  // After `force`, an error of `close` is expected.
+  function onCloseError (error: unknown): Promise<void> {
     if (forcing === undefined) throw error
     return forced
   }
 }
 
-// A synchronous throw of a driver is a rejection.
-async function run (work: () => unknown): Promise<void> {
-  await work()
+// Turns a synchronous throw of a driver into a rejection.
+async function run (action: () => unknown): Promise<void> {
+  await action()
 }
 
 /**
- * Stand in front of methods that return promises, to know which of them are still out.
- * @returns what waits until none is
+ * Replaces methods that return promises, to know which calls are under way.
+ *
+ * @returns a function that waits until no call is under way
  */
-export function watch (client: object, ...methods: readonly string[]): () => Promise<void> {
-  const out = new Set<Promise<unknown>>()
-  for (const name of methods) {
-    const method = field(client, name)
-    if (typeof method !== 'function') continue
-    Object.assign(client, {
-      [name]: (...args: unknown[]): unknown => {
-        const result: unknown = method.apply(client, args)
-        if (result instanceof Promise) {
-          const forget = (): void => { out.delete(result) }
-          out.add(result)
-          result.then(forget, forget)
-        }
-        return result
+export function trackCalls (client: object, ...names: readonly string[]): () => Promise<void> {
+  const pending = new Set<Promise<unknown>>()
+  for (const name of names) {
+    wrapMethod(client, name, method => (...args) => {
+      const result: unknown = method(...args)
+      if (result instanceof Promise) {
+        const remove = (): void => { pending.delete(result) }
+        pending.add(result)
+        result.then(remove, remove)
       }
+      return result
     })
   }
   return async () => {
-    while (out.size > 0) await Promise.allSettled(out)
+    while (pending.size > 0) await Promise.allSettled(pending)
   }
 }
 
-/** As much of a socket as is needed to see it go. */
-export interface Socket {
-  readonly destroyed: boolean
-  destroy (error?: Error): unknown
-  once (event: 'close', listener: () => void): unknown
+/** A method of a client, bound to the client. */
+export type Method = (...args: any[]) => any // any: the arguments and the result are only passed on
+
+/** Replaces a method of a client, if the client has it. */
+export function wrapMethod (client: object, name: string, wrap: (method: Method) => Method): void {
+  const method = property(client, name)
+  if (typeof method === 'function') Object.assign(client, { [name]: wrap(method.bind(client) as Method) })
 }
 
-/** How long a server that was told goodbye may take to hang up, in milliseconds. */
-const courtesy = 250
-
-/**
- * Wait until each socket is gone, and destroy those whose server does not hang up: drivers count a client as closed when
- * the goodbye is written, while its open socket still keeps the process alive and the session visible on the server.
- */
-export async function goodbye (sockets: Iterable<Socket | null | undefined>): Promise<void> {
-  const open = [...sockets].filter(socket => socket != null && !socket.destroyed) as Socket[]
-  if (open.length === 0) return
-  await within(courtesy, () => Promise.all(open.map(closed)))
-  for (const socket of open) socket.destroy()
-}
-
-/** Destroy each socket now, and give the rejections of what was under way the time to arrive. */
-export async function cut (sockets: Iterable<Socket | null | undefined>, error?: Error): Promise<void> {
-  const open = [...sockets].filter(socket => socket != null && !socket.destroyed) as Socket[]
-  const gone = Promise.all(open.map(closed))
-  for (const socket of open) socket.destroy(error)
-  await gone
-  await turn()
-}
-
-function closed (socket: Socket): Promise<void> {
-  return new Promise(resolve => { socket.once('close', resolve) })
-}
-
-/** The reason of whatever is rejected by `force`. */
+/** Makes the error that rejects the work which `force` ends. */
 export function forcedError (what: string): Error {
   return new Error(`${what} was closed by force: it did not finish in time`)
 }
 
-/** A listener for errors that are nobody's any more. */
-export function ignore (): void {}
+/** A listener for errors that are expected while a client closes. */
+export function ignoreError (): void {}

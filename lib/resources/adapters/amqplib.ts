@@ -1,157 +1,176 @@
 /**
- * amqplib (RabbitMQ), the promise API. Closing a connection while a message is still worked on makes the `ack` that
- * follows throw in the user's own code ("Channel closed"), and the broker delivers the message again. So consumers are
- * cancelled first, and the connection is closed when every message that came is acknowledged, and every publish confirmed.
+ * amqplib (RabbitMQ), the promise API. If a connection closes while a message is still processed, the `ack` that follows throws
+ * in the user's code ("Channel closed"), and the broker delivers the message again. So the adapter cancels the consumers first,
+ * and closes the connection when every message is acknowledged and every publish confirmed.
  *
- * Which messages are out is known by standing in front of `consume`, `get`, `ack`, … of each channel, since amqplib has
- * no event for it: of those that are open when the adapter is made, and of all later ones.
+ * amqplib has no event for an acknowledgement. So the adapter replaces `consume`, `get`, `ack`, … of the channels that are open
+ * when it is made, and of all later ones.
  */
 import type { Resource } from '../../../types/index'
-import { cut, field, forcedError, has, ignore, once } from './adapter'
-import type { Adapter, Socket } from './adapter'
+import { createConditions } from '../../util/conditions'
+import { closeOnce, forcedError, hasMethods, ignoreError, property, wrapMethod } from './adapter'
+import type { Adapter, Method } from './adapter'
+import { destroySockets, type Socket } from './sockets'
 
+/** The part of an amqplib connection that the adapter uses. */
 export interface AmqpConnection {
   close (): Promise<void>
-  createChannel: (...args: any[]) => Promise<any> // any: the channel is only handed through
+  createChannel: (...args: any[]) => Promise<any> // any: the channel is only passed on
   on (event: string, listener: (...args: any[]) => void): unknown // any: each event has its own arguments
 }
 
+/** The part of an amqplib channel that the adapter uses. */
 export interface AmqpChannel {
   close (): Promise<void>
   cancel (tag: string): Promise<unknown>
-  consume: (...args: any[]) => Promise<any> // any: handed through
+  consume: (...args: any[]) => Promise<any> // any: only passed on
   on (event: string, listener: (...args: any[]) => void): unknown // any: each event has its own arguments
 }
 
 interface Message { readonly fields: { readonly deliveryTag: number } }
 
-interface Core {
+/** Parts of a connection that amqplib does not document. Without them `force` cannot destroy the socket. */
+interface Internals {
   readonly stream?: Socket
   readonly expectSocketClose?: boolean
   readonly channels?: ReadonlyArray<{ readonly channel?: AmqpChannel } | null | undefined>
 }
 
-interface Seen {
+interface TrackedChannel {
+  /** Cancels every consumer. */
   cancel (): Promise<void>
+  /** Waits until every message is acknowledged and every publish confirmed. */
   settle (): Promise<void>
 }
 
-type Method = (...args: any[]) => any // any: handed through
-
+/** Recognises an amqplib connection. */
 export const amqpConnectionAdapter: Adapter<AmqpConnection> = {
   kind: 'amqplib connection',
-  matches: client => has(client, 'createChannel', 'createConfirmChannel', 'close', 'on'),
+  matches: client => hasMethods(client, 'createChannel', 'createConfirmChannel', 'close', 'on'),
   adapt: amqpConnection
 }
 
+/** Recognises an amqplib channel. */
 export const amqpChannelAdapter: Adapter<AmqpChannel> = {
   kind: 'amqplib channel',
-  matches: client => has(client, 'consume', 'sendToQueue', 'assertQueue', 'ack', 'close'),
+  matches: client => hasMethods(client, 'consume', 'sendToQueue', 'assertQueue', 'ack', 'close'),
   adapt: amqpChannel
 }
 
-/** An amqplib connection and all of its channels as a resource. */
+/** Turns an amqplib connection with all of its channels into a resource. */
 export function amqpConnection (connection: AmqpConnection): Resource {
-  const core = (field(connection, 'connection') ?? {}) as Core
-  const seen = new Set<Seen>()
-  let closed = core.expectSocketClose === true
-  for (const slot of core.channels ?? []) if (slot?.channel !== undefined && has(slot.channel, 'consume')) watch(slot.channel)
+  const internals = (property(connection, 'connection') ?? {}) as Internals
+  const channels = new Set<TrackedChannel>()
+  const closing = trackClose(connection, internals.expectSocketClose === true)
+  for (const slot of internals.channels ?? []) if (slot?.channel !== undefined && hasMethods(slot.channel, 'consume')) addChannel(slot.channel)
   for (const name of ['createChannel', 'createConfirmChannel']) {
-    wrap(connection, name, create => async (...args) => watch(await create(...args)))
+    wrapMethod(connection, name, create => async (...args) => addChannel(await create(...args)))
   }
-  connection.on('close', () => { closed = true })
 
-  return once({
-    pause: () => Promise.all([...seen].map(channel => channel.cancel())),
-    close: async () => {
-      if (closed) return
-      connection.on('error', ignore)
-      await Promise.all([...seen].map(async channel => { await channel.cancel(); await channel.settle() }))
-      if (!closed) await connection.close()
+  return closeOnce({
+    pause: () => Promise.all([...channels].map(channel => channel.cancel())),
+    close: () => {
+      connection.on('error', ignoreError)
+      return closing.close(() => Promise.all([...channels].map(async channel => { await channel.cancel(); await channel.settle() })))
     },
-    force: () => { connection.on('error', ignore); return drop(core) }
+    force: () => {
+      connection.on('error', ignoreError)
+      return destroy(internals)
+    }
   })
 
-  function watch<T extends AmqpChannel> (channel: T): T {
-    const each = see(channel)
-    seen.add(each)
-    channel.on('close', () => { seen.delete(each) })
+  function addChannel<T extends AmqpChannel> (channel: T): T {
+    const tracked = trackChannel(channel)
+    channels.add(tracked)
+    channel.on('close', () => { channels.delete(tracked) })
     return channel
   }
 }
 
-/** One amqplib channel as a resource; forced, its connection goes with it. */
+/** Turns one amqplib channel into a resource. `force` ends its connection too, because a channel has no socket of its own. */
 export function amqpChannel (channel: AmqpChannel): Resource {
-  const seen = see(channel)
-  let closed = false
-  channel.on('close', () => { closed = true })
-  return once({
-    pause: () => seen.cancel(),
-    close: async () => {
-      if (closed) return
-      await seen.cancel()
-      await seen.settle()
-      if (!closed) await channel.close()
-    },
+  const tracked = trackChannel(channel)
+  const closing = trackClose(channel, false)
+  return closeOnce({
+    pause: () => tracked.cancel(),
+    close: () => closing.close(async () => { await tracked.cancel(); await tracked.settle() }),
     force: () => {
-      channel.on('error', ignore)
-      return drop((field(channel, 'connection') ?? {}) as Core)
+      channel.on('error', ignoreError)
+      return destroy((property(channel, 'connection') ?? {}) as Internals)
     }
   })
 }
 
-// The socket's 'error' and 'end' are what amqplib listens to; with neither, nothing that waits is rejected.
-async function drop ({ stream }: Core): Promise<void> {
-  await cut([stream], forcedError('The AMQP connection'))
+/** Knows whether a connection or channel is closed, or is being closed by its owner: a second `close` throws. */
+function trackClose (client: AmqpConnection | AmqpChannel, isClosedAlready: boolean): { close (finishWork: () => Promise<unknown>): Promise<void> } {
+  let isClosed = isClosedAlready
+  let closing: Promise<void> | undefined
+  client.on('close', () => { isClosed = true })
+  wrapMethod(client, 'close', close => () => {
+    const result = close() as Promise<void>
+    closing ??= result
+    return result
+  })
+  return {
+    async close (finishWork) {
+      if (closing === undefined && !isClosed) await finishWork()
+      if (closing !== undefined) await closing
+      else if (!isClosed) await client.close()
+    }
+  }
 }
 
-function see (channel: AmqpChannel): Seen {
-  const tags = new Set<string>()
-  const out = new Set<number>()
-  let settled = (): void => {}
-  let over = false
-  channel.on('close', () => { over = true; out.clear(); settled() })
-  channel.on('error', ignore)
+// An error is passed, because amqplib rejects what is pending on the socket's 'error' or 'end', and not on its 'close'.
+async function destroy ({ stream }: Internals): Promise<void> {
+  await destroySockets([stream], forcedError('The AMQP connection'))
+}
 
-  const give = (tag: number): void => { out.delete(tag); if (out.size === 0) settled() }
-  const giveUpTo = (last: number): void => { for (const tag of [...out]) if (tag <= last) give(tag) }
-  wrap(channel, 'consume', consume => async (queue: string, callback: (message: Message | null) => void, options?: { noAck?: boolean }) => {
+function trackChannel (channel: AmqpChannel): TrackedChannel {
+  const consumers = new Set<string>()
+  const unacknowledged = new Set<number>()
+  const conditions = createConditions()
+  let isClosed = false
+  channel.on('close', () => { isClosed = true; unacknowledged.clear(); conditions.check() })
+  channel.on('error', ignoreError)
+
+  const add = (message: Message | null | false, options?: { noAck?: boolean }): void => {
+    if (message !== null && message !== false && options?.noAck !== true) unacknowledged.add(message.fields.deliveryTag)
+  }
+  const remove = (tag: number): void => { unacknowledged.delete(tag); conditions.check() }
+  const removeUpTo = (last: number): void => { for (const tag of [...unacknowledged]) if (tag <= last) remove(tag) }
+  wrapMethod(channel, 'consume', consume => async (queue: string, callback: (message: Message | null) => void, options?: { noAck?: boolean }) => {
     const reply = await consume(queue, (message: Message | null) => {
-      if (message !== null && options?.noAck !== true) out.add(message.fields.deliveryTag)
+      add(message, options)
       return callback(message)
     }, options)
-    tags.add(reply.consumerTag)
+    consumers.add(reply.consumerTag)
     return reply
   })
-  wrap(channel, 'get', get => async (queue: string, options?: { noAck?: boolean }) => {
+  wrapMethod(channel, 'get', get => async (queue: string, options?: { noAck?: boolean }) => {
     const message: Message | false = await get(queue, options)
-    if (message !== false && options?.noAck !== true) out.add(message.fields.deliveryTag)
+    add(message, options)
     return message
   })
   for (const name of ['ack', 'nack', 'reject']) {
-    wrap(channel, name, answer => (message: Message, ...rest: unknown[]) => {
+    wrapMethod(channel, name, answer => (message: Message, ...rest: unknown[]) => {
       const result = answer(message, ...rest)
-      const upTo = name !== 'reject' && rest[0] === true
-      if (upTo) giveUpTo(message.fields.deliveryTag)
-      else give(message.fields.deliveryTag)
+      const { deliveryTag } = message.fields
+      const isUpTo = name !== 'reject' && rest[0] === true
+      if (isUpTo) removeUpTo(deliveryTag)
+      else remove(deliveryTag)
       return result
     })
   }
   for (const name of ['ackAll', 'nackAll']) {
-    wrap(channel, name, answer => (...args) => { const result = answer(...args); giveUpTo(Infinity); return result })
+    wrapMethod(channel, name, answer => (...args) => { const result = answer(...args); removeUpTo(Infinity); return result })
   }
-  wrap(channel, 'cancel', cancel => (tag: string) => { tags.delete(tag); return cancel(tag) })
+  wrapMethod(channel, 'cancel', cancel => (tag: string) => { consumers.delete(tag); return cancel(tag) })
 
   return {
-    cancel: async () => { if (!over) await Promise.all([...tags].map(tag => channel.cancel(tag))) },
+    cancel: async () => { if (!isClosed) await Promise.all([...consumers].map(tag => channel.cancel(tag))) },
     settle: async () => {
-      if (out.size > 0) await new Promise<void>(resolve => { settled = resolve })
-      if (!over && has(channel, 'waitForConfirms')) await (field(channel, 'waitForConfirms') as Method).call(channel)
+      await conditions.until(() => unacknowledged.size === 0)
+      if (!isClosed && hasMethods(channel, 'waitForConfirms')) await (property(channel, 'waitForConfirms') as Method).call(channel)
     }
   }
-}
-
-function wrap (client: object, name: string, around: (method: Method) => Method): void {
-  const method = field(client, name)
-  if (typeof method === 'function') Object.assign(client, { [name]: around(method.bind(client)) })
 }

@@ -1,25 +1,30 @@
 /**
- * BullMQ: the worker, and what has no jobs of its own (Queue, QueueEvents, FlowProducer), on Redis and on PostgreSQL.
+ * BullMQ: the worker, and the clients that run no jobs (Queue, QueueEvents, FlowProducer), on Redis and on PostgreSQL.
  *
- * `worker.close()` waits for the running jobs; `close(true)` after it returns the same promise and forces nothing, and
- * with a dead Redis neither settles (BullMQ 6, worker.js). So `force` goes below it: running jobs are handed back to the
- * queue while their lock is still ours, so that another worker takes them at once and not when they count as stalled;
- * then the connections are cut, and only then the jobs' signals are aborted, or their rejection would count as a failure.
+ * `worker.close()` waits for the running jobs. A later `close(true)` returns the same promise and forces nothing, and with a
+ * dead Redis neither settles (BullMQ 6, worker.js). So `force` uses BullMQ's internals, in this order:
+ * 1. It returns the running jobs to the queue while the worker still holds their locks. Another worker takes them at once,
+ *    and not when they count as stalled.
+ * 2. It destroys the connections.
+ * 3. It aborts the jobs' signals. Earlier, the rejection of a job would be counted as a failure.
  *
- * What is promised is what BullMQ promises: each job at least once. A job that was handed back, or whose lock ran out,
- * runs a second time; its first run is told so by its signal.
+ * BullMQ runs each job at least once, and so does the adapter. A job that is returned, or whose lock expires, runs a second
+ * time; the signal of its first run is aborted.
  */
 import type { Resource } from '../../../types/index'
-import { field, has, ignore, once, watch } from './adapter'
-import type { Adapter, Socket } from './adapter'
 import { within } from '../../util/time'
+import { closeOnce, hasMethods, ignoreError, property, trackCalls } from './adapter'
+import type { Adapter } from './adapter'
+import type { Socket } from './sockets'
 
+/** The part of a BullMQ worker that the adapter uses. */
 export interface BullMQWorker {
   pause (doNotWaitActive?: boolean): Promise<void>
   close (force?: boolean): Promise<void>
   isRunning (): boolean
 }
 
+/** The part of a BullMQ queue that the adapter uses. */
 export interface BullMQQueue {
   close (): Promise<void>
 }
@@ -38,7 +43,7 @@ interface Backend {
   close? (force?: boolean): Promise<void>
   disconnectBlocking? (wait?: boolean): Promise<void>
   moveJobFromActiveToWait? (id: string, token: string): Promise<unknown>
-  /** Redis: promises that stay pending until the first connection. */
+  /** Redis: promises that are pending until the first connection. */
   readonly client?: Promise<Connection>
   readonly blockingClient?: Promise<Connection>
   readonly connection?: {
@@ -48,8 +53,8 @@ interface Backend {
   }
 }
 
-/** Parts that BullMQ keeps for itself; where one is missing, jobs wait for their lock to run out instead. */
-interface Undocumented {
+/** Parts that BullMQ does not document. Without them a job of a forced worker waits until its lock expires. */
+interface Internals {
   readonly opts?: { readonly connection?: unknown }
   readonly lockManager?: { readonly trackedJobs?: ReadonlyMap<string, { readonly token: string }>, close? (): Promise<void> }
   readonly childPool?: { clean? (): Promise<void> }
@@ -59,86 +64,88 @@ interface Undocumented {
   on? (event: 'error', listener: () => void): unknown
 }
 
-/** How long the queue may take to take its jobs back, in milliseconds: a frozen server must not cost more. */
-const handingBack = 100
+/** Longest time to return the running jobs to the queue, in milliseconds. A frozen server uses all of it. */
+const returnTimeout = 100
 
+/** Recognises a BullMQ worker. */
 export const bullmqWorkerAdapter: Adapter<BullMQWorker> = {
   kind: 'BullMQ Worker',
-  matches: client => has(client, 'pause', 'resume', 'close', 'isRunning', 'isPaused') && 'opts' in client,
+  matches: client => hasMethods(client, 'pause', 'resume', 'close', 'isRunning', 'isPaused') && 'opts' in client,
   adapt: bullmqWorker
 }
 
+/** Recognises a BullMQ Queue, QueueEvents or FlowProducer. */
 export const bullmqQueueAdapter: Adapter<BullMQQueue> = {
   kind: 'BullMQ Queue, QueueEvents or FlowProducer',
-  matches: client => has(client, 'close') && 'opts' in client && (has(client, 'getBackend') || has(client, 'addBulk')) && !has(client, 'isRunning'),
+  matches: client => hasMethods(client, 'close') && 'opts' in client && (hasMethods(client, 'getBackend') || hasMethods(client, 'addBulk')) && !hasMethods(client, 'isRunning'),
   adapt: bullmqQueue
 }
 
 /**
- * A BullMQ worker as a resource: `pause` takes no more jobs, `close` waits for the running ones, `force` gives them back.
- * A fetch that was already waiting when it was paused may still bring one job. `detail()` is `{ jobsReturned, jobsLeft }`:
- * those left stay locked until they count as stalled (`lockDuration`, 30 s by default) and are then done by another worker.
+ * Turns a BullMQ worker into a resource: `pause` takes no more jobs, `close` waits for the running jobs, `force` returns them to
+ * the queue. A fetch that is under way at the pause may still take one job. `detail()` is `{ jobsReturned, jobsLeft }`: the jobs
+ * that are left stay locked until they count as stalled (`lockDuration`, 30 s by default), and another worker runs them then.
  */
 export function bullmqWorker (worker: BullMQWorker): Resource {
-  const inside = worker as Undocumented
+  const internals = worker as Internals
   let jobsReturned = 0
   let jobsLeft = 0
 
-  return once({
+  return closeOnce({
     pause: () => worker.pause(true),
     close: () => worker.close(),
     force: async () => {
-      inside.on?.('error', ignore)
-      const backend = inside.getBackend?.()
-      const jobs = [...inside.lockManager?.trackedJobs ?? []]
-      await within(handingBack, () => Promise.all(jobs.map(async ([id, { token }]) => {
-        // Refused for a job that is over, and for one that has been taken over by another worker.
-        await backend?.moveJobFromActiveToWait?.(id, token).then(() => { jobsReturned++ }, ignore)
+      internals.on?.('error', ignoreError)
+      const backend = internals.getBackend?.()
+      const jobs = [...internals.lockManager?.trackedJobs ?? []]
+      await within(returnTimeout, () => Promise.all(jobs.map(async ([id, { token }]) => {
+        // It rejects for a job that is over, or that another worker has taken.
+        await backend?.moveJobFromActiveToWait?.(id, token).then(() => { jobsReturned++ }, ignoreError)
       })))
       jobsLeft = jobs.length - jobsReturned
-      const cutting = cutBackend(inside, backend)
-      inside.cancelAllJobs?.('The worker was closed by force')
-      // Ends the timers that renew locks and look for stalled jobs: nobody else does while `close()` waits for a job.
-      inside.lockManager?.close?.().catch(ignore)
-      inside.stalledCheckStopper?.()
-      inside.childPool?.clean?.().catch(ignore)
-      worker.close(true).catch(ignore)
-      await cutting
+      const destroying = destroyConnections(internals, backend)
+      internals.cancelAllJobs?.('The worker was closed by force')
+      // Ends the timers that renew locks and look for stalled jobs. `close()` would end them after the running jobs.
+      internals.lockManager?.close?.().catch(ignoreError)
+      internals.stalledCheckStopper?.()
+      internals.childPool?.clean?.().catch(ignoreError)
+      worker.close(true).catch(ignoreError)
+      await destroying
     },
     detail: () => ({ jobsReturned, jobsLeft })
   })
 }
 
 /**
- * A BullMQ Queue, QueueEvents or FlowProducer as a resource: waits for the jobs that are being added, which on PostgreSQL
- * would otherwise neither be added nor refused (postgres-queue-backend.js, `run`); forced, cuts its connections.
+ * Turns a BullMQ Queue, QueueEvents or FlowProducer into a resource: it waits for the jobs that are being added, which on
+ * PostgreSQL would otherwise never settle (postgres-queue-backend.js, `run`). `force` destroys its connections.
  */
 export function bullmqQueue (queue: BullMQQueue): Resource {
-  const inside = queue as Undocumented
-  const added = watch(queue, 'add', 'addBulk')
-  return once({
+  const internals = queue as Internals
+  const jobsAdded = trackCalls(queue, 'add', 'addBulk')
+  return closeOnce({
     close: async () => {
-      await added()
+      await jobsAdded()
       await queue.close()
     },
     force: async () => {
-      inside.on?.('error', ignore)
-      // First, so that it knows: queue events whose backend is gone would ask it again without end, and without a pause.
-      queue.close().catch(ignore)
-      await cutBackend(inside, inside.getBackend?.() ?? (field(queue, 'backend') as Backend | undefined))
+      internals.on?.('error', ignoreError)
+      // First, because QueueEvents without a backend that are not closing would retry in an endless loop.
+      queue.close().catch(ignoreError)
+      await destroyConnections(internals, internals.getBackend?.() ?? (property(queue, 'backend') as Backend | undefined))
     }
   })
 }
 
-/** Own connections only: one that the user handed over is closed by its own resource. */
-async function cutBackend (inside: Undocumented, backend: Backend | undefined): Promise<void> {
+/** Destroys the client's own connections. A connection that the user has passed in is closed by its own resource. */
+async function destroyConnections (internals: Internals, backend: Backend | undefined): Promise<void> {
   if (backend === undefined) return
-  const shared = inside.opts?.connection as Connection | undefined
-  const connections = await Promise.all([ready(backend.client), ready(backend.blockingClient)])
+  const shared = internals.opts?.connection as Connection | undefined
+  const connections = await Promise.all([valueOf(backend.client), valueOf(backend.blockingClient)])
   const postgres = backend.connection
-  // Interrupts the blocking fetch, and marks the backend as closing, after which a job that ends writes no more.
-  backend.disconnectBlocking?.(false).catch(ignore)
-  backend.close?.(true).catch(ignore)
+  // Interrupts the blocking fetch, and marks the backend as closing: a job that ends later writes nothing.
+  backend.disconnectBlocking?.(false).catch(ignoreError)
+  backend.close?.(true).catch(ignoreError)
   for (const connection of connections) {
     if (connection === undefined || connection === shared || (connection.stream != null && connection.stream === shared?.stream)) continue
     connection.disconnect?.()
@@ -146,13 +153,13 @@ async function cutBackend (inside: Undocumented, backend: Backend | undefined): 
   }
   const clients = [...(postgres?.ownsPool === true ? postgres.pool?._clients ?? [] : []), postgres?.listenClient]
   for (const client of clients) {
-    client?.end().catch(ignore)
+    client?.end().catch(ignoreError)
     client?.connection?.stream?.destroy()
   }
 }
 
-/** What a promise has come to already, without waiting for one that may never. */
-async function ready<T> (promise: Promise<T> | undefined): Promise<T | undefined> {
-  promise?.catch(ignore)
+/** The value of a promise if it is fulfilled, else `undefined`. It does not wait, because the promise may never settle. */
+async function valueOf<T> (promise: Promise<T> | undefined): Promise<T | undefined> {
+  promise?.catch(ignoreError)
   return await Promise.race([promise, Promise.resolve(undefined)]).catch(() => undefined)
 }

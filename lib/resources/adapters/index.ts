@@ -1,6 +1,6 @@
 /**
- * Adapters for well-known clients: entry point `fastify-shutdown/adapters`. Each is also a function of its own, for who
- * would rather say which.
+ * Adapters for known clients: entry point `fastify-shutdown/adapters`. `{ client }` finds its adapter by itself; each adapter
+ * is also a function of its own.
  *
  * @example
  * resources: { worker: { client: worker, dependsOn: ['redis'] } }        // finds its adapter
@@ -23,7 +23,7 @@ import { pgPoolAdapter } from './pg-pool'
 import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
 import { undiciAdapter } from './undici'
 
-/** All of them, in the order in which they are asked. */
+/** Every adapter, in the order in which they are tried. */
 export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter, kafkaAdapter,
@@ -31,14 +31,15 @@ export const adapters: readonly Adapter[] = [
 ]
 
 /**
- * The resource that a known client makes.
- * @throws FST_ERR_SHUTDOWN_CLIENT for an unknown one, with the list of known kinds
+ * Turns a known client into a resource.
+ *
+ * @throws FST_ERR_SHUTDOWN_CLIENT for an unknown client, with the list of known kinds
  */
 export const adapterFor = adapterFinder(adapters)
 
 export { amqpChannel, amqpConnection } from './amqplib'
 export { bullmqQueue, bullmqWorker } from './bullmq'
-export { adoptIORedis, ioredis } from './ioredis'
+export { ioredis } from './ioredis'
 export { kafkaClient } from './kafkajs'
 export { mongoClient } from './mongodb'
 export { mqttClient } from './mqtt'
@@ -47,7 +48,7 @@ export { natsConnection } from './nats'
 export { nodeRedis } from './node-redis'
 export { openTelemetry } from './opentelemetry'
 export { pgClient } from './pg-client'
-export { adoptPgPool, pgPool } from './pg-pool'
+export { pgPool } from './pg-pool'
 export { pinoDestination, pinoLogger } from './pino'
 export { undiciDispatcher } from './undici'
 export type { Adapter, AdapterOptions } from './adapter'

@@ -1,96 +1,73 @@
 /**
- * ioredis, a single client or a cluster. `quit()` waits for what was sent before it, on a frozen server for ever;
- * `disconnect()` alone leaves its socket for 2 s (`disconnectTimeout`), and leaves commands that wait for a connection
- * unsettled for good (ioredis 6, Redis.js).
+ * ioredis, a single client or a cluster. `quit()` waits for the commands before it, on a frozen server without limit.
+ * `disconnect()` alone keeps the socket open for 2 s (`disconnectTimeout`), and commands that wait for a connection never
+ * settle (ioredis 6, Redis.js).
  */
 import type { Resource } from '../../../types/index'
-import { cut, field, forcedError, goodbye, has, once } from './adapter'
-import type { Adapter, Socket } from './adapter'
+import { closeOnce, forcedError, hasMethods, property } from './adapter'
+import type { Adapter } from './adapter'
+import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
 
+/** The part of an ioredis client that the adapter uses. */
 export interface IORedis {
   readonly status: string
   quit: (...args: any[]) => Promise<unknown> // any: overloads with a callback
   disconnect (reconnect?: boolean): void
 }
 
-interface Undocumented {
+/** Parts that ioredis does not document. Without them commands may never settle after `force`. */
+interface Internals {
   readonly stream?: Socket | null
   nodes? (role?: string): IORedis[]
   flushQueue? (error: Error): void
-  /** What was under way when its connection was lost, to be sent again over the next one. */
+  /** Commands that were under way when the connection was lost. They are sent again over the next connection. */
   readonly prevCommandQueue?: { readonly length: number, shift (): { readonly command: { reject (error: Error): void } } } | null
 }
 
+/** Recognises an ioredis client or cluster. */
 export const ioredisAdapter: Adapter<IORedis> = {
   kind: 'ioredis',
-  matches: client => has(client, 'quit', 'disconnect', 'duplicate') && typeof field(client, 'status') === 'string',
+  matches: client => hasMethods(client, 'quit', 'disconnect', 'duplicate') && typeof property(client, 'status') === 'string',
   adapt: ioredis
 }
 
-/**
- * An ioredis client as a resource: `quit()`, which lets what was sent finish; forced, `disconnect()` and an end to its
- * socket, so that every command is rejected.
- */
+/** Turns an ioredis client into a resource: `quit()` lets the sent commands finish; `force` rejects every command. */
 export function ioredis (client: IORedis): Resource {
   const quit = client.quit.bind(client)
-  return once({
+  return closeOnce({
     close: async () => {
-      const before = sockets(client)
-      // Never connected: `quit()` would connect first.
+      const before = socketsOf(client)
+      // A client that never connected: `quit()` would connect first.
       if (client.status === 'wait') client.disconnect()
-      // Rejected where the connection ended first, which is what was asked for.
+      // `quit()` rejects if the connection ends first. The client is closed then too.
       else if (client.status !== 'end') await quit().catch(error => { if (client.status !== 'end') throw error })
-      // One that was connecting has a socket only now; a cluster that has quit knows its nodes no more.
-      await goodbye(new Set([...before, ...sockets(client)]))
-      rejectPending(client, new Error('The Redis client was closed before it could send this again'))
+      // A client that was connecting has a socket only now. A cluster forgets its nodes when it quits.
+      await waitForSocketsToClose(new Set([...before, ...socketsOf(client)]))
+      rejectPending(client, new Error('The Redis client was closed before it could send this command again'))
     },
     force: async () => {
       const error = forcedError('The Redis client')
-      const all = members(client)
-      const open = sockets(client)
+      const all = nodesOf(client)
+      const open = socketsOf(client)
       for (const each of all) each.disconnect()
-      await cut(open)
+      await destroySockets(open)
       for (const each of all) rejectPending(each, error)
     }
   })
 }
 
-/** There will be no next connection: `disconnect()` and a `quit()` while it reconnects leave what waits for one for ever. */
+/** Rejects the commands that wait for the next connection. `disconnect()`, and `quit()` during a reconnection, leave them pending. */
 function rejectPending (client: IORedis, error: Error): void {
-  const { prevCommandQueue: resend } = client as Undocumented
+  const { prevCommandQueue: resend } = client as Internals
   for (let left = resend?.length ?? 0; left > 0; left--) resend!.shift().command.reject(error)
-  ;(client as Undocumented).flushQueue?.(error)
+  ;(client as Internals).flushQueue?.(error)
 }
 
-/**
- * The same, for a client whose owner will call `quit()` as well, as @fastify/redis does in its onClose hook: from now on
- * `quit()` is the resource's own close, asked twice and done once, and never a rejection.
- * @returns the resource, and what gives the client its own `quit` back
- */
-export function adoptIORedis (client: IORedis): { readonly resource: Resource, readonly release: () => void } {
-  const resource = ioredis(client)
-  const quit = client.quit
-  const ownsQuit = Object.hasOwn(client, 'quit')
-  const never = new AbortController().signal
-  client.quit = async (callback?: (error: null, result: 'OK') => void): Promise<'OK'> => {
-    await resource.close?.(never)
-    callback?.(null, 'OK')
-    return 'OK'
-  }
-  return {
-    resource,
-    release: () => {
-      if (ownsQuit) client.quit = quit
-      else delete (client as { quit?: unknown }).quit
-    }
-  }
-}
-
-function members (client: IORedis): IORedis[] {
-  const { nodes } = client as Undocumented
+function nodesOf (client: IORedis): IORedis[] {
+  const { nodes } = client as Internals
   return nodes === undefined ? [client] : [client, ...nodes.call(client, 'all')]
 }
 
-function sockets (client: IORedis): Array<Socket | null | undefined> {
-  return members(client).map(each => (each as Undocumented).stream)
+function socketsOf (client: IORedis): Array<Socket | null | undefined> {
+  return nodesOf(client).map(each => (each as Internals).stream)
 }

@@ -1,27 +1,28 @@
 /**
- * kafkajs: consumer, producer and admin client. A consumer's `stop()` fetches no more and waits for the messages that
- * are being worked on, whose offsets it commits; `disconnect()` waits for the requests under way. There is no way to
- * force either (kafkajs 2 hides its sockets): where one hangs it is abandoned, and its partitions move on when the
- * group's session times out.
+ * kafkajs: consumer, producer and admin client. `stop()` of a consumer fetches no more, waits for the messages that are being
+ * processed and commits their offsets. `disconnect()` waits for the requests under way. kafkajs 2 hides its sockets, so nothing
+ * can be forced: a client that hangs is abandoned, and its partitions move when the group's session times out.
  */
 import type { Resource } from '../../../types/index'
-import { has, once } from './adapter'
+import { closeOnce, hasMethods } from './adapter'
 import type { Adapter } from './adapter'
 
+/** The part of a kafkajs client that the adapter uses. */
 export interface KafkaClient {
   disconnect (): Promise<void>
 }
 
+/** Recognises a kafkajs consumer, producer or admin client. */
 export const kafkaAdapter: Adapter<KafkaClient> = {
   kind: 'kafkajs consumer, producer or admin',
-  matches: client => has(client, 'connect', 'disconnect', 'on', 'logger'),
+  matches: client => hasMethods(client, 'connect', 'disconnect', 'on', 'logger'),
   adapt: kafkaClient
 }
 
-/** A kafkajs client as a resource. */
+/** Turns a kafkajs client into a resource. */
 export function kafkaClient (client: KafkaClient): Resource {
   const consumer = client as KafkaClient & { stop? (): Promise<void> }
-  return once({
+  return closeOnce({
     ...(consumer.stop === undefined ? {} : { pause: () => consumer.stop?.() }),
     close: () => client.disconnect()
   })

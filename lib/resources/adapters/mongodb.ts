@@ -1,34 +1,40 @@
 /**
- * mongodb's MongoClient. `close()` first cuts the connections that wait for an answer (mongodb 7, mongo_client.js), so it
- * is called when all are back in their pools, as the driver's own events for connection pools tell.
+ * MongoClient of mongodb. Its `close()` ends connections that wait for an answer (mongodb 7, mongo_client.js). So the adapter
+ * calls it when all connections are back in their pools, which it knows from the driver's connection pool events.
  */
 import type { Resource } from '../../../types/index'
-import { has, once } from './adapter'
+import { createConditions } from '../../util/conditions'
+import { closeOnce, hasMethods } from './adapter'
 import type { Adapter } from './adapter'
 
+/** The part of a MongoClient that the adapter uses. */
 export interface MongoClient {
   close (force?: boolean): Promise<void>
   on (event: string, listener: (...args: any[]) => void): unknown // any: each event has its own arguments
 }
 
+/** Recognises a MongoClient. */
 export const mongoAdapter: Adapter<MongoClient> = {
   kind: 'mongodb MongoClient',
-  matches: client => has(client, 'db', 'startSession', 'close', 'on'),
+  matches: client => hasMethods(client, 'db', 'startSession', 'close', 'on'),
   adapt: mongoClient
 }
 
-/** A MongoClient as a resource. Counts from the moment that the adapter is made: make it with the client. */
+/** Turns a MongoClient into a resource. Create it together with the client, because it counts connections from then on. */
 export function mongoClient (client: MongoClient): Resource {
-  let atWork = 0
-  let idle = (): void => {}
-  const leave = (): void => { if (atWork > 0 && --atWork === 0) idle() }
-  client.on('connectionCheckOutStarted', () => { atWork++ })
-  client.on('connectionCheckOutFailed', leave)
-  client.on('connectionCheckedIn', leave)
+  const conditions = createConditions()
+  let checkedOut = 0
+  const checkIn = (): void => {
+    if (checkedOut > 0) checkedOut--
+    conditions.check()
+  }
+  client.on('connectionCheckOutStarted', () => { checkedOut++ })
+  client.on('connectionCheckOutFailed', checkIn)
+  client.on('connectionCheckedIn', checkIn)
 
-  return once({
+  return closeOnce({
     close: async () => {
-      if (atWork > 0) await new Promise<void>(resolve => { idle = resolve })
+      await conditions.until(() => checkedOut === 0)
       await client.close()
     },
     force: () => client.close(true)

@@ -1,40 +1,50 @@
-/** MQTT.js: `end()` waits for the messages of quality 1 and 2 that are not acknowledged yet; one that is forced forgets them, callbacks included. */
+/** MQTT.js. `end()` waits until the messages of QoS 1 and 2 are acknowledged. A forced `end(true)` drops them without a callback. */
 import type { Resource } from '../../../types/index'
-import { cut, has, ignore, once } from './adapter'
-import type { Adapter, Socket } from './adapter'
+import { closeOnce, hasMethods, ignoreError } from './adapter'
+import type { Adapter } from './adapter'
+import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
 
+/** The part of an MQTT client that the adapter uses. */
 export interface MqttClient {
   readonly disconnected: boolean
+  readonly disconnecting: boolean
   end: (...args: any[]) => unknown // any: overloads
   on (event: 'error', listener: (...args: any[]) => void): unknown // any: so that the driver's own type fits
+  once (event: 'end', listener: () => void): unknown
 }
 
-interface Undocumented {
+/** Parts that MQTT.js does not document. Without them a publish that `force` ends never settles. */
+interface Internals {
   readonly stream?: Socket
   readonly outgoing?: Readonly<Record<string, unknown>>
   removeOutgoingMessage? (id: number): unknown
 }
 
+/** Recognises an MQTT client. */
 export const mqttAdapter: Adapter<MqttClient> = {
   kind: 'MQTT client',
-  matches: client => has(client, 'publish', 'subscribe', 'end', 'reconnect', 'removeOutgoingMessage'),
+  matches: client => hasMethods(client, 'publish', 'subscribe', 'end', 'reconnect', 'removeOutgoingMessage'),
   adapt: mqttClient
 }
 
-/** An MQTT client as a resource: waits for its acknowledgements, then disconnects. */
+/** Turns an MQTT client into a resource: it waits for the acknowledgements, then disconnects. */
 export function mqttClient (client: MqttClient): Resource {
-  const inside = client as Undocumented
-  return once({
+  const internals = client as Internals
+  return closeOnce({
     close: async () => {
-      client.on('error', ignore)
-      if (!client.disconnected) await new Promise<void>(resolve => client.end(false, {}, () => resolve()))
+      client.on('error', ignoreError)
+      const { stream } = internals
+      // A second `end()` calls back at once, while the first one is still under way.
+      if (client.disconnecting && !client.disconnected) await new Promise<void>(resolve => client.once('end', resolve))
+      else if (!client.disconnected) await new Promise<void>(resolve => client.end(false, {}, () => resolve()))
+      await waitForSocketsToClose([stream])
     },
     force: async () => {
-      client.on('error', ignore)
+      client.on('error', ignoreError)
       client.end(true)
-      // Each callback gets an error: "Message removed".
-      for (const id of Object.keys(inside.outgoing ?? {})) inside.removeOutgoingMessage?.(Number(id))
-      await cut([inside.stream])
+      // Each callback gets the error "Message removed".
+      for (const id of Object.keys(internals.outgoing ?? {})) internals.removeOutgoingMessage?.(Number(id))
+      await destroySockets([internals.stream])
     }
   })
 }

@@ -1,22 +1,26 @@
 /**
- * mysql2 (MySQL and MariaDB): pools and connections, with callbacks or promises. `pool.end()` refuses what is queued and
- * cuts a transaction short after the query that runs (mysql2 3, base/pool.js), so it is called when all connections are
- * back. `destroy()` forgets the callback of the query that runs, so `force` ends the socket with an error instead.
+ * mysql2 (MySQL and MariaDB): pools and connections, with callbacks or promises. `pool.end()` rejects queued queries and ends
+ * a transaction after the query that runs (mysql2 3, base/pool.js), so the adapter calls it when all connections are released.
+ * `destroy()` never calls the callback of the query that runs, so `force` destroys the socket with an error instead.
  */
 import type { Resource } from '../../../types/index'
-import { cut, field, forcedError, goodbye, has, ignore, once } from './adapter'
-import type { Adapter, Socket } from './adapter'
+import { closeOnce, forcedError, hasMethods, ignoreError, property } from './adapter'
+import type { Adapter } from './adapter'
+import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
 
+/** The part of a mysql2 pool that the adapter uses. */
 export interface MysqlPool {
   end: (...args: any[]) => unknown // any: with a callback or with a promise
   getConnection: (...args: any[]) => unknown // any: with a callback or with a promise
 }
 
+/** The part of a mysql2 connection that the adapter uses. */
 export interface MysqlConnection {
   end: (...args: any[]) => unknown // any: with a callback or with a promise
   query: (...args: any[]) => unknown // any: with a callback or with a promise
 }
 
+/** The connection behind one with promises, with parts that mysql2 does not document. */
 interface CoreConnection {
   readonly stream?: Socket
   readonly _closing?: boolean
@@ -27,6 +31,7 @@ interface CoreConnection {
 
 interface List<T> { toArray? (): T[] }
 
+/** The pool behind one with promises, with parts that mysql2 does not document. Without them `close` does not wait. */
 interface CorePool {
   readonly _closed?: boolean
   readonly _allConnections?: List<CoreConnection>
@@ -35,39 +40,40 @@ interface CorePool {
   once (event: string, listener: () => void): unknown
 }
 
+/** Recognises a mysql2 pool. */
 export const mysqlPoolAdapter: Adapter<MysqlPool> = {
   kind: 'mysql2 Pool',
-  matches: client => has(client, 'getConnection', 'query', 'execute', 'end'),
+  matches: client => hasMethods(client, 'getConnection', 'query', 'execute', 'end'),
   adapt: mysqlPool
 }
 
+/** Recognises a mysql2 connection. */
 export const mysqlConnectionAdapter: Adapter<MysqlConnection> = {
   kind: 'mysql2 Connection',
-  matches: client => has(client, 'beginTransaction', 'query', 'execute', 'end') && !has(client, 'getConnection'),
+  matches: client => hasMethods(client, 'beginTransaction', 'query', 'execute', 'end') && !hasMethods(client, 'getConnection'),
   adapt: mysqlConnection
 }
 
-/** A mysql2 pool as a resource: waits until every connection is back and none is waited for, then ends. */
+/** Turns a mysql2 pool into a resource: it waits until every connection is released and no query is queued, then ends the pool. */
 export function mysqlPool (pool: MysqlPool): Resource {
-  // The pool with promises is a coat over the other one.
-  const core = (field(pool, 'pool') ?? pool) as CorePool
+  const core = (property(pool, 'pool') ?? pool) as CorePool
 
-  return once({
+  return closeOnce({
     close: async () => {
       for (;;) {
         const busy = connections().filter(connection => !(core._freeConnections?.toArray?.() ?? []).includes(connection))
         if (busy.length === 0 || core._closed === true) break
-        await moved(busy)
+        await poolChanged(busy)
       }
-      const last = connections().map(connection => connection.stream)
+      const sockets = connections().map(connection => connection.stream)
       if (core._closed !== true) await end(core)
-      await goodbye(last)
+      await waitForSocketsToClose(sockets)
     },
     force: async () => {
       const open = connections()
-      for (const connection of open) connection.on('error', ignore)
-      if (core._closed !== true) end(core).catch(ignore) // Rejects what is queued.
-      await cut(open.map(connection => connection.stream), fatal())
+      for (const connection of open) connection.on('error', ignoreError)
+      if (core._closed !== true) end(core).catch(ignoreError) // Rejects the queued queries.
+      await destroySockets(open.map(connection => connection.stream), lostConnection())
     }
   })
 
@@ -75,12 +81,12 @@ export function mysqlPool (pool: MysqlPool): Resource {
     return core._allConnections?.toArray?.() ?? []
   }
 
-  function moved (busy: readonly CoreConnection[]): Promise<void> {
+  function poolChanged (busy: readonly CoreConnection[]): Promise<void> {
     return new Promise(resolve => {
       core.once('release', resolve)
       core.once('acquire', resolve)
       for (const connection of busy) {
-        // The pool takes the connection out in its own listener, which was there first.
+        // The pool's own listener was added first, so the pool has removed the connection when these are called.
         connection.once('end', resolve)
         connection.once('error', resolve)
       }
@@ -88,21 +94,25 @@ export function mysqlPool (pool: MysqlPool): Resource {
   }
 }
 
-/** A mysql2 connection as a resource: its goodbye queues behind its queries. */
+/** Turns a mysql2 connection into a resource. Its `end()` is queued behind its queries. */
 export function mysqlConnection (connection: MysqlConnection): Resource {
-  const core = (field(connection, 'connection') ?? connection) as CoreConnection
-  return once({
+  const core = (property(connection, 'connection') ?? connection) as CoreConnection
+  return closeOnce({
     close: async () => {
-      core.on('error', ignore)
-      // A connection that the server ends meanwhile is closed too.
-      if (core._closing !== true && core.stream?.destroyed !== true) await end(core).catch(error => { if (core.stream?.destroyed !== true) throw error })
-      await goodbye([core.stream])
+      core.on('error', ignoreError)
+      // `end()` fails if the server or the owner closes the connection first. The connection is closed then too.
+      if (!isClosing()) await end(core).catch(error => { if (!isClosing()) throw error })
+      await waitForSocketsToClose([core.stream])
     },
     force: async () => {
-      core.on('error', ignore)
-      await cut([core.stream], fatal())
+      core.on('error', ignoreError)
+      await destroySockets([core.stream], lostConnection())
     }
   })
+
+  function isClosing (): boolean {
+    return core._closing === true || core.stream?.destroyed === true
+  }
 }
 
 function end (core: CorePool | CoreConnection): Promise<void> {
@@ -111,6 +121,6 @@ function end (core: CorePool | CoreConnection): Promise<void> {
   })
 }
 
-function fatal (): Error {
+function lostConnection (): Error {
   return Object.assign(forcedError('The MySQL client'), { code: 'PROTOCOL_CONNECTION_LOST', fatal: true })
 }

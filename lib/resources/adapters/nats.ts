@@ -1,11 +1,13 @@
 /**
- * NATS (package `nats`, and `@nats-io/transport-node`): `drain()` lets each subscription finish what has come, then closes.
- * It also ends requests that wait for their answer (nats 2, muxsubscription.js), so these are waited for first.
+ * NATS (packages `nats` and `@nats-io/transport-node`). `drain()` lets each subscription process what it has received, then
+ * closes. It also ends requests that wait for an answer (nats 2, muxsubscription.js), so the adapter waits for these first.
  */
 import type { Resource } from '../../../types/index'
-import { cut, has, ignore, once, watch } from './adapter'
-import type { Adapter, Socket } from './adapter'
+import { closeOnce, hasMethods, ignoreError, trackCalls } from './adapter'
+import type { Adapter } from './adapter'
+import { destroySockets, type Socket } from './sockets'
 
+/** The part of a NATS connection that the adapter uses. */
 export interface NatsConnection {
   drain (): Promise<void>
   close (): Promise<void>
@@ -14,31 +16,33 @@ export interface NatsConnection {
   isDraining (): boolean
 }
 
-interface Undocumented {
+/** Parts that the driver does not document. Without them `force` waits for a frozen server. */
+interface Internals {
   readonly protocol?: { readonly transport?: { readonly socket?: Socket } }
 }
 
+/** Recognises a NATS connection. */
 export const natsAdapter: Adapter<NatsConnection> = {
   kind: 'NATS connection',
-  matches: client => has(client, 'drain', 'close', 'closed', 'isClosed', 'isDraining'),
+  matches: client => hasMethods(client, 'drain', 'close', 'closed', 'isClosed', 'isDraining'),
   adapt: natsConnection
 }
 
-/** A NATS connection as a resource: drains; forced, closes at once. */
+/** Turns a NATS connection into a resource: it drains; `force` closes it at once. */
 export function natsConnection (connection: NatsConnection): Resource {
-  const answered = watch(connection, 'request')
-  return once({
+  const requestsAnswered = trackCalls(connection, 'request')
+  return closeOnce({
     close: async () => {
-      await answered()
+      await requestsAnswered()
       if (connection.isClosed()) return
       await (connection.isDraining() ? connection.closed() : connection.drain())
     },
     force: async () => {
-      const socket = (connection as Undocumented).protocol?.transport?.socket
+      const socket = (connection as Internals).protocol?.transport?.socket
       const closing = connection.close()
-      closing.catch(ignore)
-      // Destroyed by the driver as well, but only behind a write that a frozen server never takes.
-      await cut([socket])
+      closing.catch(ignoreError)
+      // The driver destroys it after a last write, which a frozen server never accepts.
+      await destroySockets([socket])
       await closing
     }
   })

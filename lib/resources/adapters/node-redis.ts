@@ -1,40 +1,48 @@
-/** node-redis (package `redis`): a client, a pool, a cluster or a sentinel. From version 5 `close` and `destroy`, in 4 `quit` and `disconnect`. */
+/**
+ * node-redis (package `redis`): a client, a pool, a cluster or a sentinel. Version 5 and later have `close` and `destroy`,
+ * version 4 has `quit` and `disconnect`.
+ */
 import type { Resource } from '../../../types/index'
-import { field, has, ignore, once } from './adapter'
+import { closeOnce, hasMethods, ignoreError, property, trackCalls } from './adapter'
 import type { Adapter } from './adapter'
 
+/** The part of a node-redis client that the adapter uses. */
 export interface NodeRedis {
   readonly isOpen: boolean
   on (event: 'error', listener: (...args: any[]) => void): unknown // any: each version has its own arguments
 }
 
-interface Ways {
+interface Methods {
   close? (): Promise<unknown>
   destroy? (): unknown
   quit? (): Promise<unknown>
   disconnect? (): Promise<unknown>
 }
 
+/** Recognises a node-redis client, pool, cluster or sentinel. */
 export const nodeRedisAdapter: Adapter<NodeRedis> = {
   kind: 'redis (node-redis)',
-  matches: client => typeof field(client, 'isOpen') === 'boolean' && (has(client, 'close', 'destroy') || has(client, 'quit', 'disconnect')) && has(client, 'on'),
+  matches: client => typeof property(client, 'isOpen') === 'boolean' && hasMethods(client, 'on') &&
+    (hasMethods(client, 'close', 'destroy') || hasMethods(client, 'quit', 'disconnect')),
   adapt: nodeRedis
 }
 
-/** A node-redis client as a resource: waits for the commands that were sent; forced, rejects them. */
+/** Turns a node-redis client into a resource: it waits for the commands that were sent; `force` rejects them. */
 export function nodeRedis (client: NodeRedis): Resource {
-  const ways = client as NodeRedis & Ways
-  return once({
+  const methods = client as NodeRedis & Methods
+  // `isOpen` is false as soon as the owner calls one of these, while commands are still under way.
+  const ownerHasClosed = trackCalls(client, 'close', 'quit')
+  return closeOnce({
     close: async () => {
-      if (!client.isOpen) return
-      // A server that goes away now is no reason to crash.
-      client.on('error', ignore)
-      await (ways.close ?? ways.quit)?.call(client)
+      if (!client.isOpen) return await ownerHasClosed()
+      // Without a listener, a server that dies now would end the process.
+      client.on('error', ignoreError)
+      await (methods.close ?? methods.quit)?.call(client)
     },
     force: async () => {
-      client.on('error', ignore)
-      // `destroy` also ends a client that is waiting in its `close`.
-      await (ways.destroy ?? ways.disconnect)?.call(client)
+      client.on('error', ignoreError)
+      // `destroy` also ends a client that waits in its `close`.
+      await (methods.destroy ?? methods.disconnect)?.call(client)
     }
   })
 }

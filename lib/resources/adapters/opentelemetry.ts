@@ -1,28 +1,30 @@
 /**
- * OpenTelemetry: NodeSDK, or any provider or processor with `shutdown()`. `shutdown()` exports what is left; it cannot be
- * forced, but its exporters have a timeout of their own (10 s unless set otherwise). Closes last.
+ * OpenTelemetry: NodeSDK, or any provider or processor with `shutdown()`. `shutdown()` exports what is left. It cannot be
+ * forced, but its exporters have a timeout of their own (10 s by default). The resource is `last`.
  */
 import type { Resource } from '../../../types/index'
-import { field, has, once } from './adapter'
+import { closeOnce, hasMethods, property } from './adapter'
 import type { Adapter } from './adapter'
 
+/** The part of an SDK or provider that the adapter uses. */
 export interface OpenTelemetry {
   shutdown (): Promise<void>
 }
 
+/** Recognises an OpenTelemetry SDK or provider. */
 export const openTelemetryAdapter: Adapter<OpenTelemetry> = {
   kind: 'OpenTelemetry SDK or provider',
-  matches: client => has(client, 'shutdown') && (has(client, 'forceFlush') || has(client, 'start')),
+  matches: client => hasMethods(client, 'shutdown') && (hasMethods(client, 'forceFlush') || hasMethods(client, 'start')),
   adapt: openTelemetry
 }
 
-/** An OpenTelemetry SDK or provider as a resource: flushed and shut down after everything that may still be traced. */
+/** Turns an OpenTelemetry SDK or provider into a resource: it is flushed and shut down after everything that may still be traced. */
 export function openTelemetry (sdk: OpenTelemetry): Resource {
-  return once({
+  return closeOnce({
     last: true,
     close: async () => {
       try {
-        if (has(sdk, 'forceFlush')) await (field(sdk, 'forceFlush') as () => Promise<void>).call(sdk)
+        if (hasMethods(sdk, 'forceFlush')) await (property(sdk, 'forceFlush') as () => Promise<void>).call(sdk)
       } finally {
         await sdk.shutdown()
       }

@@ -1,19 +1,21 @@
 /**
- * A single pg Client, outside of a pool: one for LISTEN, say. `end()` with a query under way destroys the connection
- * (pg 8.23, lib/client.js), so it is called when the queue is empty and no transaction is open.
+ * A single pg Client without a pool, for example for LISTEN. `end()` destroys the connection if a query is under way
+ * (pg 8.23, lib/client.js), so the adapter calls it when the queue is empty and no transaction is open.
  */
 import type { Resource } from '../../../types/index'
-import { cut, goodbye, has, ignore, once } from './adapter'
-import type { Adapter, Socket } from './adapter'
+import { closeOnce, hasMethods, ignoreError } from './adapter'
+import type { Adapter } from './adapter'
+import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
 
+/** The part of a pg Client that the adapter uses. */
 export interface PgClient {
   end (): Promise<void>
   on (event: string, listener: (...args: any[]) => void): unknown // any: each event has its own arguments
   once (event: string, listener: (...args: any[]) => void): unknown // any: each event has its own arguments
 }
 
-/** Parts of a client that are not documented, or are so only lately; nothing breaks where they are missing. */
-interface Undocumented {
+/** Parts that pg does not document, or only in recent versions. Without them `close` does not wait for queries. */
+interface Internals {
   readonly processID?: number | null
   readonly connection?: { readonly stream?: Socket }
   readonly _ended?: boolean
@@ -24,39 +26,40 @@ interface Undocumented {
   getTransactionStatus? (): string | null
 }
 
+/** Recognises a pg Client. */
 export const pgClientAdapter: Adapter<PgClient> = {
   kind: 'pg Client',
-  matches: client => has(client, 'connect', 'query', 'end', 'escapeIdentifier') && !('totalCount' in client),
+  matches: client => hasMethods(client, 'connect', 'query', 'end', 'escapeIdentifier') && !('totalCount' in client),
   adapt: pgClient
 }
 
-/** A pg Client as a resource: waits for its queries and its transaction, then says goodbye. */
+/** Turns a pg Client into a resource: it waits for its queries and its transaction, then ends the connection. */
 export function pgClient (client: PgClient): Resource {
-  const inside = client as Undocumented
-  client.on('error', ignore) // A server that dies is no reason to crash while there are others to close.
+  const internals = client as Internals
+  client.on('error', ignoreError) // Without a listener, a server that dies during the shutdown would end the process.
 
-  return once({
+  return closeOnce({
     close: async () => {
-      while (busy()) await moved()
-      if (inside._ended === true) return
-      // Before `end()`, which waits for a server that may be frozen.
-      const leaving = client.end()
-      await goodbye([inside.connection?.stream])
-      await leaving
+      while (isBusy()) await queueChanged()
+      if (internals._ended === true) return
+      // `end()` waits for the server, which may be frozen. The socket is destroyed if it does not close in time.
+      const ended = client.end()
+      await waitForSocketsToClose([internals.connection?.stream])
+      await ended
     },
     force: async () => {
-      if (inside.processID !== null) client.end().catch(ignore)
-      await cut([inside.connection?.stream], inside.processID === null ? new Error('The PostgreSQL client was closed by force') : undefined)
+      if (internals.processID !== null) client.end().catch(ignoreError)
+      await destroySockets([internals.connection?.stream], internals.processID === null ? new Error('The PostgreSQL client was closed by force') : undefined)
     }
   })
 
-  function busy (): boolean {
-    if (inside._ended === true || inside._ending === true) return false
-    const transaction = inside.getTransactionStatus?.() ?? 'I'
-    return Boolean(inside._activeQuery) || Boolean(inside._queryQueue?.length) || Boolean(inside._sentQueryQueue?.length) || transaction !== 'I'
+  function isBusy (): boolean {
+    if (internals._ended === true || internals._ending === true) return false
+    const transaction = internals.getTransactionStatus?.() ?? 'I'
+    return Boolean(internals._activeQuery) || Boolean(internals._queryQueue?.length) || Boolean(internals._sentQueryQueue?.length) || transaction !== 'I'
   }
 
-  function moved (): Promise<void> {
+  function queueChanged (): Promise<void> {
     return new Promise(resolve => {
       client.once('drain', resolve)
       client.once('end', resolve)

@@ -1,22 +1,24 @@
 /**
- * pg's Pool. What it does at its end, and what is done about it here (pg 8, pg-pool 3):
- * - `end()` never settles the queries that wait in its queue: so it is called when the queue is empty;
- * - `end()` waits for ever for a client that nobody gives back: `force` ends it, and `detail` counts it;
- * - a client whose server dies while it is checked out emits an 'error' that nobody listens to, which ends the process;
- * - it rejects when called twice.
- * Clients are known from the pool's own events, from the moment that the adapter is made: make it with the pool.
+ * pg's Pool. The adapter works around these properties of `end()` (pg 8, pg-pool 3):
+ * - it never settles queued queries, so it is called when the queue is empty;
+ * - it waits without limit for a client that is not released, so `force` ends that client and `detail` counts it;
+ * - a client that is checked out emits 'error' when its server dies; without a listener this ends the process;
+ * - a second call rejects.
+ * The adapter knows the clients from the pool's events. Create it together with the pool.
  */
 import type { Resource } from '../../../types/index'
-import { cut, forcedError, goodbye, has, ignore, once } from './adapter'
-import type { Adapter, AdapterOptions, Socket } from './adapter'
+import { closeOnce, forcedError, hasMethods, ignoreError } from './adapter'
+import type { Adapter, AdapterOptions } from './adapter'
+import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
 
+/** The part of a pg Pool that the adapter uses. */
 export interface PgPool {
   readonly totalCount: number
   readonly idleCount: number
   readonly waitingCount: number
   readonly ending: boolean
   readonly ended: boolean
-  // Overloads (promise and callback) that no structural signature can name: they are called as they came.
+  // These have overloads with a promise and with a callback, which no structural signature covers.
   connect: Function
   end: Function
   on (event: string, listener: (...args: any[]) => void): unknown // any: each event has its own arguments
@@ -24,7 +26,7 @@ export interface PgPool {
 }
 
 interface PoolClient {
-  /** `null` until the server has let it in. */
+  /** `null` until the server has accepted the connection. */
   readonly processID?: number | null
   readonly connection?: { readonly stream?: Socket }
   end (): Promise<void>
@@ -33,21 +35,22 @@ interface PoolClient {
 
 type Connected = (error: Error | undefined, client?: PoolClient, release?: () => void) => void
 
-/** Parts of pg-pool that are not documented, unchanged since its version 2; nothing breaks where they are missing. */
-interface Undocumented {
+/** Parts that pg-pool does not document, unchanged since version 2. Without them `force` leaves queued queries pending. */
+interface Internals {
   readonly _clients?: readonly PoolClient[]
   readonly _pendingQueue?: Array<{ callback (error: Error): void }>
 }
 
+/** Recognises a pg Pool. */
 export const pgPoolAdapter: Adapter<PgPool> = {
   kind: 'pg Pool',
-  matches: client => has(client, 'connect', 'query', 'end', 'on') && 'totalCount' in client && 'idleCount' in client && 'waitingCount' in client,
+  matches: client => hasMethods(client, 'connect', 'query', 'end', 'on') && 'totalCount' in client && 'idleCount' in client && 'waitingCount' in client,
   adapt: pgPool
 }
 
 /**
- * A pg Pool as a resource: waits for what runs and what is queued, then ends. Forced, it ends every connection, so that
- * each query is rejected. `detail()` is `{ leakedClients }`, and `takenBy` (stacks) where `options.detail` is set.
+ * Turns a pg Pool into a resource: it waits for the running and the queued queries, then ends the pool. `force` ends every
+ * connection, which rejects each query. `detail()` is `{ leakedClients }`, and with `options.detail` also `takenBy` (stacks).
  *
  * @example
  * resources: { postgres: pgPool(pool) }
@@ -59,75 +62,75 @@ export function pgPool (pool: PgPool, options: AdapterOptions = {}): Resource {
   const end = pool.end.bind(pool) as () => Promise<void>
   let leaked: Array<string | undefined> = []
 
-  pool.on('connect', meet)
-  pool.on('acquire', (client: PoolClient) => { meet(client); borrowed.set(client, undefined) })
+  pool.on('connect', addClient)
+  pool.on('acquire', (client: PoolClient) => { addClient(client); borrowed.set(client, undefined) })
   pool.on('release', (_error: unknown, client: PoolClient) => { borrowed.delete(client) })
   pool.on('remove', (client: PoolClient) => { open.delete(client); borrowed.delete(client) })
-  if (options.detail === true) rememberStacks(pool, borrowed)
+  if (options.detail === true) recordStacks(pool, borrowed)
 
-  return once({ pause, close, force, detail })
+  return closeOnce({ pause, close, force, detail })
 
-  function meet (client: PoolClient): void {
+  function addClient (client: PoolClient): void {
     if (open.has(client)) return
     open.add(client)
-    // The pool itself listens to idle clients only; its own listener still tells the pool's owner of their errors.
-    client.on('error', ignore)
+    // The pool listens to the errors of idle clients only, and still emits those to its owner.
+    client.on('error', ignoreError)
   }
 
-  // Nothing to take in less of; but a database that goes down together with us is no reason to crash from now on.
+  // A pool has no work to pause. From now on a database that dies does not end the process.
   function pause (): void {
-    pool.on('error', ignore)
+    pool.on('error', ignoreError)
   }
 
   async function close (): Promise<void> {
     if (pool.ended) return
-    pool.on('error', ignore)
-    await served()
-    const last = sockets(open)
+    pool.on('error', ignoreError)
+    await idle()
+    const sockets = socketsOf(open)
     if (pool.ending) await ended()
     else await end()
-    await goodbye(last)
+    await waitForSocketsToClose(sockets)
   }
 
-  /** Until nothing waits and nobody holds a client: who is at work may still need another one. */
-  async function served (): Promise<void> {
+  /** Waits until no query is queued and no client is borrowed. Code that holds one client may still request another. */
+  async function idle (): Promise<void> {
     while (!pool.ending) {
-      if (pool.waitingCount > 0) await turnInQueue()
-      else if (borrowed.size > 0) await next('release', 'remove')
+      if (pool.waitingCount > 0) await queueToMove()
+      else if (borrowed.size > 0) await nextEvent('release', 'remove')
       else return
     }
   }
 
-  // No event tells that the queue moved on: whoever waits in it can be waited for by standing in line behind them.
-  function turnInQueue (): Promise<void> {
+  // The pool has no event for its queue. A request at the end of the queue is served after those before it.
+  function queueToMove (): Promise<void> {
     return new Promise(resolve => connect((_error, _client, release) => { release?.(); resolve() }))
   }
 
-  /** Someone else has called `end()` already, and has its promise. */
+  /** Waits for an `end()` that the owner has called. */
   async function ended (): Promise<void> {
-    while (!pool.ended) await next('remove')
+    while (!pool.ended) await nextEvent('remove')
   }
 
-  function next (...events: readonly string[]): Promise<void> {
+  function nextEvent (...events: readonly string[]): Promise<void> {
     return new Promise(resolve => { for (const event of events) pool.once(event, () => resolve()) })
   }
 
   async function force (): Promise<void> {
     const error = forcedError('The PostgreSQL pool')
-    const { _pendingQueue, _clients = [] }: Undocumented = pool as Undocumented
-    pool.on('error', ignore)
-    // First of all, or the slots that become free below would be filled again.
-    if (!pool.ending) end().catch(ignore)
+    const { _pendingQueue, _clients = [] }: Internals = pool as Internals
+    pool.on('error', ignoreError)
+    // First, because the pool would fill the slots that become free below.
+    if (!pool.ending) end().catch(ignoreError)
     for (const waiting of _pendingQueue?.splice(0) ?? []) waiting.callback(error)
     const clients = [...new Set([...open, ..._clients])]
     const connecting = clients.filter(client => client.processID === null)
-    // One that is still connecting tells its pool only of an error, not of an end.
-    const cutting = [cut(sockets(connecting), error)]
+    // A client that is still connecting reports an error to its pool, but not an end.
+    const destroying = [destroySockets(socketsOf(connecting), error)]
     const connected = clients.filter(client => client.processID !== null)
-    for (const client of connected) client.end().catch(ignore)
-    cutting.push(cut(sockets(connected)))
-    await Promise.all(cutting)
-    // Queries were rejected and gave their clients back. Who still has one will not.
+    for (const client of connected) client.end().catch(ignoreError)
+    destroying.push(destroySockets(socketsOf(connected)))
+    await Promise.all(destroying)
+    // Each rejected query has released its client. The clients that are still borrowed are leaked.
     leaked = [...borrowed.values()]
   }
 
@@ -136,42 +139,18 @@ export function pgPool (pool: PgPool, options: AdapterOptions = {}): Resource {
   }
 }
 
-/**
- * The same, for a pool whose owner will call `end()` as well, as @fastify/postgres does in its onClose hook: from now on
- * `pool.end()` is the resource's own close, asked twice and done once, and never a rejection.
- * @returns the resource, and what gives the pool its own `end` back
- */
-export function adoptPgPool (pool: PgPool, options: AdapterOptions = {}): { readonly resource: Resource, readonly release: () => void } {
-  const resource = pgPool(pool, options)
-  const end = pool.end
-  const ownsEnd = Object.hasOwn(pool, 'end')
-  const never = new AbortController().signal
-  pool.end = function (callback?: (error?: Error) => void): Promise<void> | undefined {
-    const closing = Promise.resolve(resource.close?.(never))
-    if (callback === undefined) return closing
-    closing.then(() => callback(), callback)
-  }
-  return {
-    resource,
-    release: () => {
-      if (ownsEnd) pool.end = end
-      else delete (pool as { end?: Function }).end
-    }
-  }
-}
-
-/** `connect` and, through it, `query`: the stack is that of the caller, since a pool hands its clients out later. */
-function rememberStacks (pool: PgPool, borrowed: Map<PoolClient, string | undefined>): void {
+/** Records the stack of each caller of `connect`, which `query` calls too. The pool's own events come too late for it. */
+function recordStacks (pool: PgPool, borrowed: Map<PoolClient, string | undefined>): void {
   const connect = pool.connect
   pool.connect = function (callback?: Connected): unknown {
     const taken: { stack?: string } = {}
     Error.captureStackTrace(taken, pool.connect)
-    const remember = (client: PoolClient | undefined): void => { if (client !== undefined && borrowed.has(client)) borrowed.set(client, taken.stack?.replace(/^.*\n/, '')) }
-    if (callback === undefined) return connect.call(pool).then((client: PoolClient) => { remember(client); return client })
-    return connect.call(pool, (error: Error | undefined, client?: PoolClient, release?: () => void) => { remember(client); callback(error, client, release) })
+    const record = (client: PoolClient | undefined): void => { if (client !== undefined && borrowed.has(client)) borrowed.set(client, taken.stack?.replace(/^.*\n/, '')) }
+    if (callback === undefined) return connect.call(pool).then((client: PoolClient) => { record(client); return client })
+    return connect.call(pool, (error: Error | undefined, client?: PoolClient, release?: () => void) => { record(client); callback(error, client, release) })
   }
 }
 
-function sockets (clients: Iterable<PoolClient>): Array<Socket | undefined> {
+function socketsOf (clients: Iterable<PoolClient>): Array<Socket | undefined> {
   return [...clients].map(client => client.connection?.stream)
 }

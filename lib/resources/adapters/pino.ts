@@ -1,16 +1,18 @@
 /**
- * pino: a logger, or the destination it writes to (sonic-boom, a transport). A logger is flushed and not ended, since the
- * report of the shutdown itself is still to be logged; a destination is ended, which writes what is left, and a write after that throws.
- * Closes last.
+ * pino: a logger, or the destination to which it writes (sonic-boom, a transport). A logger is flushed and not ended, because
+ * the report of the shutdown is logged later. A destination is ended, which writes what is left; a later write throws. Both are
+ * `last`.
  */
 import type { Resource } from '../../../types/index'
-import { field, has, ignore, once } from './adapter'
+import { closeOnce, hasMethods, ignoreError, property } from './adapter'
 import type { Adapter } from './adapter'
 
+/** The part of a pino logger that the adapter uses. */
 export interface PinoLogger {
   flush (callback?: (error?: Error | null) => void): void
 }
 
+/** The part of a pino destination that the adapter uses. */
 export interface PinoDestination {
   flush (callback?: (error?: Error | null) => void): void
   end (): void
@@ -18,21 +20,23 @@ export interface PinoDestination {
   on (event: string, listener: (...args: any[]) => void): unknown // any: each event has its own arguments
 }
 
+/** Recognises a pino logger. */
 export const pinoLoggerAdapter: Adapter<PinoLogger> = {
   kind: 'pino logger',
-  matches: client => has(client, 'child', 'bindings', 'flush'),
+  matches: client => hasMethods(client, 'child', 'bindings', 'flush'),
   adapt: pinoLogger
 }
 
+/** Recognises a pino destination. */
 export const pinoDestinationAdapter: Adapter<PinoDestination> = {
   kind: 'pino destination',
-  matches: client => has(client, 'write', 'flush', 'flushSync', 'end', 'once'),
+  matches: client => hasMethods(client, 'write', 'flush', 'flushSync', 'end', 'once'),
   adapt: pinoDestination
 }
 
-/** A pino logger as a resource: what it has buffered is written. */
+/** Turns a pino logger into a resource: its buffer is written. */
 export function pinoLogger (logger: PinoLogger): Resource {
-  return once({
+  return closeOnce({
     last: true,
     close: () => new Promise<void>((resolve, reject) => {
       logger.flush(error => { if (error == null) resolve(); else reject(error) })
@@ -40,24 +44,24 @@ export function pinoLogger (logger: PinoLogger): Resource {
   })
 }
 
-/** A pino destination as a resource: what it has buffered is written, then it is closed; forced, what is left is dropped. */
+/** Turns a pino destination into a resource: its buffer is written, then it is closed. `force` drops what is left. */
 export function pinoDestination (destination: PinoDestination): Resource {
-  return once({
+  return closeOnce({
     last: true,
     close: async () => {
-      // sonic-boom says destroyed, a transport closed.
-      if (field(destination, 'destroyed') === true || field(destination, 'closed') === true) return
+      // sonic-boom has `destroyed`, a transport has `closed`.
+      if (property(destination, 'destroyed') === true || property(destination, 'closed') === true) return
       const closed = new Promise<void>((resolve, reject) => {
         destination.once('close', () => resolve())
         destination.once('error', reject)
       })
-      closed.catch(ignore)
+      closed.catch(ignoreError)
       destination.end() // Writes what is left.
       await closed
     },
     force: () => {
-      destination.on('error', ignore)
-      const destroy = field(destination, 'destroy')
+      destination.on('error', ignoreError)
+      const destroy = property(destination, 'destroy')
       if (typeof destroy === 'function') destroy.call(destination)
     }
   })

@@ -1,44 +1,46 @@
 /**
- * undici's Client, Pool, Agent and the other dispatchers: `close()` lets requests under way finish, `destroy()` rejects
- * them. An Agent forgets its pools when `close()` is called (undici 7, lib/dispatcher/agent.js), so that `destroy()` after
- * it ends nothing: they are remembered here.
+ * undici's Client, Pool, Agent and the other dispatchers. `close()` lets the requests under way finish, `destroy()` rejects
+ * them. An Agent drops its pools when `close()` is called (undici 7, lib/dispatcher/agent.js), and a later `destroy()` ends
+ * nothing. So the adapter keeps the pools.
  */
 import type { Resource } from '../../../types/index'
-import { field, forcedError, has, once } from './adapter'
+import { closeOnce, forcedError, hasMethods, property } from './adapter'
 import type { Adapter } from './adapter'
 
+/** The part of an undici dispatcher that the adapter uses. */
 export interface UndiciDispatcher {
   close (): Promise<void>
   destroy (error?: Error | null): Promise<void>
 }
 
+/** Recognises an undici dispatcher. */
 export const undiciAdapter: Adapter<UndiciDispatcher> = {
   kind: 'undici Client, Pool or Agent',
-  matches: client => has(client, 'dispatch', 'request', 'close', 'destroy'),
+  matches: client => hasMethods(client, 'dispatch', 'request', 'close', 'destroy'),
   adapt: undiciDispatcher
 }
 
-/** An undici dispatcher as a resource. */
+/** Turns an undici dispatcher into a resource. */
 export function undiciDispatcher (dispatcher: UndiciDispatcher): Resource {
-  let inside: UndiciDispatcher[] = []
-  return once({
+  let pools: UndiciDispatcher[] = []
+  return closeOnce({
     close: async () => {
-      // Rejects where it has been destroyed before.
-      if (field(dispatcher, 'destroyed') === true) return
-      inside = poolsOf(dispatcher)
+      // `close()` of a destroyed dispatcher rejects.
+      if (property(dispatcher, 'destroyed') === true) return
+      pools = poolsOf(dispatcher)
       await dispatcher.close()
     },
     force: async () => {
       const error = forcedError('The HTTP client')
-      await Promise.all([dispatcher, ...inside].map(each => each.destroy(error)))
+      await Promise.all([dispatcher, ...pools].map(each => each.destroy(error)))
     }
   })
 }
 
-// Under a symbol that undici keeps for itself; where it is missing, requests end by their own timeouts.
+// undici keeps them under a symbol that it does not export. Without it, requests end by their own timeouts.
 function poolsOf (dispatcher: UndiciDispatcher): UndiciDispatcher[] {
   const symbol = Object.getOwnPropertySymbols(dispatcher).find(({ description }) => description === 'clients')
   const clients = symbol === undefined ? undefined : (dispatcher as unknown as Record<symbol, unknown>)[symbol]
   if (!(clients instanceof Map)) return []
-  return [...clients.values()].map(each => each?.dispatcher ?? each).filter(each => each != null && has(each, 'destroy'))
+  return [...clients.values()].map(each => each?.dispatcher ?? each).filter(each => each != null && hasMethods(each, 'destroy'))
 }
