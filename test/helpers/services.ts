@@ -1,6 +1,6 @@
 /**
- * Real servers for tests: the one that an environment variable names, the one on the standard port, or one of our own
- * on a private port, which alone may be frozen and killed. Ours leave no process and no directory behind.
+ * Real servers for tests: the server in an environment variable, the one on the standard port, or one that the test starts on a
+ * free port. Only the last may be frozen and killed. It leaves no process and no directory behind.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
@@ -14,19 +14,19 @@ import { ignoreSocket } from './sockets'
 export interface Server {
   readonly host: string
   readonly port: number
-  /** As its environment variable says. */
+  /** From the environment variable. */
   readonly user?: string
   readonly password?: string
 }
 
-/** A server that a test may do anything to. */
+/** A server that the test has started, and may harm. */
 export interface OwnServer extends Server {
-  /** It keeps its connections and answers nothing. */
+  /** Keeps the connections open and answers nothing. */
   freeze (): void
   thaw (): void
-  /** It is gone, without a goodbye. */
+  /** Ends the server without closing its connections properly. */
   kill (): Promise<void>
-  /** Kill, and tidy up. May be called twice. */
+  /** Kills the server and removes its files. May be called twice. */
   stop (): Promise<void>
 }
 
@@ -47,7 +47,7 @@ const kinds = {
 
 export type ServiceName = keyof typeof kinds
 
-/** The server that is there already: healthy, shared with others, never to be stopped. `undefined` where there is none. */
+/** Finds the shared server, which must not be stopped. @returns `undefined` if there is none */
 export async function findServer (name: ServiceName): Promise<Server | undefined> {
   const { variable, port } = kinds[name]
   const url = process.env[variable]
@@ -60,8 +60,9 @@ function named ({ hostname, port, username, password }: URL, standard: number): 
 }
 
 /**
- * What `t.test` takes as its options: a line that says what to install where the service is missing.
- * @throws with REQUIRE_SERVICES=1, where a skip is a failure
+ * Options of `t.test` that skip a test if its service is missing, with a line about what to install.
+ *
+ * @throws if the service is missing and REQUIRE_SERVICES is 1
  */
 export function unless (name: ServiceName, there: boolean): { skip: string | false } {
   if (there) return { skip: false }
@@ -83,7 +84,7 @@ async function listens ({ host, port }: Server): Promise<boolean> {
   }
 }
 
-/** A port that nobody has. */
+/** Finds a free port. */
 export async function freePort (): Promise<number> {
   const server = net.createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -101,17 +102,17 @@ export function hasPostgres (): boolean {
   return findBinary('initdb') !== undefined
 }
 
-/** A Redis of our own, which keeps nothing on disk. */
+/** Starts a Redis that writes nothing to the disk. */
 export async function startRedis (): Promise<OwnServer> {
   const port = await freePort()
   const child = spawn(findBinary('redis-server') ?? 'redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', tmpdir()], { stdio: ['ignore', 'pipe', 'ignore'] })
   return await own(child, port, /Ready to accept connections/, child.stdout)
 }
 
-/** A PostgreSQL of our own, user `postgres`, every connection trusted. It does not run as root, so it gets another user there. */
+/** Starts a PostgreSQL with the user `postgres` and no password. As root it runs as another user, because it refuses root. */
 export async function startPostgres (): Promise<OwnServer> {
   const port = await freePort()
-  const user = lesserUser()
+  const user = unprivilegedUser()
   const data = mkdtempSync(join(tmpdir(), 'fastify-shutdown-pg-'))
   if (user.uid !== undefined) chownSync(data, user.uid, user.gid ?? user.uid)
   execFileSync(findBinary('initdb') ?? 'initdb', ['-D', data, '-U', 'postgres', '-A', 'trust', '-N', '-E', 'UTF8', '--locale=C'], { ...user, cwd: data, stdio: 'ignore' })
@@ -122,13 +123,13 @@ export async function startPostgres (): Promise<OwnServer> {
 
 async function own (child: ChildProcess, port: number, ready: RegExp, output: NodeJS.ReadableStream, directory?: string): Promise<OwnServer> {
   const exited = once(child, 'exit')
-  let said = ''
+  let printed = ''
   await new Promise<void>((resolve, reject) => {
-    output.on('data', chunk => { said += String(chunk); if (ready.test(said)) resolve() })
-    exited.then(() => reject(new Error(`The server ended before it was ready: ${said}`)), reject)
+    output.on('data', chunk => { printed += String(chunk); if (ready.test(printed)) resolve() })
+    exited.then(() => reject(new Error(`The server ended before it was ready: ${printed}`)), reject)
   })
   output.resume()
-  // Whatever happens to the test, not even a frozen server outlives it.
+  // The server ends with the process, also if the test fails while the server is frozen.
   const last = (): void => { signal('SIGKILL'); remove() }
   process.once('exit', last)
 
@@ -152,11 +153,11 @@ async function own (child: ChildProcess, port: number, ready: RegExp, output: No
     }
   }
 
-  // PostgreSQL gives each connection a process, and each process a group of its own: they are found as its children.
+  // PostgreSQL has one process per connection, each in a process group of its own, so they are found by their parent.
   function signal (name: NodeJS.Signals): void {
     const { pid } = child
     if (pid === undefined || child.exitCode !== null || child.signalCode !== null) return
-    // The parent first: it would start a new child, or take the death of one for a crash of its own.
+    // The parent first, because it restarts its children, and treats the death of one as a crash.
     for (const each of [pid, ...childrenOf(pid)]) {
       try { process.kill(each, name) } catch { /* it has ended by itself */ }
     }
@@ -170,7 +171,7 @@ function childrenOf (parent: number): number[] {
     .map(([pid]) => pid ?? 0)
 }
 
-function lesserUser (): { uid?: number, gid?: number } {
+function unprivilegedUser (): { uid?: number, gid?: number } {
   if (process.getuid?.() !== 0) return {}
   for (const name of ['postgres', 'nobody']) {
     try {
@@ -199,8 +200,7 @@ function embedded (): string[] {
 }
 
 /**
- * A stretch of road in front of a shared server, which a test may block (`freeze`) or tear up (`kill`): the server itself
- * stays as it is for others.
+ * Starts a proxy in front of a shared server. A test may freeze or kill the proxy; the server itself is not affected.
  */
 export async function startProxy (target: Server): Promise<OwnServer & { acceptNew (): void }> {
   const pairs = new Set<readonly [net.Socket, net.Socket]>()
@@ -233,7 +233,7 @@ export async function startProxy (target: Server): Promise<OwnServer & { acceptN
     port: (server.address() as net.AddressInfo).port,
     freeze: () => { frozen = true; for (const pair of pairs) for (const socket of pair) socket.pause() },
     thaw: () => { frozen = false; for (const pair of pairs) for (const socket of pair) socket.resume() },
-    // New connections work; those that were frozen stay silent, as when a firewall has lost its table.
+    // New connections work. The frozen ones stay silent, as after a firewall has lost its connection table.
     acceptNew: () => { frozen = false },
     kill,
     stop: kill

@@ -1,4 +1,4 @@
-/** The clients of MariaDB, RabbitMQ, NATS, MQTT, HTTP, logs and traces as resources; frozen and dead behind a proxy of our own. */
+/** The clients of MariaDB, RabbitMQ, NATS, MQTT, HTTP, logs and traces as resources. A proxy makes a server frozen or dead. */
 import { connect as connectAmqp } from 'amqplib'
 import { Kafka, logLevel } from 'kafkajs'
 import { MongoClient } from 'mongodb'
@@ -22,13 +22,13 @@ import type { OpenedOnOwnServer, Fixture } from '../helpers/resource-contract'
 import { findServer, startProxy, unless } from '../helpers/services'
 import type { Server } from '../helpers/services'
 
-// Overwritten by those of a proxy of our own.
+// Replaced if a proxy stands in front of the server.
 const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }
-// What its types leave out.
+// Its types have no `destroyed`.
 type PinoStream = ReturnType<typeof pino.destination> & { readonly destroyed?: boolean }
 const unique = `shutdown-test-${process.pid}`
 
-/** The same client straight on the server, and behind a proxy that can be harmed. */
+/** Opens the same client directly on the server, or behind a proxy that can be harmed. */
 function behindProxy (name: string, server: Server, open: (at: Server) => Promise<OpenedOnOwnServer>): Pick<Fixture, 'name' | 'open' | 'openOnOwnServer'> {
   return {
     name,
@@ -42,7 +42,7 @@ function behindProxy (name: string, server: Server, open: (at: Server) => Promis
 
 t.test('mysql2 against MariaDB or MySQL', async t => {
   const server = await findServer('mysql')
-  await t.test('each flavour', { ...unless('mysql', server !== undefined), timeout: 60_000 }, async t => {
+  await t.test('pools and connections, with callbacks and with promises', { ...unless('mysql', server !== undefined), timeout: 60_000 }, async t => {
     if (server === undefined) return
     const options = ({ host, port, user = 'root', password = '' }: Server): mysql.PoolOptions => ({ host, port, user, password })
     const slow = "select 'done' as word, sleep(0.3)"
@@ -108,7 +108,7 @@ t.test('mysql2 against MariaDB or MySQL', async t => {
       }
     }))
 
-    t.test('queries that wait for a connection, and a transaction in flight, are let finish', async t => {
+    t.test('queued queries and a transaction in flight finish before the pool ends', async t => {
       const pool = mysqlPromise.createPool({ ...options(server), connectionLimit: 1 })
       const connection = await pool.getConnection()
       await connection.beginTransaction()
@@ -123,7 +123,7 @@ t.test('mysql2 against MariaDB or MySQL', async t => {
       await inTime(closing)
     })
 
-    t.test('by force, queries that wait for a connection are rejected', async t => {
+    t.test('force rejects queries that wait for a connection', async t => {
       const pool = mysqlPromise.createPool({ ...options(server), connectionLimit: 1 })
       await pool.getConnection()
       const resource = mysqlPool(pool)
@@ -176,11 +176,11 @@ t.test('amqplib against RabbitMQ', async t => {
       }
     }
     for (const of of ['connection', 'channel'] as const) {
-      // A message that was acknowledged into a dead connection is delivered again: nobody is told.
+      // An acknowledgement on a dead connection has no error; the broker delivers the message again.
       await resourceContract(t, { ...behindProxy(`amqplib ${of}`, server, open(of)), rejects: false })
     }
 
-    t.test('messages that nobody acknowledges go back to their queue by force', async t => {
+    t.test('force returns unacknowledged messages to their queue', async t => {
       const connection = await connect(server)
       const resource = adapterFor(connection)
       const channel = await connection.createChannel()
@@ -229,7 +229,7 @@ t.test('nats against NATS', async t => {
       }
     }))
 
-    t.test('messages that have come to a subscription are worked on before it closes', async t => {
+    t.test('the messages that a subscription has received are processed before the connection closes', async t => {
       const connection = await connectNats({ servers: `${server.host}:${server.port}` })
       const resource = adapterFor(connection)
       const subject = `${unique}-sub`
@@ -264,10 +264,10 @@ t.test('mqtt against a broker', async t => {
         ...unharmed
       }
     }
-    // Its broker acknowledges faster than one can freeze it: see below.
+    // The broker acknowledges before the test can freeze it, so the next test covers this.
     await resourceContract(t, { ...behindProxy('mqtt', server, open), works: false })
 
-    t.test('a message that a frozen broker never acknowledges is waited for, and rejected by force', async t => {
+    t.test('close waits for an acknowledgement from a frozen broker, and force rejects the publish', async t => {
       const proxy = await startProxy(server)
       t.teardown(() => proxy.stop())
       const { client } = await open(proxy)
@@ -319,7 +319,7 @@ t.test('pino', async t => {
     return { destination, logger: pino(destination), written: () => readFileSync(dest, 'utf8') }
   }
 
-  t.test('what a logger has buffered is written once it is closed, and it can still be written to, since the report comes last', async t => {
+  t.test('close writes the buffer of a logger, which can still log the report later', async t => {
     const { logger, destination, written } = await open()
     const resource = adapterFor(logger)
     logger.info('the last word')
@@ -345,7 +345,7 @@ t.test('pino', async t => {
     await close(adapterFor(destination))
   })
 
-  t.test('a transport, which writes in a thread of its own, is flushed and closed', async t => {
+  t.test('a transport, which writes in a worker thread, is flushed and closed', async t => {
     const destination = join(directory, 'transport.log')
     const transport = pino.transport({ target: 'pino/file', options: { destination } })
     await once(transport, 'ready')
@@ -359,7 +359,7 @@ t.test('pino', async t => {
     await inTime(close(adapterFor(transport)))
   })
 
-  t.test('a destination that is stuck is let go by force', async t => {
+  t.test('force destroys a destination that never closes', async t => {
     let destroyed = false
     const stuck = { flush: () => {}, end: () => {}, once: () => {}, on: () => {}, destroy: () => { destroyed = true } }
     const resource = pinoDestination(stuck)
@@ -372,7 +372,7 @@ t.test('pino', async t => {
 })
 
 t.test('OpenTelemetry', async t => {
-  t.test('what is left is exported before the shutdown, and that after all others', async t => {
+  t.test('close flushes before it shuts down, and the resource is last', async t => {
     const calls: string[] = []
     const provider = { forceFlush: async () => { calls.push('forceFlush') }, shutdown: async () => { calls.push('shutdown') } }
     const resource = adapterFor(provider)
@@ -383,7 +383,7 @@ t.test('OpenTelemetry', async t => {
     t.equal(resource.force, undefined, 'nothing can force it')
   })
 
-  t.test('a flush that fails does not keep it from shutting down, and is reported', async t => {
+  t.test('a flush that fails is reported, and the SDK is shut down all the same', async t => {
     const calls: string[] = []
     const resource = openTelemetry(Object.assign({ shutdown: async () => { calls.push('shutdown') } }, { forceFlush: async () => { throw new Error('collector gone') } }))
     await t.rejects(close(resource), /collector gone/)
@@ -391,17 +391,17 @@ t.test('OpenTelemetry', async t => {
   })
 })
 
-t.test('mongodb: its operations finish before the client is closed, as its pools tell', async t => {
-  // Its events are the driver's own; there is no server, so they are told by hand.
+t.test('mongodb: the client closes when its operations have finished, as the events of its pools show', async t => {
+  // There is no server, so the test emits the driver's own events.
   const client = new MongoClient('mongodb://127.0.0.1:1')
   const resource = mongoClient(client)
-  const tell = client.emit.bind(client) as unknown as (event: string) => boolean
-  tell('connectionCheckOutStarted')
-  tell('connectionCheckOutStarted')
+  const emit = client.emit.bind(client) as unknown as (event: string) => boolean
+  emit('connectionCheckOutStarted')
+  emit('connectionCheckOutStarted')
   const closing = close(resource)
-  tell('connectionCheckOutFailed')
+  emit('connectionCheckOutFailed')
   t.equal(await state(closing, 50), 'pending')
-  tell('connectionCheckedIn')
+  emit('connectionCheckedIn')
   await inTime(closing)
   await close(resource)
 
@@ -413,7 +413,7 @@ t.test('mongodb: its operations finish before the client is closed, as its pools
   await inTime(hanging)
 })
 
-t.test('kafkajs: a consumer stops at the pause and disconnects at the close', async t => {
+t.test('kafkajs: pause stops a consumer and close disconnects it', async t => {
   const kafka = new Kafka({ brokers: ['127.0.0.1:1'], logLevel: logLevel.NOTHING })
   const consumer = kafka.consumer({ groupId: unique })
   const calls: string[] = []

@@ -1,4 +1,4 @@
-/** pg's Pool and Client as resources, against PostgreSQL: healthy, busy, frozen, dead; queues, transactions and leaks. */
+/** pg's Pool and Client as resources, with a PostgreSQL that is healthy, busy, frozen or dead. */
 import { once } from 'node:events'
 import fastifyPostgres from '@fastify/postgres'
 import pg from 'pg'
@@ -15,7 +15,7 @@ import type { Server } from '../helpers/services'
 const user = 'postgres'
 const slow = "select 'done' as word from pg_sleep(0.3)"
 
-// Overwritten by those of a server of our own.
+// Replaced if the server belongs to the test.
 const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }
 
 function config ({ host, port }: Server): pg.PoolConfig {
@@ -33,7 +33,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     return {
       client: pool,
       work: async () => {
-        // One that runs, and one more connection that only idles.
+        // One connection is busy, a second one is idle.
         const result = pool.query(slow).then(({ rows }) => rows[0]?.word)
         await pool.query('select 1')
         return { result }
@@ -70,7 +70,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     })
   }
 
-  t.test('queries that wait in the queue are served before the pool ends', async t => {
+  t.test('queued queries finish before the pool ends', async t => {
     const pool = new pg.Pool({ ...config(server), max: 1 })
     const resource = pgPool(pool)
     const words = Array.from({ length: 5 }, (_, i) => pool.query('select $1::int as n from pg_sleep(0.02)', [i]).then(({ rows }) => rows[0].n))
@@ -81,7 +81,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     t.same(resource.detail?.(), { leakedClients: 0 })
   })
 
-  t.test('without the adapter the same queries would hang for ever (what pg-pool does by itself)', async t => {
+  t.test('without the adapter pg-pool never settles the queued queries', async t => {
     const pool = new pg.Pool({ ...config(server), max: 1 })
     pool.query('select pg_sleep(0.02)').catch(() => {})
     const waiting = pool.query('select 1')
@@ -91,7 +91,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     t.equal(await state(waiting, 100), 'pending')
   })
 
-  t.test('a transaction in flight may still take a second client, and commits', async t => {
+  t.test('a transaction in flight may take a second client while the pool closes, and commits', async t => {
     const pool = new pg.Pool(config(server))
     const resource = pgPool(pool)
     await pool.query('create table if not exists shutdown_commits (n int)')
@@ -111,7 +111,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     await after.end()
   })
 
-  t.test('a transaction in flight is rolled back by force', async t => {
+  t.test('force rolls back a transaction in flight', async t => {
     const pool = new pg.Pool(config(server))
     const resource = pgPool(pool)
     await pool.query('create table if not exists shutdown_rollbacks (n int)')
@@ -130,7 +130,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     await after.end()
   })
 
-  t.test('clients that nobody gives back are ended by force, counted, and named by the stack that took them', async t => {
+  t.test('force ends the clients that are not released, and the detail has their count and the stacks that took them', async t => {
     const pool = new pg.Pool(config(server))
     const resource = pgPool(pool, { detail: true })
     const forgetful = async (): Promise<pg.PoolClient> => await pool.connect()
@@ -149,11 +149,11 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     t.equal(detail.leakedClients, 2)
     t.equal(detail.takenBy.length, 2)
     for (const stack of detail.takenBy) t.match(stack, /forgetful/)
-    t.doesNotThrow(() => first.release(), 'giving it back late is no error')
-    await t.rejects(pool.query('select 1'), 'the pool takes nothing more')
+    t.doesNotThrow(() => first.release(), 'a late release is not an error')
+    await t.rejects(pool.query('select 1'), 'the pool accepts no query')
   })
 
-  t.test('by force queued queries are rejected, not forgotten', async t => {
+  t.test('force rejects queued queries', async t => {
     const pool = new pg.Pool({ ...config(server), max: 1 })
     const resource = pgPool(pool)
     await pool.connect()
@@ -164,7 +164,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     t.same(await inTime(Promise.all(queued)), ['rejected', 'rejected', 'rejected'])
   })
 
-  t.test('force ends a connection that a black hole never accepts', async t => {
+  t.test('force ends a connection that the server never accepts', async t => {
     const hole = await startPostgres()
     t.teardown(() => hole.stop())
     const pool = new pg.Pool(config(hole))
@@ -179,7 +179,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     hole.thaw()
   })
 
-  t.test('a frozen server does not hold up a pool that is idle', async t => {
+  t.test('a frozen server does not delay an idle pool', async t => {
     const frozen = await startPostgres()
     t.teardown(async () => { frozen.thaw(); await frozen.stop() })
     const pool = new pg.Pool(config(frozen))
@@ -190,10 +190,10 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     frozen.freeze()
     await inTime(close(resource))
     t.equal(pool.ended, true)
-    t.same(clients.map(client => client.connection?.stream.destroyed), [true], 'nor is its socket left')
+    t.same(clients.map(client => client.connection?.stream.destroyed), [true], 'its socket is destroyed')
   })
 
-  t.test('a server that dies while clients are checked out does not crash the process', async t => {
+  t.test('a server that dies while clients are checked out does not end the process', async t => {
     const mortal = await startPostgres()
     t.teardown(() => mortal.stop())
     const pool = new pg.Pool(config(mortal))
@@ -236,7 +236,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     }
   })
 
-  t.test('once a pool is closed, the server has no session of it any more', async t => {
+  t.test('after close the server has no session of the pool', async t => {
     const pool = new pg.Pool({ ...config(server), application_name: `shutdown-test-gone-${process.pid}` })
     const resource = pgPool(pool)
     await Promise.all([pool.query('select pg_sleep(0.01)'), pool.query('select pg_sleep(0.01)')])

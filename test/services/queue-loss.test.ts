@@ -1,4 +1,4 @@
-/** 1 000 jobs and two worker processes, one told to stop and the other killed: nothing is lost, and each double is explained. */
+/** 1 000 jobs and two worker processes: one gets SIGTERM, the other SIGKILL. No job is lost, and each second run is explained. */
 import { Queue, QueueEvents } from 'bullmq'
 import type { ChildProcessByStdio } from 'node:child_process'
 import { spawn } from 'node:child_process'
@@ -13,10 +13,10 @@ import { hasRedis, startRedis, unless } from '../helpers/services'
 
 type Child = ChildProcessByStdio<null, Readable, null>
 const jobs = 1_000
-/** As in the fixture: the most that a worker can have in its hands. */
+/** The concurrency of the fixture's worker: the most jobs that it runs at once. */
 const concurrency = 5
 
-t.test('two workers and 1 000 jobs', { ...unless('redis', hasRedis()), timeout: 80_000 }, async t => {
+t.test('1 000 jobs survive a worker that stops and a worker that is killed', { ...unless('redis', hasRedis()), timeout: 80_000 }, async t => {
   const server = await startRedis()
   t.teardown(() => server.stop())
   const connection = { host: server.host, port: server.port }
@@ -39,11 +39,11 @@ t.test('two workers and 1 000 jobs', { ...unless('redis', hasRedis()), timeout: 
   await inTime(early, 30_000)
   const stopped = once(first, 'exit')
   first.kill('SIGTERM')
-  t.same(await inTime(stopped, 10_000), [0, null], 'the one that is told to stop ends by itself, with code 0')
+  t.same(await inTime(stopped, 10_000), [0, null], 'the worker that gets SIGTERM ends by itself with code 0')
   t.ok(completed.length < jobs, 'there is still work')
 
   await inTime(half, 30_000)
-  // A dot is a job that has just begun: it is surely in the hands of the one that is killed.
+  // The worker prints a dot when it begins a job, so at least one job is running when it is killed.
   await once(second.stdout, 'data')
   const killed = once(second, 'exit')
   second.kill('SIGKILL')
@@ -60,21 +60,21 @@ t.test('two workers and 1 000 jobs', { ...unless('redis', hasRedis()), timeout: 
   })
   const done = runs.filter(run => run.what === 'done')
   t.equal(new Set(done.map(run => run.id)).size, jobs, 'each job was done at least once')
-  t.equal(completed.length, jobs, 'each was marked as done exactly once')
+  t.equal(completed.length, jobs, 'each job was completed exactly once')
   t.same(await queue.getJobCounts('completed', 'failed', 'active', 'waiting'), { completed: jobs, failed: 0, active: 0, waiting: 0 })
 
   const starts = new Map<string, string[]>()
   for (const { id, worker } of runs.filter(run => run.what === 'start')) starts.set(id, [...starts.get(id) ?? [], worker])
   const doubles = [...starts].filter(([, workers]) => workers.length > 1)
   t.comment(`${doubles.length} of ${jobs} jobs were begun twice, ${done.length - jobs} done twice`)
-  t.ok(doubles.length >= 1 && doubles.length <= concurrency, 'no more than the killed one had in its hands')
+  t.ok(doubles.length >= 1 && doubles.length <= concurrency, 'no more jobs than the killed worker was running')
   for (const [id, workers] of doubles) {
     const job = await queue.getJob(id)
-    t.same(workers, ['second', 'third'], `${id} was begun by the one that was killed, and again by the next`)
+    t.same(workers, ['second', 'third'], `${id} was begun by the killed worker, and again by the next one`)
     t.equal(job?.stalledCounter, 1, `${id} had stalled`)
   }
   const begunByFirst = runs.filter(run => run.worker === 'first' && run.what === 'start').length
-  t.equal(done.filter(run => run.worker === 'first').length, begunByFirst, 'the one that was told to stop finished all that it had begun')
+  t.equal(done.filter(run => run.worker === 'first').length, begunByFirst, 'the worker that got SIGTERM finished every job that it had begun')
 
   for (const client of [events, queue, redis]) await close(adapterFor(client))
 

@@ -1,4 +1,4 @@
-/** BullMQ's worker, queue and queue events as resources, on Redis and on PostgreSQL: healthy, busy, frozen, dead. */
+/** BullMQ's worker, queue and queue events as resources, on a Redis or PostgreSQL that is healthy, busy, frozen or dead. */
 import { Queue, QueueEvents, Worker, createPostgresBackend } from 'bullmq'
 import type { Job, Processor } from 'bullmq'
 import t from 'tap'
@@ -9,11 +9,11 @@ import { findServer, hasPostgres, hasRedis, startPostgres, startRedis, unless } 
 import type { OwnServer, Server } from '../helpers/services'
 import { ignoreRecordedSockets } from '../helpers/sockets'
 
-// Overwritten by those of a server of our own.
+// Replaced if the server belongs to the test.
 const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }
 let made = 0
 
-/** What BullMQ is told of the server; its own types for the two kinds do not meet. */
+/** BullMQ's options for one kind of server. Its own types for the two kinds are not compatible. */
 interface Kind {
   readonly name: string
   readonly start: () => Promise<OwnServer>
@@ -95,11 +95,11 @@ for (const [kind, there, service] of [[redis, hasRedis(), 'redis'], [postgres, h
     await resourceContract(t, { name: `${kind.name} queue`, open: () => openQueue(server), openOnOwnServer: faulty(openQueue), works: false })
     await resourceContract(t, { name: `${kind.name} queue events`, open: () => openEvents(server), openOnOwnServer: faulty(openEvents), works: false })
 
-    t.test('a job that does not finish in time goes back to the queue, and another worker takes it at once', async t => {
+    t.test('force returns a running job to the queue, and another worker takes it at once', async t => {
       const name = newName()
       const queue = new Queue(name, kind.options(server), kind.backend)
       const runs: string[] = []
-      const taken = gate()
+      const taken = createSignal()
       const stuck = startWorker(name, server, async job => { runs.push(`first ${job.name}`); taken.open(); await new Promise(() => {}) })
       await queue.add('stuck', {})
       await taken.opened
@@ -111,7 +111,7 @@ for (const [kind, there, service] of [[redis, hasRedis(), 'redis'], [postgres, h
       await inTime(closing)
       t.same(resource.detail?.(), { jobsReturned: 1, jobsLeft: 0 })
 
-      const done = gate()
+      const done = createSignal()
       const other = startWorker(name, server, async job => { runs.push(`second ${job.name}`); done.open() })
       await inTime(done.opened, 5_000)
       await close(bullmqWorker(other))
@@ -120,11 +120,11 @@ for (const [kind, there, service] of [[redis, hasRedis(), 'redis'], [postgres, h
       await close(adapterFor(queue))
     })
 
-    t.test('a job that is cancelled by force is not counted as failed', async t => {
+    t.test('a job that force cancels is not counted as failed', async t => {
       const name = newName()
       const queue = new Queue(name, kind.options(server), kind.backend)
-      const taken = gate()
-      const cancelled = gate()
+      const taken = createSignal()
+      const cancelled = createSignal()
       const worker = startWorker(name, server, async (_job, _token, signal) => {
         taken.open()
         await new Promise<void>((_resolve, reject) => {
@@ -142,11 +142,11 @@ for (const [kind, there, service] of [[redis, hasRedis(), 'redis'], [postgres, h
       await close(adapterFor(queue))
     })
 
-    t.test('a paused worker takes no more jobs, and those that wait stay for others', async t => {
+    t.test('a paused worker takes no more jobs, and the waiting jobs stay in the queue', async t => {
       const name = newName()
       const queue = new Queue(name, kind.options(server), kind.backend)
-      const taken = gate()
-      const finish = gate()
+      const taken = createSignal()
+      const finish = createSignal()
       let begun = 0
       const worker = startWorker(name, server, async () => { begun++; taken.open(); await finish.opened })
       await queue.addBulk(Array.from({ length: 5 }, (_, i) => ({ name: `job ${i}`, data: {} })))
@@ -174,7 +174,7 @@ function newName (): string {
   return `shutdown-test-${process.pid}-${made++}`
 }
 
-function gate (): { open: () => void, opened: Promise<void> } {
+function createSignal (): { open: () => void, opened: Promise<void> } {
   let open = (): void => {}
   const opened = new Promise<void>(resolve => { open = resolve })
   return { open, opened }

@@ -1,4 +1,4 @@
-/** ioredis and node-redis as resources, against Redis: healthy, busy, frozen, dead; blocking commands and adoption. */
+/** ioredis and node-redis as resources, with a Redis that is healthy, busy, frozen or dead. */
 import fastifyRedis from '@fastify/redis'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
@@ -10,7 +10,7 @@ import { serve } from '../helpers/serve'
 import { findServer, hasRedis, startRedis, unless } from '../helpers/services'
 import type { Server } from '../helpers/services'
 
-// Overwritten by those of a server of our own.
+// Replaced if the server belongs to the test.
 const unharmed = { freeze: () => {}, thaw: () => {}, kill: async () => {}, stop: async () => {} }
 
 t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, async t => {
@@ -24,7 +24,7 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     await client.ping()
     return {
       client,
-      // Nothing comes to this list: the server answers after its 0.2 s.
+      // Nothing is pushed to this list, so the server answers after 0.2 s.
       work: async () => ({ result: client.blpop(`shutdown-test-${process.pid}`, 0.2).then(() => 'done') }),
       isClosed: () => client.status === 'end',
       end: () => client.quit(),
@@ -56,13 +56,13 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     })
   }
 
-  t.test('a client that never connected is not connected to be closed', async t => {
+  t.test('close does not connect a client that has never connected', async t => {
     const client = new Redis({ host: server.host, port: server.port, lazyConnect: true })
     await inTime(close(ioredis(client)))
     t.equal(client.status, 'end')
   })
 
-  t.test('a blocking command that never ends is cut by force', async t => {
+  t.test('force rejects a blocking command that never ends', async t => {
     const client = new Redis({ host: server.host, port: server.port })
     const resource = ioredis(client)
     const blocked = client.blpop(`shutdown-test-${process.pid}`, 0).then(() => 'answered', () => 'rejected')
@@ -73,7 +73,7 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     t.equal(await inTime(blocked), 'rejected')
   })
 
-  t.test('by force, a socket to a frozen server is not left for the 2 s that ioredis gives it', async t => {
+  t.test('force destroys a socket to a frozen server at once, and not after the 2 s of ioredis', async t => {
     const frozen = await startRedis()
     t.teardown(async () => { frozen.thaw(); await frozen.stop() })
     const client = new Redis({ host: frozen.host, port: frozen.port })
@@ -84,7 +84,7 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     t.equal(client.status, 'end')
   })
 
-  t.test('commands that wait for a server to come back are rejected by force', async t => {
+  t.test('force rejects commands that wait for a reconnection', async t => {
     const mortal = await startRedis()
     t.teardown(() => mortal.stop())
     const client = new Redis({ host: mortal.host, port: mortal.port, maxRetriesPerRequest: null })
@@ -117,7 +117,7 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     }
   })
 
-  t.test('once a client is closed, the server does not list it any more', async t => {
+  t.test('after close the server does not list the client', async t => {
     const client = new Redis({ host: server.host, port: server.port, connectionName: `shutdown-test-gone-${process.pid}` })
     await client.ping()
     await close(ioredis(client))

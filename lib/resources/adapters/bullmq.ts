@@ -103,7 +103,7 @@ export function bullmqWorker (worker: BullMQWorker): Resource {
         await backend?.moveJobFromActiveToWait?.(id, token).then(() => { jobsReturned++ }, ignoreError)
       })))
       jobsLeft = jobs.length - jobsReturned
-      const destroying = destroyConnections(internals, backend)
+      const destroying = destroyConnections(internals, backend, postgresClientsOf(backend))
       internals.cancelAllJobs?.('The worker was closed by force')
       // Ends the timers that renew locks and look for stalled jobs. `close()` would end them after the running jobs.
       internals.lockManager?.close?.().catch(ignoreError)
@@ -130,19 +130,21 @@ export function bullmqQueue (queue: BullMQQueue): Resource {
     },
     force: async () => {
       internals.on?.('error', ignoreError)
-      // First, because QueueEvents without a backend that are not closing would retry in an endless loop.
+      const backend = internals.getBackend?.() ?? (property(queue, 'backend') as Backend | undefined)
+      // Before `close()`, which removes them from their pool.
+      const clients = postgresClientsOf(backend)
+      // Before its backend ends, because QueueEvents that are not closing would retry in an endless loop.
       queue.close().catch(ignoreError)
-      await destroyConnections(internals, internals.getBackend?.() ?? (property(queue, 'backend') as Backend | undefined))
+      await destroyConnections(internals, backend, clients)
     }
   })
 }
 
 /** Destroys the client's own connections. A connection that the user has passed in is closed by its own resource. */
-async function destroyConnections (internals: Internals, backend: Backend | undefined): Promise<void> {
+async function destroyConnections (internals: Internals, backend: Backend | undefined, clients: readonly PostgresClient[]): Promise<void> {
   if (backend === undefined) return
   const shared = internals.opts?.connection as Connection | undefined
   const connections = await Promise.all([valueOf(backend.client), valueOf(backend.blockingClient)])
-  const postgres = backend.connection
   // Interrupts the blocking fetch, and marks the backend as closing: a job that ends later writes nothing.
   backend.disconnectBlocking?.(false).catch(ignoreError)
   backend.close?.(true).catch(ignoreError)
@@ -151,11 +153,16 @@ async function destroyConnections (internals: Internals, backend: Backend | unde
     connection.disconnect?.()
     connection.stream?.destroy()
   }
-  const clients = [...(postgres?.ownsPool === true ? postgres.pool?._clients ?? [] : []), postgres?.listenClient]
   for (const client of clients) {
-    client?.end().catch(ignoreError)
-    client?.connection?.stream?.destroy()
+    client.end().catch(ignoreError)
+    client.connection?.stream?.destroy()
   }
+}
+
+function postgresClientsOf (backend: Backend | undefined): PostgresClient[] {
+  const { ownsPool, pool, listenClient } = backend?.connection ?? {}
+  const clients = ownsPool === true ? [...pool?._clients ?? []] : []
+  return listenClient === undefined ? clients : [...clients, listenClient]
 }
 
 /** The value of a promise if it is fulfilled, else `undefined`. It does not wait, because the promise may never settle. */

@@ -4,7 +4,7 @@
  * `destroy()` never calls the callback of the query that runs, so `force` destroys the socket with an error instead.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasMethods, ignoreError, property } from './adapter'
+import { closeOnce, forcedError, hasMethods, ignoreError, property, wrapMethod } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
 
@@ -57,6 +57,7 @@ export const mysqlConnectionAdapter: Adapter<MysqlConnection> = {
 /** Turns a mysql2 pool into a resource: it waits until every connection is released and no query is queued, then ends the pool. */
 export function mysqlPool (pool: MysqlPool): Resource {
   const core = (property(pool, 'pool') ?? pool) as CorePool
+  const end = trackEnd(core)
 
   return closeOnce({
     close: async () => {
@@ -66,13 +67,13 @@ export function mysqlPool (pool: MysqlPool): Resource {
         await poolChanged(busy)
       }
       const sockets = connections().map(connection => connection.stream)
-      if (core._closed !== true) await end(core)
+      await end()
       await waitForSocketsToClose(sockets)
     },
     force: async () => {
       const open = connections()
       for (const connection of open) connection.on('error', ignoreError)
-      if (core._closed !== true) end(core).catch(ignoreError) // Rejects the queued queries.
+      if (core._closed !== true) end().catch(ignoreError) // Rejects the queued queries.
       await destroySockets(open.map(connection => connection.stream), lostConnection())
     }
   })
@@ -97,11 +98,12 @@ export function mysqlPool (pool: MysqlPool): Resource {
 /** Turns a mysql2 connection into a resource. Its `end()` is queued behind its queries. */
 export function mysqlConnection (connection: MysqlConnection): Resource {
   const core = (property(connection, 'connection') ?? connection) as CoreConnection
+  const end = trackEnd(core)
   return closeOnce({
     close: async () => {
       core.on('error', ignoreError)
-      // `end()` fails if the server or the owner closes the connection first. The connection is closed then too.
-      if (!isClosing()) await end(core).catch(error => { if (!isClosing()) throw error })
+      // `end()` fails if the server closes the connection first. The connection is closed then too.
+      if (!isClosing()) await end().catch(error => { if (!isClosing()) throw error })
       await waitForSocketsToClose([core.stream])
     },
     force: async () => {
@@ -115,10 +117,27 @@ export function mysqlConnection (connection: MysqlConnection): Resource {
   }
 }
 
-function end (core: CorePool | CoreConnection): Promise<void> {
-  return new Promise((resolve, reject) => {
-    core.end(error => { if (error == null) resolve(); else reject(error) })
+/** Replaces `end`, whose second call fails. @returns a function that calls `end`, or waits for the owner's call */
+function trackEnd (core: CorePool | CoreConnection): () => Promise<void> {
+  let ending: Promise<void> | undefined
+  wrapMethod(core, 'end', end => (callback?: (error?: Error | null) => void) => {
+    let returned: unknown
+    const ended = new Promise<void>((resolve, reject) => {
+      returned = end((error?: Error | null) => {
+        callback?.(error)
+        if (error == null) resolve()
+        else reject(error)
+      })
+    })
+    ended.catch(ignoreError)
+    ending ??= ended
+    return returned
   })
+  return async () => {
+    const isEndedAlready = property(core, '_closed') === true || property(core, '_closing') === true
+    if (ending === undefined && !isEndedAlready) core.end(() => {})
+    await ending
+  }
 }
 
 function lostConnection (): Error {
