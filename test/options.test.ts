@@ -1,4 +1,7 @@
-/** Every option: its default, what it takes, and how it refuses. The platforms' defaults and how the times fit in them. */
+/**
+ * Every option: its default, its valid values, and its errors. The defaults per platform, and how the timeouts fit in
+ * them.
+ */
 import t, { type Test } from 'tap'
 import { received } from '../lib/errors'
 import { createLifecycle, type LifecycleControl } from '../lib/lifecycle/phases'
@@ -11,16 +14,16 @@ import type { ShutdownOptions, ShutdownState } from '../types/index'
 const plain: PlatformDefaults = { name: 'plain', delay: 0, gracePeriod: null, gracePeriodKnown: false }
 const state = {} as ShutdownState
 
-/** As it comes from JavaScript, which knows no types. */
+/** Options as they come from JavaScript, without types. */
 const resolve = (options: unknown = {}, platform = plain): Settings => resolveOptions(options as ShutdownOptions, platform)
 const on = (env: Record<string, string>, options: unknown = {}, isWorker = false): Settings => resolve(options, detectPlatform(env, { isWorker }))
 
 function refuses (t: Test, options: unknown, message: string | RegExp, code = 'FST_ERR_SHUTDOWN_OPTION'): void {
-  t.throws(() => resolve(options), { code, message }, `refused: ${JSON.stringify(options)}`)
+  t.throws(() => resolve(options), { code, message }, `throws for ${JSON.stringify(options)}`)
 }
 
 t.test('defaults', t => {
-  t.test('without a platform', async t => {
+  t.test('without a platform every option has its documented default', async t => {
     const { retryAfter, ...settings } = resolve()
     t.strictSame(settings, {
       platform: 'plain',
@@ -45,18 +48,18 @@ t.test('defaults', t => {
     t.equal(retryAfter(state), 10)
   })
 
-  t.test('errors and exit are on where signals are, and as told otherwise', async t => {
+  t.test('uncaught errors and exit are handled if signals are, unless the options decide otherwise', async t => {
     t.match(resolve({ signals: false }), { signals: false, uncaughtErrors: false, exit: false })
     t.match(resolve({ signals: false, uncaughtErrors: true, exit: true }), { uncaughtErrors: true, exit: true })
     t.match(resolve({ uncaughtErrors: false, exit: false }), { signals: ['SIGTERM', 'SIGINT'], uncaughtErrors: false, exit: false })
   })
 
-  t.test('undefined is not said', async t => {
+  t.test('an option with the value undefined has its default', async t => {
     t.strictSame(Object.keys(resolve({ delay: undefined, retryAfter: undefined, timeouts: { requests: undefined }, probes: undefined, newConnections: undefined, resources: undefined })), Object.keys(resolve()))
     t.equal(resolve({ timeouts: { requests: undefined } }).timeouts.requests, 30_000)
   })
 
-  t.test('options of Fastify itself pass', async t => {
+  t.test("options of Fastify's own register() are accepted", async t => {
     t.doesNotThrow(() => resolve({ prefix: '/x', logLevel: 'warn', logSerializers: {} }))
   })
 
@@ -67,26 +70,26 @@ t.test('platforms', t => {
   const kubernetes = { KUBERNETES_SERVICE_HOST: '10.0.0.1' }
   const scaled = { requests: 12_000, streams: 4_000, tasks: 4_000, resources: 4_000, total: 24_000 }
 
-  t.test('Kubernetes: 5 s of delay, 30 s granted or what the environment tells', async t => {
+  t.test('Kubernetes: 5 s of delay, and a grace period of 30 s or as the environment sets it', async t => {
     t.match(on(kubernetes), { platform: 'kubernetes', delay: 5_000, gracePeriod: 30_000, timeouts: scaled, warnings: [] })
     t.match(on({ ...kubernetes, TERMINATION_GRACE_PERIOD_SECONDS: '120' }), { delay: 5_000, gracePeriod: 120_000, timeouts: { requests: 30_000, total: 60_000 } })
     t.match(on({ ...kubernetes, TERMINATION_GRACE_PERIOD_SECONDS: '30' }), { timeouts: scaled })
   })
 
-  t.test('PM2: 1 s of delay, 1 600 ms granted or its kill_timeout', async t => {
+  t.test('PM2: 1 s of delay, and a grace period of 1 600 ms or its kill_timeout', async t => {
     t.match(on({ pm_id: '0' }), { platform: 'pm2', delay: 1_000, gracePeriod: 1_600, timeouts: { requests: 260, streams: 87, tasks: 87, resources: 87, total: 520 } })
     t.match(on({ pm_id: '0', kill_timeout: '20000' }), { gracePeriod: 20_000, timeouts: { total: 18_000, requests: 9_000, resources: 3_000 } })
   })
 
-  t.test('node:cluster: 1 s of delay, and nobody who kills', async t => {
+  t.test('node:cluster: 1 s of delay, and no grace period', async t => {
     t.match(on({}, {}, true), { platform: 'cluster', delay: 1_000, gracePeriod: null, timeouts: { total: 60_000 } })
   })
 
-  t.test('systemd: no delay, 90 s', async t => {
+  t.test('systemd: no delay, and a grace period of 90 s', async t => {
     t.match(on({ NOTIFY_SOCKET: '/run/notify' }), { platform: 'systemd', delay: 0, gracePeriod: 90_000, timeouts: { total: 60_000 } })
   })
 
-  t.test('each is overridable', async t => {
+  t.test('each default of a platform can be overridden', async t => {
     t.match(on(kubernetes, { delay: 0, gracePeriod: 60_000 }), { delay: 0, gracePeriod: 60_000, timeouts: { total: 59_000, requests: 29_500 } })
   })
 
@@ -94,20 +97,20 @@ t.test('platforms', t => {
 })
 
 t.test('times', t => {
-  t.test('where only the grace period is given, the timeouts are scaled to it, with a twentieth to spare', async t => {
+  t.test('if only the grace period is set, the timeouts are scaled to it, with a margin of a twentieth', async t => {
     t.match(resolve({ gracePeriod: 10_000 }).timeouts, { requests: 4_750, streams: 1_583, tasks: 1_583, resources: 1_583, total: 9_500 })
     t.match(resolve({ gracePeriod: 10_000, delay: 4_000 }).timeouts, { total: 5_500 })
-    t.match(resolve({ gracePeriod: 40_000 }).timeouts, { total: 39_000 }, 'at most a second')
-    t.match(resolve({ gracePeriod: 500_000 }).timeouts, { total: 60_000, requests: 30_000 }, 'never up')
-    t.match(resolve({ gracePeriod: 3 }).timeouts, { total: 2, requests: 1, streams: 1, tasks: 1, resources: 1 }, 'never to nothing')
+    t.match(resolve({ gracePeriod: 40_000 }).timeouts, { total: 39_000 }, 'the margin is at most a second')
+    t.match(resolve({ gracePeriod: 500_000 }).timeouts, { total: 60_000, requests: 30_000 }, 'timeouts are never scaled up')
+    t.match(resolve({ gracePeriod: 3 }).timeouts, { total: 2, requests: 1, streams: 1, tasks: 1, resources: 1 }, 'timeouts are never scaled to 0')
   })
 
-  t.test('what the user set is not scaled', async t => {
+  t.test('a timeout that the user set is not scaled', async t => {
     t.strictSame(resolve({ gracePeriod: 10_000, timeouts: { requests: 8_000 } }).timeouts, { requests: 8_000, streams: 1_583, tasks: 1_583, resources: 1_583, total: 9_500 })
     t.strictSame(resolve({ timeouts: { total: 20_000 } }).timeouts, { requests: 20_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: 20_000 })
   })
 
-  t.test('what does not fit is refused, with all three numbers', async t => {
+  t.test('times that do not fit into the grace period throw an error with all three numbers', async t => {
     refuses(t, { delay: 5_000, timeouts: { total: 60_000 }, gracePeriod: 30_000 },
       "'delay' (5000 ms) and 'timeouts.total' (60000 ms) make 65000 ms, which does not fit in the grace period of 30000 ms", 'FST_ERR_SHUTDOWN_BUDGET')
     refuses(t, { delay: 10_000, timeouts: { requests: 10_000, total: 25_000 }, gracePeriod: 30_000 }, 'make 35000 ms, which does not fit', 'FST_ERR_SHUTDOWN_BUDGET')
@@ -115,10 +118,10 @@ t.test('times', t => {
     refuses(t, { timeouts: { resources: 11_000 }, gracePeriod: 10_000 }, "'timeouts.resources' (11000 ms) does not fit in 'timeouts.total' (9500 ms)", 'FST_ERR_SHUTDOWN_BUDGET')
     refuses(t, { delay: 30_000, gracePeriod: 30_000 }, "'delay' (30000 ms) leaves no time for the shutdown itself in the grace period of 30000 ms", 'FST_ERR_SHUTDOWN_BUDGET')
     t.throws(() => on({ KUBERNETES_SERVICE_HOST: 'x', TERMINATION_GRACE_PERIOD_SECONDS: '30' }, { timeouts: { total: 40_000 } }), { code: 'FST_ERR_SHUTDOWN_BUDGET' })
-    t.doesNotThrow(() => resolve({ delay: 5_000, timeouts: { requests: 10_000, total: 25_000 }, gracePeriod: 30_000 }), 'exactly is enough')
+    t.doesNotThrow(() => resolve({ delay: 5_000, timeouts: { requests: 10_000, total: 25_000 }, gracePeriod: 30_000 }), 'an exact fit is valid')
   })
 
-  t.test('what is only usual on a platform gives way to what the user set, with a warning', async t => {
+  t.test("a platform's default grace period yields to the times that the user set, with a warning", async t => {
     const warned = (env: Record<string, string>, options: object): Settings => {
       const settings = on(env, options)
       t.match(settings.warnings, [/does not fit in the grace period of \d+ ms that this platform usually grants; set 'gracePeriod' to what yours grants/])
@@ -129,10 +132,10 @@ t.test('times', t => {
     t.match(warned(kubernetes, { timeouts: { requests: 40_000 } }).timeouts, { requests: 40_000, total: 60_000 })
     t.match(warned(kubernetes, { delay: 30_000 }), { delay: 30_000, timeouts: { total: 60_000 } })
     t.match(warned({ pm_id: '1' }, { delay: 2_000 }), { delay: 2_000 })
-    t.match(on(kubernetes, { timeouts: { requests: 24_000 } }), { warnings: [], timeouts: { requests: 24_000, total: 24_000 } }, 'where it fits, it is kept')
+    t.match(on(kubernetes, { timeouts: { requests: 24_000 } }), { warnings: [], timeouts: { requests: 24_000, total: 24_000 } }, 'the default is kept if the times fit into it')
   })
 
-  t.test('anything but a number of milliseconds that a timer can hold is refused', async t => {
+  t.test('only a number of milliseconds that a timer can hold is valid', async t => {
     refuses(t, { delay: '5s' }, "Expected 'delay' to be a number of milliseconds from 0 to 2147483647, got '5s' (string)")
     for (const [value, text] of [[-1, '-1 (number)'], [NaN, 'NaN (number)'], [Infinity, 'Infinity (number)'], [2 ** 31, '2147483648 (number)'], [null, 'null (null)'], [{}, '{} (object)'], [5n, '5 (bigint)']] as const) {
       for (const name of ['delay', 'gracePeriod']) t.throws(() => resolve({ [name]: value }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: `got ${text}` })
@@ -153,13 +156,13 @@ t.test('times', t => {
 })
 
 t.test('retryAfter', t => {
-  t.test('is whole seconds, a range of them, or a function', async t => {
+  t.test('retryAfter is a number of whole seconds, a range of them, or a function', async t => {
     t.equal(resolve({ retryAfter: 0 }).retryAfter(state), 0)
     t.equal(resolve({ retryAfter: 120 }).retryAfter(state), 120)
     t.equal(resolve({ retryAfter: (given: ShutdownState) => given === state ? 7 : 8 }).retryAfter(state), 7)
   })
 
-  t.test('is drawn evenly from a range, both ends included', async t => {
+  t.test('retryAfter is drawn evenly from a range, both ends included', async t => {
     const { retryAfter } = resolve({ retryAfter: [2, 5] })
     const counts = new Map<number, number>()
     for (let i = 0; i < 4_000; i++) counts.set(retryAfter(state), (counts.get(retryAfter(state)) ?? 0) + 1)
@@ -168,7 +171,7 @@ t.test('retryAfter', t => {
     t.equal(resolve({ retryAfter: [3, 3] }).retryAfter(state), 3)
   })
 
-  t.test('is refused where it is anything else', async t => {
+  t.test('any other retryAfter throws', async t => {
     const bad: [unknown, string][] = [
       [-1, '-1 (number)'], [NaN, 'NaN (number)'], [1.5, '1.5 (number)'], [Infinity, 'Infinity (number)'], [{}, '{} (object)'], ['10', "'10' (string)"],
       ['10\r\nX: y', "'10\\r\\nX: y' (string)"], ['dix\u00e9', "'dix\u00e9' (string)"], [null, 'null (null)'], [2 ** 53, '9007199254740992 (number)'],
@@ -181,7 +184,7 @@ t.test('retryAfter', t => {
     }
   })
 
-  t.test('is replaced by the default, and told of, where the function is wrong', async t => {
+  t.test('the default replaces an invalid result of the function, and is reported', async t => {
     const problems: unknown[] = []
     for (const wrong of ['10\r\nX: y', -1, NaN, 1.5, undefined, Promise.resolve(5)]) {
       t.equal(createRejection(() => wrong as number, () => state, (...problem) => problems.push(problem)).retryAfter(), 10)
@@ -196,7 +199,7 @@ t.test('retryAfter', t => {
 })
 
 t.test('the other options', t => {
-  t.test('an unknown name is refused, with the nearest one', async t => {
+  t.test('an unknown name throws, and the error suggests the nearest name', async t => {
     refuses(t, { retryafter: 5 }, "'retryafter' is not an option. Did you mean 'retryAfter'?")
     refuses(t, { timeout: 5 }, "'timeout' is not an option. Did you mean 'timeouts'?")
     refuses(t, { banana: 5 }, /^'banana' is not an option$/)
@@ -225,7 +228,7 @@ t.test('the other options', t => {
     refuses(t, { track: null }, 'got null (null)')
   })
 
-  t.test('the names and values of before version 1.0 are refused with the new ones', async t => {
+  t.test('names and values from before version 1.0 throw, and the error has the new name', async t => {
     refuses(t, { errors: true }, "'errors' was renamed to 'uncaughtErrors'")
     refuses(t, { refuse: 'auto' }, "'refuse' was renamed to 'newConnections'")
     refuses(t, { rejection: () => 'busy' }, "'rejection' was renamed to 'errorResponseBuilder'")
@@ -242,7 +245,7 @@ t.test('the other options', t => {
     }
   })
 
-  t.test('categories, which are followed once there are any', async t => {
+  t.test('categories turn on tracking by category, unless track is set', async t => {
     const { categories, track } = resolve({ categories: { fast: 1_000, slow: 60_000 } })
     t.same([...categories], [['fast', 1_000], ['slow', 60_000]])
     t.equal(track, 'category')
@@ -273,7 +276,7 @@ t.test('the other options', t => {
     refuses(t, { exporters: [null] }, 'got null (null)')
   })
 
-  t.test('resources are handed on, clients too', async t => {
+  t.test('resources are passed on, and clients as well', async t => {
     const resources = { db: { client: {} } }
     t.equal(resolve({ resources }).resources, resources)
     for (const wrong of [[], 'db', null]) refuses(t, { resources: wrong }, "Expected 'resources' to be an object of name -> resource, got ")
@@ -290,7 +293,7 @@ t.test('the other options', t => {
   t.end()
 })
 
-t.test('how values read in a message', async t => {
+t.test('how a value is shown in an error message', async t => {
   const circle: Record<string, unknown> = {}
   circle.circle = circle
   const cases: [unknown, string][] = [
@@ -301,38 +304,38 @@ t.test('how values read in a message', async t => {
   for (const [value, text] of cases) t.equal(received(value), text)
 })
 
-t.test('did you mean', async t => {
+t.test('did-you-mean suggestions', async t => {
   t.equal(suggest('redi', ['postgres', 'redis']), ". Did you mean 'redis'?")
   t.equal(suggest('REDIS', ['redis']), ". Did you mean 'redis'?")
   t.equal(suggest('postgers', ['postgres', 'redis']), ". Did you mean 'postgres'?")
   t.equal(suggest('mongo', ['postgres', 'redis']), '')
-  t.equal(suggest('ab', ['a', 'abc', 'b']), ". Did you mean 'a'?", 'the first of the nearest')
+  t.equal(suggest('ab', ['a', 'abc', 'b']), ". Did you mean 'a'?", 'the first of the nearest names')
   t.equal(suggest('x', []), '')
 })
 
 t.test('phases', t => {
   const line = (problems: unknown[] = []): LifecycleControl => createLifecycle(error => problems.push(error))
 
-  t.test('go forward only, and may be skipped', async t => {
+  t.test('phases only go forward, and may be skipped', async t => {
     const phase = line()
     t.equal(phase.phase, 'running')
     t.ok(phase.hasReached('running'))
     t.notOk(phase.hasReached('lame-duck'))
     const { enter } = phase
     t.equal(enter('draining'), 'running')
-    t.ok(phase.hasReached('lame-duck'), 'skipped is past')
+    t.ok(phase.hasReached('lame-duck'), 'a skipped phase is past')
     for (const past of ['running', 'lame-duck', 'draining'] as const) t.throws(() => phase.enter(past), { code: 'FST_ERR_SHUTDOWN_PHASE', message: `'${past}' cannot follow 'draining'` })
     t.equal(phase.phase, 'draining')
     t.equal(phase.enter('cleaning'), 'draining')
   })
 
-  t.test('an unknown one is refused', async t => {
+  t.test('an unknown phase throws', async t => {
     t.throws(() => line().on('drain' as never, () => {}), { code: 'FST_ERR_SHUTDOWN_PHASE', message: /^'drain' is not a phase/ })
     t.throws(() => line().on('drainin' as never, () => {}), { message: "'drainin' is not a phase. Did you mean 'draining'?" })
     t.throws(() => line().on(undefined as never, () => {}), { message: "'undefined' is not a phase" })
   })
 
-  t.test('listeners hear of their own phase, when it is entered; the same one twice is two', async t => {
+  t.test('a listener is called when its phase is entered; a function that is added twice is called twice', async t => {
     const phase = line()
     const heard: string[] = []
     const listener = (entered: string): void => { heard.push(`${entered} ${phase.phase}`) }
@@ -345,7 +348,7 @@ t.test('phases', t => {
     t.same(heard, ['draining draining'])
   })
 
-  t.test('a listener that throws or rejects stops nobody and is told of', async t => {
+  t.test('a listener that throws or rejects stops no other listener and is reported', async t => {
     const problems: unknown[] = []
     const phase = line(problems)
     const heard: string[] = []
@@ -358,7 +361,7 @@ t.test('phases', t => {
     t.match(problems, [{ message: 'thrown' }, { message: 'rejected' }])
   })
 
-  t.test('a listener may take itself away, and one that it adds has missed its phase', async t => {
+  t.test('a listener may remove itself, and a listener that it adds has missed its phase', async t => {
     const phase = line()
     const heard: number[] = []
     const undo = phase.on('draining', () => { undo(); heard.push(1); phase.on('draining', () => { heard.push(3) }) })

@@ -1,13 +1,16 @@
 /**
- * A client over raw TCP: a test says exactly which bytes go out, and sees exactly which come back. Everything here waits
- * for events; the only times in it are those after which a test has failed.
+ * The clients of the tests. `connect` opens a connection (TCP or TLS) on which a test sends and receives exact bytes,
+ * `openSession` opens an HTTP/2 session, and `fetchOnce` sends one request on a new connection. All of them wait for
+ * events; the only timer here makes a test fail.
  */
+import http2 from 'node:http2'
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
+import tls from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 
-/** What a test waits for has to come in this time, in milliseconds. */
-const patience = 5_000
+/** Longest time to wait for the server, in milliseconds. A test fails after it. */
+const patience = 10_000
 
 export interface Answer {
   readonly status: number
@@ -15,22 +18,48 @@ export interface Answer {
   readonly body: string
 }
 
+/** A response that may have been interrupted. */
+export interface Ended extends Answer {
+  /** Whether the body ended normally. */
+  readonly whole: boolean
+}
+
+/** A response whose head has arrived. */
+export interface Begun {
+  readonly status: number
+  /** Resolves when the response is over, normally or not. It has no time limit. */
+  readonly rest: Promise<Ended>
+}
+
 export interface Client {
   readonly socket: net.Socket
-  /** Whatever came and was not taken by `answer()`. */
+  /** Received characters that `answer()` and `begin()` have not consumed yet. */
   readonly rest: string
   send(bytes: string | Buffer): void
-  /** The next whole answer. @param head whether it answers a HEAD, and has no body whatever its headers say */
+  /** Resolves to the next complete response. @param head whether the request was a HEAD, whose response has no body */
   answer(head?: boolean): Promise<Answer>
-  /** Resolves to what came so far once it holds these characters. */
+  /** Resolves as soon as the head of the next response has arrived. */
+  begin(): Promise<Begun>
+  /** Resolves to everything received so far, as soon as it contains these characters. */
   until(characters: string): Promise<string>
-  /** The connection is over: `end` where the server ended it in order, `reset` where it did not. */
+  /** How the connection closed: `end` after a FIN of the server, `reset` after a socket error. */
   readonly over: Promise<'end' | 'reset'>
 }
 
-/** @returns once connected; rejects where nobody listens */
-export async function connect (target: number | FastifyInstance, host = '127.0.0.1'): Promise<Client> {
-  const socket = net.connect({ port: typeof target === 'number' ? target : portOf(target), host, noDelay: true })
+export interface ConnectOptions {
+  /** @default '127.0.0.1' */
+  readonly host?: string
+  /** The certificate to trust. The connection uses TLS if it is given. */
+  readonly ca?: Buffer
+  /** Keep our side open after the server has ended its side. @default false */
+  readonly allowHalfOpen?: boolean
+}
+
+/** Opens a connection. @returns once connected; rejects if the server refuses */
+export async function connect (target: number | FastifyInstance, options: string | ConnectOptions = {}): Promise<Client> {
+  const { host = '127.0.0.1', ca, allowHalfOpen = false } = typeof options === 'string' ? { host: options } : options
+  const address = { port: typeof target === 'number' ? target : portOf(target), host, family: 4, noDelay: true, allowHalfOpen }
+  const socket = ca === undefined ? net.connect(address) : tls.connect({ ...address, ca, ALPNProtocols: ['http/1.1'] })
   let rest = ''
   let ended = false
   const watchers = new Set<() => void>()
@@ -44,7 +73,7 @@ export async function connect (target: number | FastifyInstance, host = '127.0.0
     })
   })
   await new Promise<void>((resolve, reject) => {
-    socket.once('connect', resolve)
+    socket.once(ca === undefined ? 'connect' : 'secureConnect', resolve)
     socket.once('error', reject)
   })
   socket.on('error', () => { how = 'reset' })
@@ -59,27 +88,96 @@ export async function connect (target: number | FastifyInstance, host = '127.0.0
     send: bytes => { socket.write(bytes) },
     answer: head => take(() => {
       const parsed = parse(rest, ended, head === true)
-      if (parsed === null) return undefined
+      if (parsed?.whole !== true) return undefined
       rest = rest.slice(parsed.length)
       return parsed.answer
-    }, 'a whole answer'),
+    }, 'a complete response'),
+    begin: () => take(() => {
+      const status = /^HTTP\/1\.\d (\d+)[^]*?\r\n\r\n/.exec(rest)?.[1]
+      return status === undefined ? undefined : { status: Number(status), rest: remainder() }
+    }, 'the head of a response'),
     until: characters => take(() => rest.includes(characters) ? rest : undefined, JSON.stringify(characters)),
     over
   }
 
-  function take<T> (attempt: () => T | undefined, what: string): Promise<T> {
+  /** Resolves to the response whose head has arrived, when it is over. */
+  function remainder (): Promise<Ended> {
+    return take(() => {
+      const parsed = parse(rest, ended, false)
+      if (parsed === null) return undefined
+      rest = rest.slice(parsed.length)
+      return { ...parsed.answer, whole: parsed.whole }
+    }, 'the end of a response', null)
+  }
+
+  function take<T> (attempt: () => T | undefined, what: string, limit: number | null = patience): Promise<T> {
     return new Promise((resolve, reject) => {
       const watcher = (): void => {
         const value = attempt()
         if (value === undefined && !ended) return
         watchers.delete(watcher)
-        clearTimeout(timer)
+        if (timer !== null) clearTimeout(timer)
         if (value === undefined) reject(new Error(`The connection ended (${how}) before ${what} came, after ${JSON.stringify(rest.slice(0, 300))}`))
         else resolve(value)
       }
-      const timer = setTimeout(() => { reject(new Error(`${what} did not come, only ${JSON.stringify(rest.slice(0, 300))}`)) }, patience)
+      const fail = (): void => { reject(new Error(`${what} did not come, only ${JSON.stringify(rest.slice(0, 300))}`)) }
+      const timer = limit === null ? null : setTimeout(fail, limit)
       watchers.add(watcher)
       watcher()
+    })
+  }
+}
+
+export interface Http2Answer extends Answer {
+  readonly trailers: Readonly<Record<string, string>>
+  /** `null` if the stream ended normally, else the code of the error or `rst` and the code of the RST_STREAM frame. */
+  readonly error: string | null
+}
+
+export interface Http2Session {
+  readonly session: http2.ClientHttp2Session
+  /** Resolves to the code of the first GOAWAY frame. */
+  readonly goaway: Promise<number>
+  readonly closed: Promise<void>
+  /** Resolves when the response is over, normally or not. */
+  get(path: string): Promise<Http2Answer>
+  /** Opens a stream whose errors are ignored, because most tests reset it on purpose. */
+  request(headers: http2.OutgoingHttpHeaders, options?: http2.ClientSessionRequestOptions): http2.ClientHttp2Stream
+}
+
+export interface SessionOptions extends http2.ClientSessionOptions {
+  /** The certificate to trust. The session uses TLS if it is given. */
+  readonly ca?: Buffer
+}
+
+/** Opens an HTTP/2 session, which ignores its errors. @returns at once, because Node sends requests once it is connected */
+export function openSession (target: number | FastifyInstance, { ca, ...options }: SessionOptions = {}): Http2Session {
+  const port = typeof target === 'number' ? target : portOf(target)
+  const session = ca === undefined
+    ? http2.connect(`http://127.0.0.1:${port}`, options)
+    : http2.connect(`https://localhost:${port}`, { ...options, ca, family: 4 } as http2.SecureClientSessionOptions)
+  session.on('error', () => {})
+  return {
+    session,
+    goaway: new Promise(resolve => { session.once('goaway', resolve) }),
+    closed: new Promise(resolve => { session.once('close', resolve) }),
+    request: (headers, options) => session.request(headers, options).on('error', () => {}),
+    get: path => new Promise(resolve => {
+      const answer = { status: 0, headers: {} as Record<string, string>, trailers: {} as Record<string, string>, body: '', error: null as string | null }
+      let stream: http2.ClientHttp2Stream
+      try {
+        stream = session.request({ ':path': path })
+      } catch (error) {
+        return resolve({ ...answer, error: (error as NodeJS.ErrnoException).code ?? '' })
+      }
+      stream.once('response', headers => { Object.assign(answer, { status: headers[':status'], headers }) })
+      stream.once('trailers', trailers => { answer.trailers = trailers as Record<string, string> })
+      stream.setEncoding('latin1').on('data', chunk => { answer.body += chunk })
+      stream.once('error', error => { answer.error = (error as NodeJS.ErrnoException).code ?? '' })
+      stream.once('close', () => {
+        if (stream.rstCode !== 0) answer.error = `rst ${stream.rstCode}`
+        resolve(answer)
+      })
     })
   }
 }
@@ -95,15 +193,16 @@ export function post (path: string, body: string, headers: Readonly<Record<strin
 }
 
 /**
- * Leave with a reset, as a client that crashes. Where our end is on its way already Node cannot reset any more: it says EINVAL, keeps
- * the socket, and spins for ever when the process ends (Node 20: TCPWrap::Reset marks it as closed before libuv refuses).
+ * Resets the connection, as a client that crashes does. After our side has ended, Node can no longer reset it: Node
+ * reports EINVAL, keeps the socket, and never exits (Node 20: `TCPWrap::Reset` marks the socket as closed before libuv
+ * refuses).
  */
 export function abort (socket: net.Socket): void {
   if (socket.writable) socket.resetAndDestroy()
   else socket.destroy()
 }
 
-/** One request on a connection of its own. */
+/** Sends one request on a new connection, and closes the connection after the response. */
 export async function fetchOnce (target: number | FastifyInstance, bytes: string): Promise<Answer> {
   const client = await connect(target)
   client.send(bytes)
@@ -116,7 +215,9 @@ export function portOf (app: FastifyInstance): number {
   return (app.server.address() as AddressInfo).port
 }
 
-/** Look again each turn of the event loop, for what has no event of its own: a counter, a socket's `bytesRead`. */
+/**
+ * Polls once per turn of the event loop. For values without an event of their own: a counter, a socket's `bytesRead`.
+ */
 export async function eventually (holds: () => boolean, what: () => unknown): Promise<void> {
   const began = performance.now()
   while (!holds()) {
@@ -129,34 +230,48 @@ function lines (headers: Readonly<Record<string, string>>): string {
   return Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('')
 }
 
-function parse (text: string, ended: boolean, head: boolean): { readonly answer: Answer, readonly length: number } | null {
+interface Parsed {
+  readonly answer: Answer
+  /** Whether the body is complete. */
+  readonly whole: boolean
+  /** Number of characters of the response. */
+  readonly length: number
+}
+
+/** @returns `null` if the response is not complete and more can come */
+function parse (text: string, ended: boolean, head: boolean): Parsed | null {
   const start = text.indexOf('\r\n\r\n') + 4
   if (start < 4) return null
   const [first = '', ...fields] = text.slice(0, start - 4).split('\r\n')
   const status = Number(first.split(' ')[1])
   const headers = Object.fromEntries(fields.map(field => [field.slice(0, field.indexOf(':')).toLowerCase(), field.slice(field.indexOf(':') + 1).trim()]))
-  const whole = (body: string, length: number): { readonly answer: Answer, readonly length: number } => ({ answer: { status, headers, body }, length: start + length })
-  if (head || status < 200 || status === 204 || status === 304) return whole('', 0)
-  const length = headers['content-length']
-  if (length !== undefined) return text.length - start < Number(length) ? null : whole(text.slice(start, start + Number(length)), Number(length))
-  if (headers['transfer-encoding'] === 'chunked') return chunked(text.slice(start), whole)
-  return ended ? whole(text.slice(start), text.length - start) : null
+  const { body, length, whole } = parseBody()
+  return whole || ended ? { answer: { status, headers, body }, whole, length: start + length } : null
+
+  function parseBody (): { readonly body: string, readonly length: number, readonly whole: boolean } {
+    if (head || status < 200 || status === 204 || status === 304) return { body: '', length: 0, whole: true }
+    const rest = text.slice(start)
+    if (headers['transfer-encoding'] === 'chunked') return parseChunks(rest)
+    const expected = headers['content-length']
+    if (expected === undefined) return { body: rest, length: rest.length, whole: ended }
+    const body = rest.slice(0, Number(expected))
+    return { body, length: body.length, whole: body.length === Number(expected) }
+  }
 }
 
-function chunked<T> (text: string, whole: (body: string, length: number) => T): T | null {
+function parseChunks (text: string): { readonly body: string, readonly length: number, readonly whole: boolean } {
   let body = ''
   for (let at = 0; ;) {
     const line = text.indexOf('\r\n', at)
-    if (line === -1) return null
-    const size = parseInt(text.slice(at, line), 16)
-    // Something else was written into the middle of it: it will never be whole.
-    if (Number.isNaN(size)) return null
+    const size = line === -1 ? NaN : parseInt(text.slice(at, line), 16)
+    // Incomplete, or other bytes were written into the middle of the chunks, so that the response is never complete.
+    if (Number.isNaN(size)) return { body, length: text.length, whole: false }
     if (size === 0) {
       const end = text.indexOf('\r\n\r\n', line)
-      return end === -1 ? null : whole(body, end + 4)
+      return { body, length: end === -1 ? text.length : end + 4, whole: end !== -1 }
     }
-    if (text.length < line + 2 + size + 2) return null
     body += text.slice(line + 2, line + 2 + size)
+    if (text.length < line + 2 + size + 2) return { body, length: text.length, whole: false }
     at = line + 2 + size + 2
   }
 }

@@ -1,4 +1,4 @@
-/** An app with the plugin in it, closed when its test is over. */
+/** Starts apps with the plugin registered, and closes them at the end of the test. */
 import dns from 'node:dns'
 import type { FastifyInstance, FastifyServerOptions } from 'fastify'
 import type { Test } from 'tap'
@@ -8,25 +8,32 @@ import type { Phase, ShutdownOptions, ShutdownReport } from '../../types/index'
 import { connect, eventually, get, type Client } from './client'
 import { Fastify } from './fastify'
 
+/** The response to a request that the server rejects with the default options. */
+export const rejected = {
+  status: 503,
+  headers: { 'retry-after': '10', connection: 'close' },
+  body: /"code":"FST_ERR_SHUTDOWN_DRAINING"/
+}
+
 export interface Setup {
   readonly fastify?: FastifyServerOptions | object
   readonly options?: ShutdownOptions
-  /** What is there before the plugin. */
+  /** Runs before the plugin is registered. */
   readonly before?: (app: FastifyInstance) => void | Promise<void>
   readonly routes?: (app: FastifyInstance) => void | Promise<void>
 }
 
 export interface Served {
   readonly app: FastifyInstance
-  /** The report, once there is one. */
+  /** Resolves to the report of the shutdown. */
   readonly report: Promise<ShutdownReport>
 }
 
-/** An app that has not booted yet. The plugin touches no signal, so that tests in one process never meet. */
+/** An app that has not booted yet. The plugin listens to no signal, so that tests in one process are independent. */
 export async function build (t: Test, { fastify = {}, options = {}, before, routes }: Setup = {}): Promise<Served> {
-  // A copy: Fastify 5.0 writes its own logger into it.
+  // A copy, because Fastify 5.0 writes its own logger into the object.
   const app = Fastify({ ...fastify } as FastifyServerOptions) as FastifyInstance
-  // A test may have closed it in vain on purpose.
+  // A test may have made an earlier close fail on purpose.
   t.teardown(() => app.close().catch(() => {}))
   await before?.(app)
   const report = createDeferred<ShutdownReport>()
@@ -43,13 +50,13 @@ export async function serve (t: Test, setup: Setup = {}): Promise<Served> {
 }
 
 export interface Held extends Served {
-  /** The one whose request is in flight. */
+  /** The client whose request is in flight. */
   readonly holder: Client
-  /** Let its answer go. */
+  /** Completes the response to `holder`. */
   readonly release: () => void
 }
 
-/** An app that listens, with one request in flight that holds the drain open until it is released. */
+/** An app that listens, with one request in flight that keeps the drain open until `release()`. */
 export async function serveHeld (t: Test, setup: Setup = {}): Promise<Held> {
   const gate: Deferred<void> = createDeferred()
   t.teardown(() => gate.resolve())
@@ -70,7 +77,7 @@ export async function serveHeld (t: Test, setup: Setup = {}): Promise<Held> {
   return { ...served, holder, release: gate.resolve }
 }
 
-/** For one test, 'localhost' has two addresses, for which Fastify binds two servers. */
+/** Gives 'localhost' two addresses until the end of the test, so that Fastify binds two servers. */
 export function giveLocalhostTwoAddresses (t: Test): void {
   const { lookup } = dns
   t.teardown(() => { dns.lookup = lookup })
@@ -82,7 +89,7 @@ export function giveLocalhostTwoAddresses (t: Test): void {
   }) as typeof dns.lookup
 }
 
-/** Resolves when the phase has been entered. */
+/** Resolves when the phase is entered. */
 export function entered (app: FastifyInstance, phase: Phase): Promise<void> {
   return new Promise(resolve => {
     if (app.shutdownState.phase === phase) resolve()

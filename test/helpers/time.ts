@@ -1,14 +1,14 @@
 /**
- * Virtual time. What is due happens one after the other, each in its own millisecond, and promises settle in between:
- * `clock.advance()` alone would run all that is due at the end of the span, in the order in which it was asked for.
+ * Virtual time. Timers fire one after the other, each in its own millisecond, and promises settle in between.
+ * `clock.advance()` alone would fire all timers at the end of the span, in the order in which they were set.
  */
 import { Clock } from 'clock-mock'
 import type { Test } from 'tap'
 
-// Kept from before any clock is entered, since the clock stops this one too.
+// Saved before a clock is entered, because the clock also replaces `setImmediate`.
 const immediate = setImmediate
 
-/** Whatever can settle without time passing has settled. */
+/** Resolves when all promises that need no time have settled. */
 export function settled (): Promise<void> {
   return new Promise(resolve => { immediate(resolve) })
 }
@@ -16,19 +16,21 @@ export function settled (): Promise<void> {
 export interface Time {
   now(): number
   pass(ms: number): Promise<void>
-  /** Run at once, and together, what is due within `ms` milliseconds. Nothing else happens in between. */
+  /** Fires all timers of the next `ms` milliseconds in one turn. No promise settles in between. */
   advance(ms: number): void
-  /** Let time pass until the promise settles, at most an hour. */
+  /** Advances the time until the promise settles, by at most one hour. */
   until<T>(promise: Promise<T>): Promise<T>
-  /** How many timers are armed. */
+  /** The number of pending timers. */
   armed(): number
 }
 
-/** Until the test is over. The clock exits before what was set up earlier is torn down: an app closes in real time. */
+/**
+ * Lasts until the end of the test. The clock exits before earlier teardowns run, because an app closes in real time.
+ */
 export function virtualTime (t: Test): Time {
   const clock = new Clock()
   clock.enter()
-  // The teardown that was added last runs first.
+  // Teardowns run in reverse order.
   t.teardown(() => clock.exit())
 
   const next = (): number => Math.min(...[...clock.timers].filter(([, timers]) => timers.length > 0).map(([due]) => due))

@@ -1,26 +1,16 @@
-/** The ways in which a client can reach a server, behind one small face. */
+/** Starts an app on each transport (HTTP/1, TLS, HTTP/2, dual-stack), with a client of the same three methods for each. */
 import dns from 'node:dns'
 import { readFileSync } from 'node:fs'
-import http from 'node:http'
 import http2 from 'node:http2'
-import https from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import Fastify, { type FastifyInstance } from 'fastify'
 import gracefulShutdown from '../../lib/index'
-
-export interface Answer {
-  readonly status: number
-  readonly headers: Readonly<Record<string, unknown>>
-  readonly body: string
-  /** Whether the body came to its proper end. */
-  readonly whole: boolean
-}
+import { connect, get, openSession, portOf, type Client as Connection, type Ended } from './client'
 
 export interface Client {
-  get(path: string): Promise<Answer>
-  /** Send a request, resolve when its answer has begun; `rest` is the answer once it is over. Reads nothing while `paused`. */
-  begin(path: string): Promise<{ readonly status: number, readonly rest: Promise<Answer>, abort(): void }>
+  get(path: string): Promise<Ended>
+  /** Sends a request, and resolves when its response has begun. `rest` is the complete response. */
+  begin(path: string): Promise<{ readonly status: number, readonly rest: Promise<Ended>, abort(): void }>
   close(): void
 }
 
@@ -34,53 +24,57 @@ export interface Transport {
 const fixture = (name: string): Buffer => readFileSync(join(__dirname, 'fixtures', name))
 export const tls = { key: fixture('key.pem'), cert: fixture('cert.pem') }
 
+/** Keeps its connections alive: a request uses an idle connection if there is one. */
 const http1 = (secure: boolean, host = '127.0.0.1') => (port: number): Client => {
-  const agent = secure ? new https.Agent({ keepAlive: true, ca: tls.cert }) : new http.Agent({ keepAlive: true })
-  const send = (path: string): { request: http.ClientRequest, answered: Promise<http.IncomingMessage> } => {
-    const request = (secure ? https : http).request({ agent, port, host: secure ? 'localhost' : host, family: 4, path })
-    request.end()
-    return { request, answered: new Promise((resolve, reject) => request.once('response', resolve).once('error', reject)) }
+  const open = new Set<Connection>()
+  const idle: Connection[] = []
+  const take = async (): Promise<Connection> => {
+    const used = idle.pop()
+    if (used !== undefined && open.has(used)) return used
+    const connection = await connect(port, secure ? { host: 'localhost', ca: tls.cert } : { host })
+    open.add(connection)
+    void connection.over.then(() => open.delete(connection))
+    return connection
   }
-  const rest = (res: http.IncomingMessage): Promise<Answer> => new Promise(resolve => {
-    let body = ''
-    res.setEncoding('latin1').on('data', chunk => { body += chunk }).on('error', () => {})
-    res.once('close', () => resolve({ status: res.statusCode!, headers: res.headers, body, whole: res.complete }))
-  })
+  const begin: Client['begin'] = async path => {
+    const connection = await take()
+    connection.send(get(path))
+    const { status, rest } = await connection.begin()
+    return {
+      status,
+      rest: rest.then(response => {
+        if (response.whole && response.headers['connection'] !== 'close') idle.push(connection)
+        return response
+      }),
+      abort: () => { connection.socket.destroy() }
+    }
+  }
   return {
-    get: async path => await rest(await send(path).answered),
-    async begin (path) {
-      const { request, answered } = send(path)
-      const res = await answered
-      request.on('error', () => {})
-      return { status: res.statusCode!, rest: rest(res), abort: () => { request.destroy() } }
-    },
-    close: () => agent.destroy()
+    begin,
+    get: async path => await (await begin(path)).rest,
+    close: () => { for (const { socket } of open) socket.destroy() }
   }
 }
 
 const h2 = (secure: boolean) => (port: number): Client => {
-  const session = http2.connect(`${secure ? 'https://localhost' : 'http://127.0.0.1'}:${port}`, { ca: tls.cert, ...(secure && { family: 4 }) } as http2.SecureClientSessionOptions)
-  session.on('error', () => {})
-  const send = (path: string): { stream: http2.ClientHttp2Stream, answered: Promise<http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader> } => {
-    const stream = session.request({ ':path': path })
-    return { stream, answered: new Promise((resolve, reject) => stream.once('response', resolve).once('error', reject).once('close', () => reject(new Error('closed without an answer')))) }
-  }
-  const rest = (stream: http2.ClientHttp2Stream, headers: http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader): Promise<Answer> => new Promise(resolve => {
+  const { session, request } = openSession(port, secure ? { ca: tls.cert } : {})
+  const begin: Client['begin'] = async path => {
+    const stream = request({ ':path': path })
+    const headers = await new Promise<http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader>((resolve, reject) => {
+      stream.once('response', resolve).once('error', reject).once('close', () => reject(new Error('The stream closed without a response')))
+    })
+    const status = headers[':status']!
     let body = ''
     let ended = false
-    stream.setEncoding('latin1').on('data', chunk => { body += chunk }).once('end', () => { ended = true }).on('error', () => {})
-    stream.once('close', () => resolve({ status: headers[':status']!, headers, body, whole: ended && stream.rstCode === 0 }))
-  })
+    stream.setEncoding('latin1').on('data', chunk => { body += chunk }).once('end', () => { ended = true })
+    const rest = new Promise<Ended>(resolve => {
+      stream.once('close', () => resolve({ status, headers: headers as Record<string, string>, body, whole: ended && stream.rstCode === 0 }))
+    })
+    return { status, rest, abort: () => stream.close(http2.constants.NGHTTP2_CANCEL) }
+  }
   return {
-    async get (path) {
-      const { stream, answered } = send(path)
-      return await rest(stream, await answered)
-    },
-    async begin (path) {
-      const { stream, answered } = send(path)
-      const headers = await answered
-      return { status: headers[':status']!, rest: rest(stream, headers), abort: () => stream.close(http2.constants.NGHTTP2_CANCEL) }
-    },
+    begin,
+    get: async path => await (await begin(path)).rest,
     close: () => session.destroy()
   }
 }
@@ -90,10 +84,10 @@ const starter = (serverOptions: object, host = '127.0.0.1'): Transport['start'] 
   await app.register(gracefulShutdown, { signals: false, ...options })
   routes(app)
   await app.listen({ port: 0, host })
-  return { app, port: (app.server.address() as AddressInfo).port }
+  return { app, port: portOf(app) }
 }
 
-/** Fastify binds a second server where 'localhost' has a second address. Here it always has one: 127.0.0.2. */
+/** Fastify binds a second server if 'localhost' has a second address. Here it always has one: 127.0.0.2. */
 async function startTwice (...args: Parameters<Transport['start']>): ReturnType<Transport['start']> {
   const { lookup } = dns
   dns.lookup = ((host: string, ...rest: [{ all?: boolean }, (...answer: unknown[]) => void]) => {

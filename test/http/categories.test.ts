@@ -1,4 +1,6 @@
-/** Kinds of request: what is remembered of each, the time that each kind gets, and handlers that outlive their clients. */
+/**
+ * Categories of requests: their timeouts, the details recorded per request, and handlers that outlive their clients.
+ */
 import { once } from 'node:events'
 import { Readable } from 'node:stream'
 import type { Socket } from 'node:net'
@@ -14,13 +16,16 @@ const http1 = transports[0]!
 interface Stuck {
   readonly app: FastifyInstance
   readonly port: number
-  /** By category: resolve it and the request answers. */
+  /** One per category. A request of the category is answered when its gate resolves. */
   readonly gates: Map<string, Deferred<void>>
-  /** A client whose request to this path is in flight. */
+  /** A client with a request to this path in flight. */
   send(path: string): Promise<Client>
 }
 
-/** Routes `/fast`, `/normal` and `/slow` of these categories, and `/plain` of none; each answers when its gate opens. */
+/**
+ * Routes `/fast`, `/normal` and `/slow` of these categories, and `/plain` without one. Each answers when its gate
+ * resolves.
+ */
 async function kinds (options: gracefulShutdown.Options = {}): Promise<Stuck> {
   const gates = new Map<string, Deferred<void>>()
   const { app, port } = await http1.start({ categories: { fast: 150, normal: 400, slow: 5_000 }, timeouts: { requests: 600 }, ...options }, app => {
@@ -47,7 +52,7 @@ async function kinds (options: gracefulShutdown.Options = {}): Promise<Stuck> {
 }
 
 void t.test('categories', async t => {
-  await t.test('each is cut at its own time, while another goes on and completes', async t => {
+  await t.test('a request is cut at the timeout of its category, while a request of a longer category completes', async t => {
     const { app, gates, send } = await kinds()
     const [fast, normal, slow] = [await send('/fast/1'), await send('/normal/1'), await send('/slow/1')]
     const began = performance.now()
@@ -55,9 +60,9 @@ void t.test('categories', async t => {
     const at = async (client: Client): Promise<readonly [number, number]> => [(await client.answer()).status, performance.now() - began]
     const [fastAt, normalAt] = await Promise.all([at(fast), at(normal)])
     t.equal(fastAt[0], 503)
-    t.ok(fastAt[1] >= 149, `fast after ${fastAt[1]} ms`)
+    t.ok(fastAt[1] >= 149, `the fast request was cut after ${fastAt[1]} ms`)
     t.equal(normalAt[0], 503)
-    t.ok(normalAt[1] >= 399 && normalAt[1] < 4_000, `normal after ${normalAt[1]} ms`)
+    t.ok(normalAt[1] >= 399 && normalAt[1] < 4_000, `the normal request was cut after ${normalAt[1]} ms`)
     t.ok(fastAt[1] < normalAt[1])
     gates.get('slow')!.resolve()
     t.match(await slow.answer(), { status: 200, body: 'slow' })
@@ -67,15 +72,15 @@ void t.test('categories', async t => {
     t.match(app.shutdownState.stats, { received: 3, completed: 1, cut: 2, aborted: 0, rejected: 0 })
   })
 
-  await t.test('the wait is the longest of those that are really in flight', async t => {
+  await t.test('the drain lasts at most as long as the longest timeout among the requests in flight', async t => {
     const { app, send } = await kinds()
     const fast = await send('/fast/1')
     const report = await app.shutdown.start()
     t.equal((await fast.answer()).status, 503)
-    t.ok(report.durationMs < 4_000, `took ${report.durationMs} ms, and not the 5 s of a slow one`)
+    t.ok(report.durationMs < 4_000, `took ${report.durationMs} ms, not the 5 s of a slow request`)
   })
 
-  await t.test('a request of none has the time of requests', async t => {
+  await t.test('a request without a category has timeouts.requests', async t => {
     const { app, send } = await kinds()
     const plain = await send('/plain/1')
     const report = await app.shutdown.start()
@@ -84,7 +89,7 @@ void t.test('categories', async t => {
     t.match(report.requests.cut, [{ route: '/plain/:id', category: null }])
   })
 
-  await t.test('the total holds for them all, less the share of the resources', async t => {
+  await t.test('the total timeout, less the share of the resources, limits every category', async t => {
     const { app, send } = await kinds({ timeouts: { requests: 1_500, streams: 1_500, tasks: 1_500, total: 1_500, resources: 1_200 } })
     const slow = await send('/slow/1')
     const report = await app.shutdown.start()
@@ -92,7 +97,7 @@ void t.test('categories', async t => {
     t.ok(report.durationMs >= 749 && report.durationMs < 1_500, `took ${report.durationMs} ms`)
   })
 
-  await t.test('a stream of a category has its time, and not that of streams', async t => {
+  await t.test('a stream of a category has the timeout of its category, not timeouts.streams', async t => {
     const source = new Readable({ read () {} })
     source.push('begun')
     const { app, port } = await http1.start({ categories: { export: 400 }, timeouts: { streams: 100 } }, app => {
@@ -102,6 +107,7 @@ void t.test('categories', async t => {
     client.send(get('/'))
     await client.until('begun')
     const closing = app.shutdown.start()
+    // The time is the thing under test: longer than timeouts.streams, shorter than the timeout of the category.
     const ending = setTimeout(() => source.push('ended'), 200)
     await client.until('ended')
     source.push(null)
@@ -111,7 +117,7 @@ void t.test('categories', async t => {
   })
 })
 
-void t.test('categorize', async t => {
+void t.test('categorize is called for routes without a category, and its unknown results are ignored', async t => {
   const problems: string[] = []
   const { app, gates, port, send } = await kinds({
     categorize: request => {
@@ -131,13 +137,13 @@ void t.test('categorize', async t => {
   await kind('/plain/2', '__proto__')
   await kind('/plain/3', 'boom')
   await send('/plain/4')
-  t.same(app.shutdownState.requests().map(({ category }) => category), ['fast', 'slow', null, null, null], 'a route comes first; what is no category is none')
+  t.same(app.shutdownState.requests().map(({ category }) => category), ['fast', 'slow', null, null, null], 'the category of the route comes first, and an unknown category counts as none')
   t.equal(problems.length, 2)
   for (const gate of gates.values()) gate.resolve()
   t.equal((await app.shutdown.start()).outcome, 'clean')
 })
 
-void t.test('one whose 503 cannot be written is cut without it, and holds nobody up', async t => {
+void t.test('a request whose 503 cannot be written is cut without it, and delays no other request', async t => {
   const problems: string[] = []
   const { app, port } = await http1.start({
     timeouts: { requests: 150 },
@@ -162,13 +168,13 @@ void t.test('one whose 503 cannot be written is cut without it, and holds nobody
   t.equal(problems.length, 1)
 })
 
-void t.test('track', async t => {
+void t.test('track decides which details of a request are listed', async t => {
   for (const [track, categories, shown] of [
     ['count', {}, { method: 'GET', route: '/', ageMs: null, category: null, kind: 'request' }],
     ['category', { fast: 1_000 }, { ageMs: null, category: 'fast' }],
     ['detail', { fast: 1_000 }, { ageMs: Number, category: 'fast' }]
   ] as const) {
-    await t.test(`'${track}' lists what it knows`, async t => {
+    await t.test(`track '${track}' lists the details that it records`, async t => {
       const gate = createDeferred<void>()
       const { app, port } = await http1.start({ track, categories, categorize: () => Object.keys(categories)[0] }, app => {
         app.get('/', async () => { await gate.promise })
@@ -185,7 +191,7 @@ void t.test('track', async t => {
     })
   }
 
-  await t.test('of any kind a request is cut by its id, and the server goes on', async t => {
+  await t.test('a request of any kind can be cut by its id, and the server continues', async t => {
     const { app, port } = await http1.start({}, app => {
       app.get('/', async () => await new Promise(() => {}))
       app.get('/fine', async () => 'fine')
@@ -202,7 +208,7 @@ void t.test('track', async t => {
     await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
     t.equal(app.shutdownState.phase, 'running')
     one.send(get('/fine'))
-    t.equal((await one.answer()).body, 'fine', 'on the same connection, which was not to blame')
+    t.equal((await one.answer()).body, 'fine', 'the next request on the same connection is answered')
     t.equal(app.shutdown.cut(app.shutdownState.requests()[0]!.id), true)
     t.equal((await two.answer()).status, 503)
     t.match(app.shutdownState.stats, { received: 3, completed: 1, cut: 2 })
@@ -211,7 +217,7 @@ void t.test('track', async t => {
   })
 })
 
-void t.test('the report tells of what was cut in the shutdown, and not of what was cut before', async t => {
+void t.test('the report lists requests cut in the shutdown, not requests cut before it', async t => {
   const { app, gates, send } = await kinds({ track: 'detail' })
   const before = await send('/plain/1')
   t.ok(app.shutdown.cut(app.shutdownState.requests()[0]!.id))
@@ -229,10 +235,10 @@ void t.test('the report tells of what was cut in the shutdown, and not of what w
   const report = await closing
   t.match(report.requests, { completed: 1, cut: [{ route: '/slow/:id' }] })
   t.equal(report.requests.cut.length, 1)
-  t.match({ outcome: report.outcome, exitCode: report.exitCode }, { outcome: 'forced', exitCode: 1 }, 'something was cut, whoever did it')
+  t.match({ outcome: report.outcome, exitCode: report.exitCode }, { outcome: 'forced', exitCode: 1 }, 'the outcome is forced, even if the app made the cut')
 })
 
-void t.test('an id that is a number names its request as well', async t => {
+void t.test('a numeric id identifies its request as well', async t => {
   let last = 0
   const app = Fastify({ genReqId: () => ++last as unknown as string })
   await app.register(gracefulShutdown, { signals: false })
@@ -247,8 +253,8 @@ void t.test('an id that is a number names its request as well', async t => {
   await app.close()
 })
 
-void t.test('request.shutdownSignal', async t => {
-  await t.test('aborts before the cut, so that the handler can answer by itself', async t => {
+void t.test('request.shutdownSignal aborts when the request is cut or its client leaves', async t => {
+  await t.test('the signal aborts before the cut, so that the handler can still respond', async t => {
     const reasons: unknown[] = []
     const { app, port } = await http1.start({ timeouts: { requests: 150 } }, app => {
       app.get('/', async (request, reply) => {
@@ -266,7 +272,7 @@ void t.test('request.shutdownSignal', async t => {
     t.match(report.requests.cut, [{ route: '/' }])
   })
 
-  await t.test('aborts for one that throws it, too', async t => {
+  await t.test('the signal aborts for a handler that throws the abort reason, too', async t => {
     const { app, port } = await http1.start({ timeouts: { requests: 150 } }, app => {
       app.get('/', async request => {
         await once(request.shutdownSignal, 'abort')
@@ -281,7 +287,7 @@ void t.test('request.shutdownSignal', async t => {
     await closing
   })
 
-  await t.test('aborts for one that has taken its answer over and says 500 by hand: nothing of it stands behind the 503', async t => {
+  await t.test('the signal aborts for a hijacked request that writes a 500 by hand: none of it follows the 503', async t => {
     const { app, port } = await http1.start({ timeouts: { requests: 150 } }, app => {
       app.get('/', (request, reply) => {
         reply.hijack()
@@ -302,13 +308,13 @@ void t.test('request.shutdownSignal', async t => {
     await closing
   })
 
-  await t.test('aborts when the client is gone, and not when its body has been read', async t => {
+  await t.test('the signal aborts when the client leaves, not when the body has been read', async t => {
     const signals: AbortSignal[] = []
     const gate = createDeferred<void>()
     const { app, port } = await http1.start({}, app => {
       app.post('/', async request => {
         signals.push(request.shutdownSignal)
-        t.equal(request.shutdownSignal, signals.at(-1), 'the same each time')
+        t.equal(request.shutdownSignal, signals.at(-1), 'the getter returns the same signal each time')
         await gate.promise
       })
     })
@@ -324,7 +330,7 @@ void t.test('request.shutdownSignal', async t => {
     await app.close()
   })
 
-  await t.test('is not aborted by an answer that is over, and is when first asked for after that', async t => {
+  await t.test('the signal does not abort with a completed response; it is aborted if first read afterwards', async t => {
     const requests: { readonly shutdownSignal: AbortSignal }[] = []
     const { app, port } = await http1.start({}, app => {
       app.get('/asked', async request => {
@@ -349,7 +355,7 @@ void t.test('request.shutdownSignal', async t => {
   })
 })
 
-/** Handlers that run on when their client has left. `finish` is what ends them; `ended` says that they are over. */
+/** Detached handlers. `finish` ends the handler; `ended` reports its end. */
 const outliving: Record<string, (app: FastifyInstance, entered: Deferred<void>, gate: Deferred<void>, ended: Deferred<void>) => void> = {
   'an async handler' (app, entered, gate, ended) {
     app.get('/', async () => {
@@ -462,9 +468,9 @@ async function clientLeaves (t: Test, routes: (app: FastifyInstance, entered: De
   return app
 }
 
-void t.test('a handler that outlives its client', async t => {
+void t.test('a detached handler', async t => {
   for (const [name, routes] of Object.entries(outliving)) {
-    await t.test(`${name}: no resource closes under it, and it is counted once`, async t => {
+    await t.test(`${name}: no resource closes before the handler ends, and the request is counted once`, async t => {
       const [gate, ended] = [createDeferred<void>(), createDeferred<void>()]
       const order: string[] = []
       void ended.promise.then(() => order.push('handler'))
@@ -473,7 +479,7 @@ void t.test('a handler that outlives its client', async t => {
         app.shutdown.resource('database', { close () { order.push('database') } })
       })
       const inFlight = (): number => app.shutdownState.activeRequests + app.shutdownState.activeStreams
-      t.equal(inFlight(), 1, 'it still counts')
+      t.equal(inFlight(), 1, 'the request is still counted')
       const closing = app.shutdown.start()
       await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
       for (let turn = 0; turn < 5; turn++) await new Promise(resolve => { setImmediate(resolve) })
@@ -509,7 +515,7 @@ void t.test('a handler that outlives its client', async t => {
       })
     }
   })) {
-    await t.test(`one ${name} is over with it`, async t => {
+    await t.test(`a request of ${name} is over when its client leaves`, async t => {
       const app = await clientLeaves(t, handler)
       await eventually(() => app.shutdownState.activeRequests + app.shutdownState.activeStreams === 0, () => app.shutdownState)
       t.equal(app.shutdownState.stats.aborted, 1)
@@ -517,7 +523,7 @@ void t.test('a handler that outlives its client', async t => {
     })
   }
 
-  await t.test('one that never answers is forgotten in time', async t => {
+  await t.test('a detached handler that never ends is abandoned at its timeout', async t => {
     const app = await clientLeaves(t, (app, entered) => { app.get('/', () => { entered.resolve() }) }, { timeouts: { requests: 300 } })
     t.equal(app.shutdownState.activeRequests, 1)
     await eventually(() => app.shutdownState.activeRequests === 0, () => app.shutdownState)
@@ -526,7 +532,7 @@ void t.test('a handler that outlives its client', async t => {
     t.equal(report.outcome, 'clean')
   })
 
-  await t.test('and one that never answers does not hold a shutdown beyond its time', async t => {
+  await t.test('a detached handler that never ends does not delay a shutdown beyond its timeout', async t => {
     const app = await clientLeaves(t, (app, entered) => { app.get('/', () => { entered.resolve() }) }, { timeouts: { requests: 300 } })
     const report = await app.shutdown.start()
     t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)

@@ -1,6 +1,6 @@
 /**
- * Clients that leave. Whatever a handler does then, its request is in flight until the handler is done, and not longer: the
- * counts come back to exactly 0. The time limit (`timeouts.requests`) is the last resort, so most tests leave it at 30 s.
+ * Clients that leave. Their request stays in flight until its handler has ended, and the counts return to exactly 0.
+ * `timeouts.requests` is the last resort, so most tests leave it at 30 s.
  */
 import { once } from 'node:events'
 import http2 from 'node:http2'
@@ -11,13 +11,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fastifyStatic from '@fastify/static'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import t, { type Test } from 'tap'
-import { abort, connect, eventually, get, portOf } from '../helpers/client'
+import { abort, connect, eventually, get, openSession } from '../helpers/client'
 import { serve, type Setup } from '../helpers/serve'
 
 const never = (): Promise<void> => new Promise(() => {})
+/** A source that never ends. Its pace is of no importance. */
 const endless = (): Readable => new Readable({ read () { setTimeout(() => this.push('x'.repeat(1_000)), 1) } })
 
-/** All that was received is over, and nothing was completed that had no client. */
+/** All received requests are over, and a request without a client is not counted as completed. */
 async function countsReturnToZero (t: Test, app: FastifyInstance, received: number): Promise<void> {
   await eventually(() => app.shutdownState.stats.received === received, () => app.shutdownState.stats)
   await eventually(() => app.shutdownState.activeRequests + app.shutdownState.activeStreams === 0, () => app.shutdownState.stats)
@@ -25,11 +26,11 @@ async function countsReturnToZero (t: Test, app: FastifyInstance, received: numb
   t.equal(completed + rejected + aborted + cut, received, 'each request is counted once')
   t.strictSame(app.shutdownState.requests(), [])
   const report = await app.shutdown.start()
-  t.match(report, { outcome: 'clean', exitCode: 0 }, 'and a shutdown waits for nobody')
+  t.match(report, { outcome: 'clean', exitCode: 0 }, 'the shutdown waits for no request')
   t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
 }
 
-/** One request over HTTP/1.1, whose client leaves once the handler or hook has begun. */
+/** Sends one request over HTTP/1.1, and resets the connection once the handler or hook has begun. */
 async function leave (app: FastifyInstance, began: Promise<unknown>, bytes = get('/')): Promise<void> {
   const client = await connect(app)
   client.send(bytes)
@@ -37,7 +38,7 @@ async function leave (app: FastifyInstance, began: Promise<unknown>, bytes = get
   abort(client.socket)
 }
 
-t.test('over HTTP/2', async t => {
+t.test('a client that leaves over HTTP/2', async t => {
   const folder = t.testdir()
   writeFileSync(join(folder, 'file'), 'x'.repeat(1_000_000))
   const handlers: Record<string, RouteHandlerMethod> = {
@@ -61,8 +62,9 @@ t.test('over HTTP/2', async t => {
     'return reply.sendFile() in an async handler': async (_request, reply) => reply.sendFile('file')
   }
   for (const [name, handler] of Object.entries(handlers)) {
+    // The time is the thing under test: the client leaves before, in and after the moment in which the handlers respond.
     for (const after of [0, 2, 5]) {
-      await t.test(`${name}, cancelled after ${after} ms`, async t => {
+      await t.test(`${name} returns the counts to 0 if it is cancelled after ${after} ms`, async t => {
         const { app } = await serve(t, {
           fastify: { http2: true },
           routes: async app => {
@@ -70,17 +72,15 @@ t.test('over HTTP/2', async t => {
             app.get('/', handler)
           }
         })
-        const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
-        session.on('error', () => {})
+        const { session, request } = openSession(app)
         await Promise.all(Array.from({ length: 100 }, async () => {
-          const stream = session.request({ ':path': '/' })
-          stream.on('error', () => {}).resume()
+          const stream = request({ ':path': '/' }).resume()
           if (after > 0) await sleep(after)
           const closed = once(stream, 'close')
           stream.close(http2.constants.NGHTTP2_CANCEL)
           await closed
         }))
-        // The last word of the client has arrived.
+        // The client has received everything that the server sent before.
         await new Promise(resolve => { session.ping(resolve) })
         session.close()
         await countsReturnToZero(t, app, app.shutdownState.stats.received)
@@ -88,15 +88,13 @@ t.test('over HTTP/2', async t => {
     }
   }
 
-  await t.test('a rapid reset: streams that are reset right behind their heads', async t => {
+  await t.test('streams that are reset right after their heads (a rapid reset) return the counts to 0', async t => {
     const { app } = await serve(t, { fastify: { http2: true }, routes: app => { app.get('/', handlers['return reply.send(stream) in an async handler']!) } })
     for (let round = 0; round < 10; round++) {
-      const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
-      session.on('error', () => {})
+      const { session, request } = openSession(app)
       await once(session, 'connect')
       for (let count = 0; count < 90; count++) {
-        const stream = session.request({ ':path': '/' })
-        stream.on('error', () => {})
+        const stream = request({ ':path': '/' })
         stream.close(http2.constants.NGHTTP2_CANCEL)
       }
       await new Promise(resolve => { session.ping(resolve) })
@@ -105,18 +103,17 @@ t.test('over HTTP/2', async t => {
     await countsReturnToZero(t, app, app.shutdownState.stats.received)
   })
 
-  await t.test('a session that is destroyed under its streams', async t => {
+  await t.test('a session that is destroyed with its streams in flight returns the counts to 0', async t => {
     const { app } = await serve(t, { fastify: { http2: true }, routes: app => { app.get('/', handlers['reply.send(stream)']!) } })
-    const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
-    session.on('error', () => {})
-    const streams = Array.from({ length: 50 }, () => session.request({ ':path': '/' }).on('error', () => {}))
+    const { session, request } = openSession(app)
+    const streams = Array.from({ length: 50 }, () => request({ ':path': '/' }))
     await Promise.all(streams.map(stream => once(stream, 'response')))
     session.destroy()
     await countsReturnToZero(t, app, 50)
   })
 })
 
-t.test('pipelined on one connection, that is reset', async t => {
+t.test('a connection that is reset with pipelined requests in flight', async t => {
   const rows: Record<string, { readonly paths: readonly string[], readonly routes: (app: FastifyInstance) => void }> = {
     'a slow answer and a stream': {
       paths: ['/slow', '/stream'],
@@ -172,7 +169,7 @@ t.test('pipelined on one connection, that is reset', async t => {
   }
 })
 
-t.test('a handler that never ends is given up after timeouts.requests', async t => {
+t.test('a detached handler that never ends is abandoned after timeouts.requests', async t => {
   const handlers: Record<string, RouteHandlerMethod> = {
     'an async handler': never,
     'a thenable that never settles': () => ({ then () {} }),
@@ -224,7 +221,7 @@ t.test('a handler that never ends is given up after timeouts.requests', async t 
   })
 })
 
-t.test('an answer that the server itself ends', async t => {
+t.test('a response that the server destroys or ends by itself', async t => {
   const ends: Record<string, (request: FastifyRequest, reply: FastifyReply) => unknown> = {
     'reply.raw.destroy()': (_request, reply) => reply.raw.destroy(),
     'reply.raw.destroy(error)': (_request, reply) => reply.raw.destroy(new Error('no')),
@@ -280,10 +277,8 @@ t.test('an answer that the server itself ends', async t => {
   for (const place of Object.keys(places)) {
     await t.test(`reply.raw.destroy() in ${place}, over HTTP/2`, async t => {
       const { app } = await serve(t, { fastify: { http2: true }, options: { timeouts: { requests: 2_000 } }, routes: places[place]!(ends['reply.raw.destroy()']!)! })
-      const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
-      session.on('error', () => {})
-      const stream = session.request({ ':path': '/' })
-      stream.on('error', () => {}).resume()
+      const { session, request } = openSession(app)
+      const stream = request({ ':path': '/' }).resume()
       await once(stream, 'close')
       session.close()
       await countsReturnToZero(t, app, 1)
@@ -291,7 +286,7 @@ t.test('an answer that the server itself ends', async t => {
   }
 })
 
-t.test('a client that leaves before a slow web stream begins', async t => {
+t.test('a client that leaves before a slow web stream begins returns the counts to 0', async t => {
   let began = (): void => {}
   const begun = new Promise<void>(resolve => { began = resolve })
   const { app } = await serve(t, {

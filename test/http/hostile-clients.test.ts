@@ -1,6 +1,6 @@
 /**
- * Who means no good, or is only broken: clients that leave, say nothing, trickle, or send what is no HTTP. None of them is
- * held against the others, remembered, or waited for beyond the time that everybody has.
+ * Hostile or broken clients: they leave, stay silent, send slowly, or send bytes that are not HTTP. No such client
+ * harms other clients, leaves memory behind, or delays the drain beyond the timeouts.
  */
 import { execFileSync } from 'node:child_process'
 import type net from 'node:net'
@@ -12,9 +12,9 @@ import { connect, eventually, fetchOnce, get, type Client } from '../helpers/cli
 import { run, translate } from '../helpers/children'
 import { entered, serve, serveHeld } from '../helpers/serve'
 
-const directory = translate(t.testdir(), ['lib', 'test/http/fixtures/aborted.ts', 'test/http/fixtures/crowded.ts'])
+const directory = translate(t.testdir(), ['lib', 'test/helpers/client.ts', 'test/http/fixtures/aborted.ts', 'test/http/fixtures/crowded.ts'])
 
-t.test('a hundred thousand aborted requests leave nothing behind, and are counted', async t => {
+t.test('a hundred thousand aborted requests leave no memory behind, and are counted', async t => {
   const requests = 100_000
   const child = run(t, {
     args: ['--expose-gc', join(directory, 'test/http/fixtures/aborted.js')],
@@ -24,18 +24,18 @@ t.test('a hundred thousand aborted requests leave nothing behind, and are counte
   const { kept, stats, inFlight, listed, outcome, drainMs, ms } = JSON.parse(await child.said('result')) as {
     kept: number, ms: number, stats: ShutdownStats, inFlight: number, listed: number, outcome: string, drainMs: number
   }
-  t.comment(`${requests} in ${Math.round(ms)} ms, ${kept} bytes kept`)
+  t.comment(`${requests} requests in ${Math.round(ms)} ms, ${kept} bytes kept`)
   const all = requests + requests / 10
   t.match(stats, { received: all, completed: 0, rejected: 0, aborted: all, cut: 0 })
   t.same({ inFlight, listed }, { inFlight: 0, listed: 0 })
-  t.ok(kept < requests * 10, `${kept} bytes are kept: less than ten for each`)
+  t.ok(kept < requests * 10, `${kept} bytes are kept, less than ten per request`)
   t.equal(outcome, 'clean')
-  t.ok(drainMs < 5_000, `nothing is left to wait for: ${drainMs} ms`)
+  t.ok(drainMs < 5_000, `the drain had nothing to wait for: ${drainMs} ms`)
   t.match(await child.ended, { code: 0, stderr: '' })
 })
 
-t.test('thousands of connections that are silent, idle or in the middle of a head do not hold a drain', async t => {
-  // As many as a process may have open, less what it needs itself: 10 000 where that is possible.
+t.test('thousands of connections that are silent, idle or in the middle of a head do not delay a drain', async t => {
+  // As many as the open-file limit permits, less the needs of the process itself: up to 10 000.
   const crowd = Math.min(10_000, Number(execFileSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).replace('unlimited', '20000')) - 200)
   const idle = Math.floor(crowd / 4)
   const halfway = Math.floor(crowd / 4)
@@ -62,15 +62,15 @@ t.test('thousands of connections that are silent, idle or in the middle of a hea
   const { code, at, stderr } = await child.ended
   await Promise.all(clients.map(({ over }) => over))
   const { outcome, sockets, stallMs } = JSON.parse(await child.said('report')) as { outcome: string, sockets: Record<string, number>, stallMs: number }
-  t.comment(`${crowd} connections were over in ${Math.round(at - began)} ms, the longest stall was ${Math.round(stallMs)} ms`)
+  t.comment(`${crowd} connections ended in ${Math.round(at - began)} ms, the longest stall was ${Math.round(stallMs)} ms`)
   t.match({ code, stderr, outcome }, { code: 0, stderr: '', outcome: 'clean' })
   t.equal(sockets.silent, silent)
-  t.equal(sockets.idle! + sockets.silent! + sockets.destroyed!, crowd, 'every one of them is told of')
-  t.ok(at - began < 10_000, `it took ${at - began} ms`)
-  t.ok(stallMs < 500, `the event loop stood still for ${stallMs} ms`)
+  t.equal(sockets.idle! + sockets.silent! + sockets.destroyed!, crowd, 'the report counts each connection')
+  t.ok(at - began < 10_000, `took ${at - began} ms`)
+  t.ok(stallMs < 500, `the event loop was blocked for ${stallMs} ms`)
 })
 
-t.test('slow loris: nobody who trickles is waited for beyond the stage', async t => {
+t.test('a client that sends one byte at a time (slow loris) is not waited for beyond timeouts.requests', async t => {
   const timeouts = { requests: 1_000, streams: 200, tasks: 100, resources: 100, total: 2_000 }
   const { app, report } = await serve(t, {
     options: { timeouts, newConnections: 'answer' },
@@ -103,18 +103,18 @@ t.test('slow loris: nobody who trickles is waited for beyond the stage', async t
   await many('GET /', 'x')
   const late = await many(`${body}Transfer-Encoding: chunked\r\n\r\n`, '1\r\nx\r\n')
   for (const answer of await Promise.all(late.map(client => client.answer()))) t.equal(answer.status, 503)
-  t.equal(app.shutdownState.stats.cut, 0, 'who comes late is refused at once, before anyone is cut, whatever it goes on to send')
+  t.equal(app.shutdownState.stats.cut, 0, 'a late request is rejected at once, before any request is cut, whatever it sends afterwards')
   await Promise.all(clients.map(({ over }) => over))
   await closed
   const { outcome, durationMs, requests } = await report
-  t.ok(durationMs >= timeouts.requests - 5, 'half a body has its time')
-  t.ok(durationMs < timeouts.total + 100, `${durationMs} ms`)
-  for (const client of [...sized, ...chunked]) t.match(await client.answer(), { status: 503, headers: { 'retry-after': '10', connection: 'close' } }, 'and is told why')
+  t.ok(durationMs >= timeouts.requests - 5, 'a request with half a body has timeouts.requests')
+  t.ok(durationMs < timeouts.total + 100, `took ${durationMs} ms`)
+  for (const client of [...sized, ...chunked]) t.match(await client.answer(), { status: 503, headers: { 'retry-after': '10', connection: 'close' } }, 'the client gets a 503 with Retry-After')
   t.match({ outcome, cut: requests.cut.length, rejected: requests.rejected }, { outcome: 'forced', cut: 2 * each, rejected: each })
   checkStats(t, app)
 })
 
-t.test('what is no HTTP while draining gets a 400, is not counted, and leaks nothing', async t => {
+t.test('bytes that are not HTTP get a 400 while draining, are not counted, and leave nothing behind', async t => {
   const { app, holder, release, report } = await serveHeld(t)
   const closed = app.close()
   await entered(app, 'draining')
@@ -140,11 +140,11 @@ t.test('what is no HTTP while draining gets a 400, is not counted, and leaks not
     t.equal((await client.answer()).status, status, name)
     await client.over
   }
-  t.same(app.shutdownState.stats, stats, 'none is counted')
+  t.same(app.shutdownState.stats, stats, 'none of them is counted')
   t.equal(app.shutdownState.activeRequests, 1)
   await eventually(() => connections(app) === 1, () => connections(app))
 
-  // What is broken after its head is a request, and counted: once.
+  // A request that is malformed after its head is counted, once.
   const broken = await connect(app)
   broken.send('POST /hold HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n')
   await broken.over
@@ -157,11 +157,11 @@ t.test('what is no HTTP while draining gets a 400, is not counted, and leaks not
   checkStats(t, app)
 })
 
-t.test('nothing that an option says can put a header into an answer', async t => {
+t.test('no option value can inject a header into a response', async t => {
   const poison = '1\r\nX-Injected: 1\r\n\r\nHTTP/1.1 200 OK\r\n' as unknown as number
   const { app, release } = await serveHeld(t, {
     options: { retryAfter: () => poison, errorResponseBuilder: () => ({ words: poison }), newConnections: 'answer' },
-    // With a listener each, so that the 503 to them is written by hand.
+    // Each has a listener of its own, so that the plugin writes the 503 by hand.
     routes: app => {
       for (const event of ['upgrade', 'connect']) app.server.on(event, (_req, socket: net.Socket) => { socket.end() })
     }
@@ -176,14 +176,14 @@ t.test('nothing that an option says can put a header into an answer', async t =>
     t.match({ status, headers }, { status: 503, headers: { 'retry-after': '10' } }, name)
     t.notOk('x-injected' in headers, name)
     await client.over
-    t.equal(client.rest, '', `${name} has one answer`)
+    t.equal(client.rest, '', `${name} has one response`)
   }
   release()
   await closed
   checkStats(t, app)
 })
 
-t.test('a rejection that cannot be sent is a 503 with Retry-After all the same', async t => {
+t.test('a rejection that cannot be sent becomes a 503 with Retry-After', async t => {
   const circle: Record<string, unknown> = {}
   circle.circle = circle
   for (const [name, payload] of [['a circle', circle], ['a BigInt', 1n], ['nothing', undefined], ['a number', 1]] as const) {
@@ -197,7 +197,7 @@ t.test('a rejection that cannot be sent is a 503 with Retry-After all the same',
   }
 })
 
-t.test('what a client or a route says is never a header, nor a name of ours', async t => {
+t.test('no value of a client or a route becomes a header or a category', async t => {
   const { app, release, report } = await serveHeld(t, {
     options: { track: 'detail', categories: { fast: 100 }, categorize: request => String(request.headers.category) },
     routes: app => {
@@ -225,11 +225,11 @@ t.test('what a client or a route says is never a header, nor a name of ours', as
 
 function checkStats (t: Test, app: FastifyInstance): void {
   const { stats, activeRequests, activeStreams } = app.shutdownState
-  t.equal(stats.received, stats.completed + stats.rejected + stats.aborted + stats.cut, 'every request became something')
+  t.equal(stats.received, stats.completed + stats.rejected + stats.aborted + stats.cut, 'each request is counted in exactly one way')
   t.same({ activeRequests, activeStreams }, { activeRequests: 0, activeStreams: 0 })
 }
 
-/** As Node counts them. */
+/** The connection count of Node itself. */
 function connections (app: FastifyInstance): number {
   return (app.server as unknown as { _connections: number })._connections
 }

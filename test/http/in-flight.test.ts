@@ -1,6 +1,6 @@
 /**
- * Every request is counted once when it begins and once when it is over, however it ends: the count comes back to 0 and
- * is never below. One test for each way in which a request can end that Fastify's own hooks miscount.
+ * Every request is counted once when it begins and once when it is over: the count returns to 0 and is never negative.
+ * One test for each way in which a request can end and for which Fastify's own hooks miscount.
  */
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
@@ -10,7 +10,7 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { createDeferred } from '../../lib/util/deferred'
-import { connect, eventually, get, portOf, post, type Client } from '../helpers/client'
+import { connect, eventually, get, openSession, post, type Client } from '../helpers/client'
 import { Fastify } from '../helpers/fastify'
 import { serve, type Setup } from '../helpers/serve'
 
@@ -18,14 +18,14 @@ type Counts = Partial<Record<'completed' | 'rejected' | 'aborted' | 'cut', numbe
 
 interface Row extends Omit<Setup, 'options'> {
   readonly name: string
-  /** What the client does. */
+  /** Acts as the client. */
   readonly drive: (app: FastifyInstance, client: () => Promise<Client>) => Promise<unknown>
   readonly counts: Counts
 }
 
 const inFlight = ({ shutdownState: { activeRequests, activeStreams } }: FastifyInstance): number => activeRequests + activeStreams
 
-/** One request, its answer, and the status that it must have. */
+/** Sends one request, and checks the status of its response. */
 const asks = (bytes: string, status: number | readonly number[], head = false): Row['drive'] => async (_app, client) => {
   const { send, answer } = await client()
   send(bytes)
@@ -33,7 +33,10 @@ const asks = (bytes: string, status: number | readonly number[], head = false): 
   if (![status].flat().includes(came)) throw new Error(`Expected ${String(status)}, got ${came}`)
 }
 
-/** One request, and the client is gone as soon as it is in flight. Nobody asks the app: whoever is asked after is counted in another way. */
+/**
+ * Sends one request, and resets the connection once it is in flight. It does not read the app's state, because a read
+ * changes the way the request is counted.
+ */
 const leaves = (bytes: string): Row['drive'] => async (app, client) => {
   const { send, socket } = await client()
   const came = once(app.server, 'request')
@@ -42,7 +45,7 @@ const leaves = (bytes: string): Row['drive'] => async (app, client) => {
   socket.resetAndDestroy()
 }
 
-/** A handler that still runs is still counted, also after its client left: these end when they see it. */
+/** A detached handler is still counted. These handlers end when they see that the client has left. */
 async function untilGone (raw: IncomingMessage): Promise<void> {
   const { stream } = raw as IncomingMessage & { stream?: http2.ServerHttp2Stream }
   await new Promise<void>(resolve => { (stream ?? raw.socket).once('close', () => resolve()) })
@@ -57,9 +60,9 @@ const hanging = (app: FastifyInstance): void => {
 }
 
 const rows: Row[] = [
-  { name: 'an answer of 200', routes: ordinary, drive: asks(get('/'), 200), counts: { completed: 1 } },
+  { name: 'a response of 200', routes: ordinary, drive: asks(get('/'), 200), counts: { completed: 1 } },
   { name: 'a HEAD', routes: ordinary, drive: asks(get('/', {}, 'HEAD'), 200, true), counts: { completed: 1 } },
-  { name: 'an OPTIONS that nobody answers', routes: ordinary, drive: asks(get('/', {}, 'OPTIONS'), 404), counts: { completed: 1 } },
+  { name: 'an OPTIONS without a route', routes: ordinary, drive: asks(get('/', {}, 'OPTIONS'), 404), counts: { completed: 1 } },
   { name: 'a POST on a GET route', routes: ordinary, drive: asks(post('/', 'x'), 404), counts: { completed: 1 } },
   { name: 'a method that Fastify does not route', routes: ordinary, drive: asks(get('/', {}, 'PROPFIND'), 404), counts: { completed: 1 } },
   { name: 'a handler that throws', routes: app => { app.get('/', async () => { throw new Error('no') }) }, drive: asks(get('/'), 500), counts: { completed: 1 } },
@@ -77,7 +80,7 @@ const rows: Row[] = [
     counts: { completed: 1 }
   },
   {
-    name: 'an answer with trailers',
+    name: 'a response with trailers',
     routes: app => { app.get('/', (_request, reply) => reply.trailer('etag', async () => 'x').send('hello')) },
     drive: asks(get('/'), 200),
     counts: { completed: 1 }
@@ -95,19 +98,19 @@ const rows: Row[] = [
     counts: { completed: 1 }
   },
   { name: 'a URL that cannot be decoded', routes: ordinary, drive: asks(get('/%zz'), 400), counts: { completed: 1 } },
-  // Fastify 5.0 says 404.
+  // Fastify 5.0 answers 404.
   { name: 'a parameter that is too long', routes: app => { app.get('/:name', async () => 'hello') }, drive: asks(get(`/${'x'.repeat(200)}`), [404, 414]), counts: { completed: 1 } },
   {
-    name: 'an answer by frameworkErrors',
+    name: 'a response by frameworkErrors',
     fastify: { frameworkErrors: (_error: Error, _request: unknown, reply: { code(code: number): { send(body: string): void } }) => reply.code(418).send('bad') },
     routes: ordinary,
     drive: asks(get('/%zz'), 418),
     counts: { completed: 1 }
   },
-  { name: 'a request without Host, which Node refuses', routes: ordinary, drive: asks('GET / HTTP/1.1\r\n\r\n', 400), counts: {} },
+  { name: 'a request without Host, which Node answers with 400', routes: ordinary, drive: asks('GET / HTTP/1.1\r\n\r\n', 400), counts: {} },
   { name: 'an expectation that Node does not meet', routes: ordinary, drive: asks(get('/', { Expect: 'the unexpected' }), 417), counts: {} },
   {
-    name: 'a request too many for its connection, which Node drops',
+    name: 'a request beyond maxRequestsPerSocket, which Node rejects',
     fastify: { maxRequestsPerSocket: 1 },
     routes: ordinary,
     drive: async (_app, client) => {
@@ -119,7 +122,7 @@ const rows: Row[] = [
     counts: { completed: 1 }
   },
   {
-    name: 'an expectation that Node does not meet, behind an answer that is over',
+    name: 'an expectation that Node does not meet, after a complete response',
     routes: ordinary,
     drive: async (_app, client) => {
       const { send, answer } = await client()
@@ -133,7 +136,7 @@ const rows: Row[] = [
     counts: { completed: 2 }
   },
   {
-    name: 'a request that the app takes to Fastify by itself',
+    name: 'a request that the app passes to Fastify by itself',
     routes: app => {
       ordinary(app)
       app.server.on('checkContinue', (req, res) => app.routing(req, res))
@@ -146,7 +149,7 @@ const rows: Row[] = [
     counts: { completed: 1 }
   },
   {
-    name: 'a request whose signal a hook before ours asks for',
+    name: 'a request whose signal is read by a hook before ours',
     before: app => {
       app.addHook('onRequest', async request => {
         if (request.shutdownSignal.aborted) throw new Error('It has just begun')
@@ -156,7 +159,7 @@ const rows: Row[] = [
     drive: asks(get('/'), 200),
     counts: { completed: 1 }
   },
-  { name: 'bytes that are no HTTP', routes: ordinary, drive: asks('hello\r\n\r\n', 400), counts: {} },
+  { name: 'bytes that are not HTTP', routes: ordinary, drive: asks('hello\r\n\r\n', 400), counts: {} },
   { name: 'a method that Node does not know', routes: ordinary, drive: asks(get('/', {}, 'BREW'), 400), counts: {} },
   {
     name: 'a hook before ours that replies',
@@ -185,21 +188,21 @@ const rows: Row[] = [
     counts: { completed: 1 }
   },
   {
-    name: 'a hook before ours that never goes on, and a client that leaves',
+    name: 'a hook before ours that never continues, and a client that leaves',
     before: app => { app.addHook('onRequest', () => {}) },
     routes: ordinary,
     drive: leaves(get('/')),
     counts: { aborted: 1 }
   },
   {
-    name: 'a hook before ours that goes on when the client has left',
+    name: 'a hook before ours that continues after the client has left',
     before: app => { app.addHook('onRequest', async request => untilGone(request.raw)) },
     routes: ordinary,
     drive: leaves(get('/')),
     counts: { aborted: 1 }
   },
   {
-    name: 'a hijacked answer',
+    name: 'a hijacked response',
     routes: app => {
       app.get('/', (_request, reply) => {
         reply.hijack()
@@ -209,9 +212,9 @@ const rows: Row[] = [
     drive: asks(get('/'), 202),
     counts: { completed: 1 }
   },
-  { name: 'an answer that ends past Fastify', routes: app => { app.get('/', (_request, reply) => { reply.raw.writeHead(202).end('mine') }) }, drive: asks(get('/'), 202), counts: { completed: 1 } },
+  { name: 'a response that ends without Fastify', routes: app => { app.get('/', (_request, reply) => { reply.raw.writeHead(202).end('mine') }) }, drive: asks(get('/'), 202), counts: { completed: 1 } },
   {
-    name: 'a hijacked answer that is destroyed',
+    name: 'a hijacked response that is destroyed',
     routes: app => {
       app.get('/', (_request, reply) => {
         reply.hijack()
@@ -225,7 +228,7 @@ const rows: Row[] = [
     },
     counts: { aborted: 1 }
   },
-  { name: 'a hijacked answer that never ends, and a client that leaves', routes: app => { app.get('/', (_request, reply) => { reply.hijack() }) }, drive: leaves(get('/')), counts: { aborted: 1 } },
+  { name: 'a hijacked response that never ends, and a client that leaves', routes: app => { app.get('/', (_request, reply) => { reply.hijack() }) }, drive: leaves(get('/')), counts: { aborted: 1 } },
   {
     name: 'a stream that fails after the headers',
     routes: app => {
@@ -282,8 +285,8 @@ const rows: Row[] = [
     counts: { aborted: 1 }
   },
   {
-    name: "a body that does not come in the server's requestTimeout",
-    // Node takes the longer of the two for the body.
+    name: "a body that does not arrive within the server's requestTimeout",
+    // Node uses the longer of the two timeouts for the body.
     fastify: { requestTimeout: 200, http: { connectionsCheckingInterval: 50, headersTimeout: 100 } },
     routes: hanging,
     drive: async (_app, client) => {
@@ -315,7 +318,7 @@ const rows: Row[] = [
     counts: { aborted: 1 }
   },
   { name: 'inject', routes: ordinary, drive: app => app.inject('/'), counts: { completed: 1 } },
-  { name: 'inject of a route that is not there', routes: ordinary, drive: app => app.inject('/nowhere'), counts: { completed: 1 } },
+  { name: 'inject of an unknown route', routes: ordinary, drive: app => app.inject('/nowhere'), counts: { completed: 1 } },
   {
     name: 'inject that is aborted by its signal',
     routes: app => { app.get('/', async request => { await new Promise<void>(resolve => { request.raw.once('close', () => resolve()) }) }) },
@@ -350,7 +353,7 @@ const rows: Row[] = [
     counts: { aborted: 2 }
   },
   {
-    // With its body read, a request closes long before its answer, and says nothing any more when its client leaves.
+    // A request whose body has been read closes long before its response, and emits nothing when its client leaves.
     name: 'three pipelined requests with bodies, and a client that leaves while the first is answered',
     routes: hanging,
     drive: async (app, client) => {
@@ -366,7 +369,7 @@ const rows: Row[] = [
     counts: { aborted: 3 }
   },
   {
-    // Node warns of a leak where one socket has more than ten listeners for one event.
+    // Node warns of a leak if one socket has more than ten listeners for one event.
     name: 'twenty pipelined requests, without a listener for each on their socket',
     routes: app => { app.get('/', () => {}) },
     drive: async (app, client) => {
@@ -381,22 +384,22 @@ const rows: Row[] = [
     counts: { aborted: 20 }
   },
   {
-    name: 'an upgrade that nobody listens for',
+    name: 'an upgrade without an upgrade listener',
     routes: ordinary,
     drive: asks(get('/', { Connection: 'Upgrade', Upgrade: 'something' }), 200),
     counts: { completed: 1 }
   },
   {
-    name: 'an upgrade that somebody else listens for',
+    name: 'an upgrade with a listener of the app',
     routes: app => { app.server.on('upgrade', (_req, socket) => { socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n') }) },
     drive: asks(get('/', { Connection: 'Upgrade', Upgrade: 'something' }), 101),
     counts: {}
   }
 ]
 
-/** HTTP/2 in plain text: its requests are counted like any other. */
+/** HTTP/2 without TLS. Its requests are counted like any other. */
 const plainHttp2: Row[] = [
-  { name: 'an answer over HTTP/2', routes: ordinary, drive: async app => { await overHttp2(app, stream => read(stream)) }, counts: { completed: 1 } },
+  { name: 'a response over HTTP/2', routes: ordinary, drive: async app => { await overHttp2(app, stream => read(stream)) }, counts: { completed: 1 } },
   { name: 'a 404 over HTTP/2', drive: async app => { await overHttp2(app, stream => read(stream)) }, counts: { completed: 1 } },
   {
     name: 'a stream that its client resets while the handler works',
@@ -404,7 +407,7 @@ const plainHttp2: Row[] = [
     drive: async app => {
       await overHttp2(app, async stream => {
         await eventually(() => inFlight(app) === 1, () => app.shutdownState)
-        stream.on('error', () => {}).close(http2.constants.NGHTTP2_CANCEL)
+        stream.close(http2.constants.NGHTTP2_CANCEL)
       })
     },
     counts: { aborted: 1 }
@@ -413,8 +416,7 @@ const plainHttp2: Row[] = [
     name: 'a session that its client destroys while the handler works',
     routes: hanging,
     drive: async app => {
-      await overHttp2(app, async (stream, session) => {
-        stream.on('error', () => {})
+      await overHttp2(app, async (_stream, session) => {
         await eventually(() => inFlight(app) === 1, () => app.shutdownState)
         session.destroy()
       })
@@ -434,10 +436,10 @@ if (canTimeHandlers()) {
   })
 }
 
-// A request that nobody asks after while it is in flight is counted in another way than one whose state is looked at all the time.
+// A request whose state is not read while it is in flight uses the fast path; a read moves it into the table.
 for (const [track, watched] of [['count', false], ['count', true], ['detail', true]] as const) {
   for (const row of all) {
-    t.test(`${row.name} is counted once, in track '${track}', ${watched ? 'also where everyone looks' : 'where nobody looks'}`, async t => {
+    t.test(`${row.name} is counted once with track '${track}', ${watched ? 'also if the state is read all the time' : 'if the state is never read'}`, async t => {
       const wrong: unknown[] = []
       const check = (app: FastifyInstance): void => {
         const { stats: { received, completed, rejected, aborted, cut }, activeRequests, activeStreams } = app.shutdownState
@@ -463,16 +465,16 @@ for (const [track, watched] of [['count', false], ['count', true], ['detail', tr
       check(app)
       t.match(app.shutdownState.stats, { received, completed, rejected, aborted, cut })
       t.strictSame(app.shutdownState.requests(), [])
-      t.strictSame(wrong, [], 'the sum held at every moment that was looked at')
+      t.strictSame(wrong, [], 'the sum was right at every read')
 
       await app.close()
-      t.match(await report, { outcome: 'clean', requests: { cut: [] } }, 'and nothing held the close')
+      t.match(await report, { outcome: 'clean', requests: { cut: [] } }, 'nothing delayed the close')
       t.match(app.shutdownState.stats, { received, completed, rejected, aborted, cut })
     })
   }
 }
 
-t.test('nothing is remembered of a request that is over', async t => {
+t.test('no memory of a request is kept after its end', async t => {
   const { app } = await serve(t, { routes: ordinary })
   const { send, answer } = await connect(app)
   for (let count = 0; count < 200; count++) {
@@ -485,9 +487,9 @@ t.test('nothing is remembered of a request that is over', async t => {
 })
 
 async function overHttp2 (app: FastifyInstance, use: (stream: http2.ClientHttp2Stream, session: http2.ClientHttp2Session) => Promise<unknown>): Promise<void> {
-  const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
+  const { session, request } = openSession(app)
   try {
-    await use(session.request({ ':path': '/' }), session)
+    await use(request({ ':path': '/' }), session)
   } finally {
     session.close()
   }
@@ -498,7 +500,7 @@ async function read (stream: http2.ClientHttp2Stream): Promise<void> {
   await once(stream, 'close')
 }
 
-/** Not every Fastify 5 can; one that cannot drops the option. */
+/** Not every Fastify 5 accepts the option; older versions ignore it. */
 function canTimeHandlers (): boolean {
   return 'handlerTimeout' in Fastify({ handlerTimeout: 1 } as object).initialConfig
 }

@@ -1,6 +1,6 @@
 /**
- * Lame-duck under load: a server that still serves while it asks to be left alone. Beside it stands a replica, and between
- * them a balancer that asks for readiness, since without somewhere to go there is no moving away.
+ * Lame-duck under load: the server still serves while it asks its clients to leave. A second replica runs beside it,
+ * and a balancer that reads readiness directs new connections to one of the two.
  */
 import http from 'node:http'
 import net from 'node:net'
@@ -12,19 +12,24 @@ import { entered, serve } from '../helpers/serve'
 
 const crowd = 100
 
-/** How long the server is a lame duck, in milliseconds: long enough for a busy machine to answer a hundred clients several times. */
+/**
+ * Duration of the lame-duck phase, in milliseconds. A busy machine can answer a hundred clients several times in it.
+ */
 const delay = 1_500
 
 interface Seen {
   readonly status: number
-  /** Whether the answer asks to be left alone. */
+  /** Whether the response carries `Connection: close`. */
   readonly close: boolean
   readonly replica: string
-  /** The readiness flag when the answer's head was written; `null` where Fastify or the plugin answered in the route's place. */
+  /**
+   * The readiness when the head of the response was written. `null` if Fastify or the plugin responded instead of the
+   * route.
+   */
   readonly ready: boolean | null
 }
 
-/** A keep-alive client that opens its new connections where the balancer says. */
+/** A keep-alive client that opens new connections to the port that the balancer chooses. */
 interface KeepAliveClient {
   ask(): Promise<Seen>
   close(): unknown
@@ -65,7 +70,7 @@ const clients: Record<string, (target: () => number) => KeepAliveClient> = {
 }
 
 for (const [name, create] of Object.entries(clients)) {
-  t.test(`${name}: ${crowd} keep-alive connections have moved away before anything is refused`, async t => {
+  t.test(`${name}: ${crowd} keep-alive connections move to the replica before any request is rejected`, async t => {
     const [old, young] = [await replica(t, 'old'), await replica(t, 'young')]
     const balancer = balance(t, old, young)
     const client = create(balancer.target)
@@ -102,21 +107,21 @@ for (const [name, create] of Object.entries(clients)) {
     await Promise.all(loops)
 
     t.same(errors, [], 'no error')
-    t.same(answers.filter(({ status }) => status !== 200), [], 'no 503, nor anything else')
-    t.equal(readyAtTurn, false, 'the readiness flag is the first to turn')
-    t.notOk(answers.slice(0, answersAtTurn).some(({ close }) => close), 'nobody is asked to leave before')
+    t.same(answers.filter(({ status }) => status !== 200), [], 'every status is 200')
+    t.equal(readyAtTurn, false, 'readiness turns false first')
+    t.notOk(answers.slice(0, answersAtTurn).some(({ close }) => close), 'no response closes its connection before lame-duck')
     const fromOld = answers.filter(({ replica }) => replica === 'old')
     const lame = fromOld.filter(({ ready }) => ready === false)
-    t.ok(calm > 0 && lame.length >= crowd, `${lame.length} answers in lame-duck`)
-    t.same(lame.filter(({ close }) => !close), [], 'every answer in lame-duck says close')
-    t.same(fromOld.filter(({ ready, close }) => ready === true && close), [], 'no answer says it while readiness says yes')
-    t.same(atDraining, { left: 0, balanced: true, rejected: 0 }, 'all have moved away when draining begins')
-    t.ok(answers.slice(-crowd).every(({ replica }) => replica === 'young'), 'to the replica')
+    t.ok(calm > 0 && lame.length >= crowd, `${lame.length} responses in lame-duck`)
+    t.same(lame.filter(({ close }) => !close), [], 'every response in lame-duck carries Connection: close')
+    t.same(fromOld.filter(({ ready, close }) => ready === true && close), [], 'no response carries it while readiness is true')
+    t.same(atDraining, { left: 0, balanced: true, rejected: 0 }, 'all connections have moved away when draining begins')
+    t.ok(answers.slice(-crowd).every(({ replica }) => replica === 'young'), 'the last responses come from the replica')
     t.match(report, { outcome: 'clean', requests: { rejected: 0, aborted: 0, cut: [] }, sockets: { destroyed: 0 } })
   })
 }
 
-t.test('idle connections are ended spread over the delay, while others are busy', async t => {
+t.test('idle connections are ended evenly over the delay, while busy connections are served', async t => {
   const { app } = await replica(t, 'old')
   const idle = await Promise.all(Array.from({ length: crowd }, async () => {
     const client = await connect(app)
@@ -134,7 +139,7 @@ t.test('idle connections are ended spread over the delay, while others are busy'
         if ((await client.answer()).status !== 200) others++
         client.socket.destroy()
       } catch (error) {
-        // On a busy machine lame-duck may be over before the last of the idle ones is seen to end.
+        // On a busy machine lame-duck can be over before the test sees the end of the last idle connection.
         if (app.server.listening) throw error
       }
     }
@@ -148,17 +153,17 @@ t.test('idle connections are ended spread over the delay, while others are busy'
     return { how, at: performance.now() - began, phase: app.shutdownState.phase }
   }))
   over.abort()
-  t.same(await Promise.all(busy), busy.map(() => 0), 'the busy ones are served')
-  t.ok(times.every(({ how, phase }) => how === 'end' && phase === 'lame-duck'), 'all in order, and before draining begins')
+  t.same(await Promise.all(busy), busy.map(() => 0), 'the busy connections are served')
+  t.ok(times.every(({ how, phase }) => how === 'end' && phase === 'lame-duck'), 'all connections end in order, before draining begins')
   const quarters = [0, 0, 0, 0]
   for (const { at } of times) quarters[Math.min(3, Math.floor(at / delay * 4))]!++
-  // A timer that comes late on a busy machine moves a wave into the next quarter, not more.
-  t.ok(quarters.every(quarter => quarter >= crowd / 10 && quarter <= crowd / 2), `by quarters of the delay: ${quarters.join(', ')}`)
+  // On a busy machine a late timer moves one wave into the next quarter, not more.
+  t.ok(quarters.every(quarter => quarter >= crowd / 10 && quarter <= crowd / 2), `connections ended per quarter of the delay: ${quarters.join(', ')}`)
   const { sockets } = await done
   t.equal(sockets.idle, crowd)
 })
 
-t.test('whoever sends little for its age is ended before one that has just come and sends much', async t => {
+t.test('an old connection with few requests is ended before a new connection with many', async t => {
   const { app } = await serve(t, { options: { delay: 400 }, routes: app => { app.get('/', async () => 'hello') } })
   const ask = async (name: string, times: number): Promise<void> => {
     const client = await connect(app)
@@ -171,7 +176,7 @@ t.test('whoever sends little for its age is ended before one that has just come 
   }
   const ended: string[] = []
   await ask('old', 3)
-  // It has to grow old: ten times the age at which the other one is looked at.
+  // The age of a connection is the thing under test: `old` is ten times as old as `new` when the drain rates them.
   await new Promise(resolve => { setTimeout(resolve, 500) })
   await ask('new', 2)
   void app.shutdown.start()
@@ -179,14 +184,14 @@ t.test('whoever sends little for its age is ended before one that has just come 
   t.strictSame(ended, ['old', 'new'])
 })
 
-t.test('connections that come all through lame-duck are served, each once', async t => {
+t.test('connections that are opened during lame-duck are served, each once', async t => {
   const { app } = await replica(t, 'old')
   const port = portOf(app)
   const done = app.shutdown.start()
   await entered(app, 'lame-duck')
   let served = 0
   const others: unknown[] = []
-  // Up to a tenth before its end: who connects in the very moment in which it ends is the story of `refuse`.
+  // Stops at 90 % of the delay. A connection at the very end of it is tested in new-connections.test.ts.
   for (const began = performance.now(); performance.now() - began < delay * 0.9; served++) {
     const client = await connect(port)
     client.send(get('/'))
@@ -195,7 +200,7 @@ t.test('connections that come all through lame-duck are served, each once', asyn
     if (status !== 200 || connection !== 'close' || how !== 'end') others.push({ status, connection, how })
   }
   const { outcome, requests } = await done
-  t.ok(served > 20, `${served} served`)
+  t.ok(served > 20, `${served} connections were served`)
   t.same(others, [])
   t.match({ outcome, requests }, { outcome: 'clean', requests: { completed: served, rejected: 0, aborted: 0 } })
 })
@@ -209,7 +214,7 @@ async function replica (t: Test, name: string): Promise<Replica> {
     options: { delay, probes: true },
     routes: app => {
       app.get('/', {
-        // As late as can be: the answer's head is written right after it.
+        // The latest possible moment: the head of the response is written right after it.
         onSend: async () => JSON.stringify({ replica: name, ready: app.shutdownState.ready })
       }, async () => {
         await new Promise(resolve => { setImmediate(resolve) })
@@ -220,7 +225,7 @@ async function replica (t: Test, name: string): Promise<Replica> {
   return { app }
 }
 
-/** How many of the connections that were accepted until `stop()` are open. */
+/** Counts the open connections among those accepted until `stop()`. */
 function follow ({ app }: Replica): { readonly open: number, stop(): void } {
   const sockets = new Set<net.Socket>()
   const add = (socket: net.Socket): void => { sockets.add(socket) }
@@ -231,7 +236,7 @@ function follow ({ app }: Replica): { readonly open: number, stop(): void } {
   }
 }
 
-/** New connections go to the first of the two until it says that it is not ready; asked every 20 ms, as a balancer would. */
+/** Directs new connections to `old` until its readiness is false. Polls readiness every 20 ms, as a balancer does. */
 function balance (t: Test, old: Replica, young: Replica): { target(): number } {
   const [from, to] = [portOf(old.app), portOf(young.app)]
   let port = from

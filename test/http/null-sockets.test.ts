@@ -1,6 +1,7 @@
 /**
- * Node sets `req.socket` to null when a stream consumer leaves a request's body early: `for await`, `pipeline()`, undici. The
- * request goes on, and so does its connection: nothing of the plugin reads `req.socket` after the request has arrived.
+ * Node sets `req.socket` to null when a stream consumer leaves a request's body early: `for await`, `pipeline()`,
+ * undici. The request and its connection go on, because the plugin does not read `req.socket` after the request has
+ * arrived.
  */
 import { once } from 'node:events'
 import { pipeline } from 'node:stream/promises'
@@ -17,7 +18,7 @@ import { serve } from '../helpers/serve'
 
 type Leave = (request: FastifyRequest, upstream: string) => Promise<unknown>
 
-/** Ways in which a handler leaves the body of its request early. */
+/** Ways in which a handler stops reading the body of its request early. */
 const ways: Record<string, Leave> = {
   async 'for await' ({ raw }) {
     for await (const chunk of raw) if (chunk !== null) break
@@ -35,7 +36,7 @@ const ways: Record<string, Leave> = {
   }
 }
 
-/** A server that answers at once, and closes the connection. */
+/** A server that responds at once, and closes the connection. */
 async function startUpstream (t: Test): Promise<string> {
   const server = http.createServer((_req, res) => { res.writeHead(200, { connection: 'close' }).end('upstream') })
   server.listen(0, '127.0.0.1')
@@ -48,16 +49,16 @@ const acceptRaw = (app: FastifyInstance): void => {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
 }
-/** A request whose body is not complete: the handler has the first chunk only. */
+/** A request with half a body, so that the handler has the first chunk only. */
 const begun = post('/first', 'x'.repeat(1_000)).slice(0, -500)
 const rest = 'x'.repeat(500)
 
 for (const track of ['count', 'detail'] as const) {
   for (const [name, leave] of Object.entries(ways)) {
-    t.test(`a body left early by ${name} (track '${track}')`, async t => {
+    t.test(`a body whose reading ends early by ${name} (track '${track}')`, async t => {
       const upstream = await startUpstream(t)
 
-      t.test('the request has its signal, not aborted, and is answered whole', async t => {
+      t.test('the request has a signal that is not aborted, and gets a complete response', async t => {
         const { app } = await serve(t, {
           options: { track },
           routes: app => {
@@ -76,7 +77,7 @@ for (const track of ['count', 'detail'] as const) {
         t.match(app.shutdownState.stats, { received: 1, completed: 1, aborted: 0 })
       })
 
-      t.test('a shutdown in the middle waits for the answer, and resources close after it', async t => {
+      t.test('a shutdown in the middle waits for the response, and resources close after it', async t => {
         const [left, gate] = [createDeferred<void>(), createDeferred<void>()]
         const order: string[] = []
         const { app } = await serve(t, {
@@ -121,7 +122,8 @@ for (const track of ['count', 'detail'] as const) {
           }
         })
         const client = await connect(app)
-        // Whole: Node stops reading a connection whose body is left in the middle, and sees no client leave.
+        // The body is complete, because Node stops reading a connection whose body is left unread, and then does not
+        // see its end.
         client.send(begun + rest)
         await asked.promise
         abort(client.socket)
@@ -157,7 +159,7 @@ for (const track of ['count', 'detail'] as const) {
   }
 }
 
-t.test('@fastify/http-proxy, to an upstream that answers before it has read all', async t => {
+t.test('@fastify/http-proxy works with an upstream that responds before it has read the complete body', async t => {
   const upstream = await startUpstream(t)
   const { app } = await serve(t, {
     routes: async app => {

@@ -1,4 +1,4 @@
-/** Health routes, as load balancers and orchestrators meet them. */
+/** Health routes, as load balancers and orchestrators use them. */
 import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
@@ -11,13 +11,13 @@ import { build, entered, serve, serveHeld } from '../helpers/serve'
 
 const routes = ['live', 'ready', 'startup'] as const
 
-/** What each of the three answers on a connection of its own, as a probe asks. */
+/** The status of each of the three routes, on a new connection each, as a probe asks. */
 async function probe (app: FastifyInstance): Promise<Record<(typeof routes)[number], number>> {
   const answers = await Promise.all(routes.map(name => fetchOnce(app, get(`/health/${name}`))))
   return Object.fromEntries(routes.map((name, i) => [name, answers[i]!.status])) as Record<(typeof routes)[number], number>
 }
 
-/** An app with these checks, and what it says when it is asked whether it is ready. */
+/** An app with these checks, and a function that requests its readiness. */
 async function checked (t: Test, checks: NonNullable<Probes['checks']>): Promise<{ ready(): Promise<{ status: number, body: unknown }>, log: string[] }> {
   const log: string[] = []
   const { app } = await build(t, {
@@ -39,7 +39,7 @@ interface Run {
   reject(reason: unknown): void
 }
 
-/** A check whose runs settle when the test says so, or as `onStart` does. */
+/** A check whose runs settle when the test decides, or as `onStart` does. */
 function scripted (onStart: (run: Run) => void = () => {}): { check: Check, readonly runs: Run[], mostPending(): number } {
   const runs: Run[] = []
   let pending = 0
@@ -61,7 +61,7 @@ function scripted (onStart: (run: Run) => void = () => {}): { check: Check, read
   }
 }
 
-/** A prober in virtual time, which does not wait for one answer before it sends the next probe. */
+/** A prober in virtual time that sends each probe without waiting for the previous response. */
 function probeEvery (time: Time, ready: () => Promise<{ status: number }>, interval: number) {
   const began = time.now()
   const answers: { at: number, took: number, status: number }[] = []
@@ -78,12 +78,12 @@ function probeEvery (time: Time, ready: () => Promise<{ status: number }>, inter
   }
 }
 
-t.test('there are no health routes where nobody asked for them', async t => {
+t.test('without the option there are no health routes', async t => {
   const { app } = await serve(t)
   t.strictSame(await probe(app), { live: 404, ready: 404, startup: 404 })
 })
 
-t.test('a running service is alive, ready and started, and nobody may keep that answer', async t => {
+t.test('a running service is alive, ready and started, and its responses are not cached', async t => {
   const { app } = await serve(t, { options: { probes: true } })
   for (const name of routes) {
     const { status, headers, body } = await fetchOnce(app, get(`/health/${name}`))
@@ -91,7 +91,7 @@ t.test('a running service is alive, ready and started, and nobody may keep that 
   }
 })
 
-t.test('HEAD answers as GET does, without a body', async t => {
+t.test('HEAD responds as GET does, without a body', async t => {
   for (const fastify of [{}, { exposeHeadRoutes: false }]) {
     const { app } = await serve(t, { fastify, options: { delay: 300, probes: true } })
     const client = await connect(app)
@@ -108,19 +108,19 @@ t.test('HEAD answers as GET does, without a body', async t => {
   }
 })
 
-t.test('each route has the path that it was given, and is missing where it was given none', async t => {
+t.test('each route has the path of its option, and does not exist without one', async t => {
   const { app } = await serve(t, { options: { probes: { liveness: '/alive', readiness: '/a/ready', startup: false } } })
   const statusOf = async (path: string): Promise<number> => (await fetchOnce(app, get(path))).status
   t.strictSame(await Promise.all(['/alive', '/a/ready', '/health/live', '/health/ready', '/health/startup'].map(statusOf)), [200, 200, 404, 404, 404])
 })
 
-t.test('a prefix moves them nowhere: the paths are whole', async t => {
+t.test('a prefix does not change the paths', async t => {
   const { app } = await build(t, { options: { probes: true, prefix: '/api' } as ShutdownOptions })
   const statusOf = async (path: string): Promise<number> => (await app.inject(path)).statusCode
   t.strictSame(await Promise.all(['/health/live', '/api/health/live'].map(statusOf)), [200, 404])
 })
 
-t.test('a route of the app in the same place is refused, by name', async t => {
+t.test('a route of the app with the same path is an error that names the route', async t => {
   const { app } = await build(t, { options: { probes: true } })
   t.throws(() => app.get('/health/live', async () => 'mine'), { code: 'FST_ERR_DUPLICATED_ROUTE', message: /\/health\/live/ })
 })
@@ -144,8 +144,8 @@ t.test('a service that still boots answers no probe', async t => {
   t.equal((await asked).statusCode, 200)
 })
 
-t.test('readiness is 503 from the first moment of lame-duck on, liveness 200 as long as anyone can ask', async t => {
-  // Without `newConnections: 'answer'` a new connection would be refused when lame-duck is over.
+t.test('readiness is 503 from the start of lame-duck, liveness is 200 as long as the server accepts connections', async t => {
+  // Without `newConnections: 'answer'` a new connection is refused after lame-duck.
   const { app, release, report } = await serveHeld(t, { options: { delay: 300, newConnections: 'answer', probes: true } })
   const kept = await connect(app)
   t.teardown(() => kept.socket.destroy())
@@ -153,8 +153,8 @@ t.test('readiness is 503 from the first moment of lame-duck on, liveness 200 as 
   t.equal((await kept.answer()).status, 200)
 
   let first = app.inject('/health/ready')
-  t.equal((await first).statusCode, 200, 'a moment before')
-  // Before anyone else hears of it: the very turn in which the phase is entered.
+  t.equal((await first).statusCode, 200, 'right before the shutdown')
+  // Our own listeners run first, in the very turn in which the phase is entered.
   app.shutdown.on('lame-duck', () => { first = app.inject('/health/ready') })
   void app.shutdown.start()
   t.strictSame([(await first).statusCode, app.shutdownState.phase], [503, 'lame-duck'])
@@ -169,7 +169,7 @@ t.test('readiness is 503 from the first moment of lame-duck on, liveness 200 as 
   t.match(await report, { outcome: 'clean', requests: { rejected: 0 } })
 })
 
-t.test('what a check says', async t => {
+t.test('the result of a check', async t => {
   const secret = 'connect ECONNREFUSED postgres://me:secret@db:5432'
   const wrong = new Error(secret)
   const failing: Record<string, Check> = {
@@ -177,12 +177,12 @@ t.test('what a check says', async t => {
     'rejects with an error': async () => { throw wrong },
     'rejects with nothing': () => Promise.reject(undefined), // eslint-disable-line prefer-promise-reject-errors
     'rejects with a text': () => Promise.reject(secret),
-    'is false': () => false,
+    'returns false': () => false,
     'resolves to false': async () => false,
     'has a then that throws': () => ({ then () { throw wrong } })
   }
   for (const [name, check] of Object.entries(failing)) {
-    await t.test(`one that ${name} makes the service unready, says its name and nothing else, and the log says more`, async t => {
+    await t.test(`a check that ${name} makes the service unready, shows its name and nothing else, and logs the error`, async t => {
       const { ready, log } = await checked(t, { fine: () => 'yes', database: check })
       t.strictSame(await ready(), { status: 503, body: { status: 'unavailable', failed: ['database'] } })
       t.match(log.map(line => JSON.parse(line).msg), ["shutdown: The check 'database' failed"])
@@ -190,7 +190,7 @@ t.test('what a check says', async t => {
   }
 
   for (const value of [undefined, null, 0, '', NaN, 'no', [], { ok: false }, new Error('x')]) {
-    await t.test(`anything but false is well: ${String(value)}`, async t => {
+    await t.test(`any result but false is healthy: ${String(value)}`, async t => {
       const { ready } = await checked(t, { database: async () => value })
       t.strictSame(await ready(), { status: 200, body: { status: 'ok' } })
     })
@@ -211,8 +211,8 @@ t.test('a check that hangs costs its own timeout, once for all probes, and delay
   t.match(JSON.parse(log[0]!), { msg: "shutdown: The check 'database' failed", err: { message: 'It took longer than 600 ms' } })
 })
 
-t.test('a run of a check that exceeds its timeout is given up', async t => {
-  t.test('the next probe starts a new run, and readiness is back', async t => {
+t.test('a run of a check that exceeds its timeout is abandoned', async t => {
+  t.test('the next probe starts a new run, and readiness returns', async t => {
     const database = scripted()
     const { ready, log } = await checked(t, { database: database.check })
     const time = virtualTime(t)
@@ -222,10 +222,10 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
     t.equal(database.runs.length, 2)
     database.runs[1]!.resolve(undefined)
     t.equal((await again).status, 200)
-    t.strictSame([time.now(), log.length], [2_001, 1], 'and no time has passed')
+    t.strictSame([time.now(), log.length], [2_001, 1], 'no time has passed')
   })
 
-  t.test('its late success is not an answer: it is old', async t => {
+  t.test('a late success of the old run is ignored', async t => {
     const database = scripted()
     const { ready } = await checked(t, { database: database.check })
     const time = virtualTime(t)
@@ -238,12 +238,12 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
     await time.pass(501)
     const after = ready()
     await settled()
-    t.equal(database.runs.length, 3, 'nor when no run is pending')
+    t.equal(database.runs.length, 3, 'while no run is pending')
     database.runs[2]!.resolve(false)
     t.equal((await after).status, 503)
   })
 
-  t.test('its late rejection is handled', async t => {
+  t.test('a late rejection of the old run is handled', async t => {
     const unhandled: unknown[] = []
     const listener = (reason: unknown): void => { unhandled.push(reason) }
     process.on('unhandledRejection', listener)
@@ -258,7 +258,7 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
     t.strictSame(unhandled, [])
   })
 
-  t.test('its signal aborts, and a check that ends with it has one run at a time and returns at once', async t => {
+  t.test('the signal of a check aborts at its timeout; a check that obeys it has one run at a time and recovers at once', async t => {
     let works = false
     let reason: unknown
     const database = scripted(({ signal, resolve, reject }) => {
@@ -279,7 +279,7 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
     t.ok(probes.firstReady() < 302_500, `ready at ${probes.firstReady()} ms`)
   })
 
-  t.test('a run that succeeds in time does not see its signal abort', async t => {
+  t.test('the signal of a run that succeeds in time does not abort', async t => {
     const database = scripted(({ resolve }) => resolve(undefined))
     const { ready } = await checked(t, { database: database.check })
     const time = virtualTime(t)
@@ -288,7 +288,7 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
     t.equal(database.runs[0]!.signal.aborted, false)
   })
 
-  t.test('a next run that throws is one that has ended', async t => {
+  t.test('a next run that throws counts as ended', async t => {
     const database = scripted(({ resolve }) => {
       if (database.runs.length === 2) throw new Error('no connection')
       if (database.runs.length === 3) resolve(undefined)
@@ -302,11 +302,11 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
     t.equal(database.runs.length, 3)
   })
 
-  t.test('two runs that never settle count for some time: meanwhile a probe is answered at once', async t => {
+  t.test('two runs that never settle count for some time, and a probe is answered at once meanwhile', async t => {
     const database = scripted()
     const { ready } = await checked(t, { database: database.check })
     const time = virtualTime(t)
-    // Given up after 2, 4 and 6 s. The second one counts until 7 s.
+    // The runs are abandoned after 2, 4 and 6 s. The second run counts until 7 s.
     for (let i = 0; i < 3; i++) await time.until(ready())
     t.strictSame([database.runs.length, time.now()], [3, 6_001])
     await time.pass(501)
@@ -321,7 +321,7 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
   })
 
   for (const outage of [500, 3_000, 8_000, 60_000, 1_800_000]) {
-    t.test(`after ${outage} ms without an answer, and with runs that never settle, readiness is back in time`, async t => {
+    t.test(`readiness returns in time after ${outage} ms of runs that never settle`, async t => {
       let works = false
       const database = scripted(({ resolve }) => { if (works) resolve(undefined) })
       const { ready, log } = await checked(t, { database: database.check })
@@ -338,7 +338,7 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
     })
   }
 
-  t.test('what counts in one outage does not count in the next', async t => {
+  t.test('runs of one outage do not count in the next', async t => {
     let works = false
     const database = scripted(({ resolve }) => { if (works) resolve(undefined) })
     const { ready } = await checked(t, { database: database.check })
@@ -355,7 +355,7 @@ t.test('a run of a check that exceeds its timeout is given up', async t => {
   })
 })
 
-t.test('a check that is slow but within its timeout is well, and has one run at a time', async t => {
+t.test('a slow check within its timeout is healthy, and has one run at a time', async t => {
   const database = scripted(({ resolve }) => { setTimeout(resolve, 1_900) })
   const { ready } = await checked(t, { database: database.check })
   const time = virtualTime(t)
@@ -368,7 +368,7 @@ t.test('a check that is slow but within its timeout is well, and has one run at 
   t.ok(Math.max(...probes.answers.map(({ took }) => took)) <= 1_900)
 })
 
-t.test('a check may take longer than the time between two probes: they wait for the same run', async t => {
+t.test('a check may take longer than the interval of the probes, which then wait for the same run', async t => {
   const database = scripted()
   const { ready } = await checked(t, { database: { timeout: 5_000, check: database.check } })
   const time = virtualTime(t)
@@ -379,7 +379,7 @@ t.test('a check may take longer than the time between two probes: they wait for 
   t.strictSame(probes.answers, [5_000, 4_000, 3_000, 2_000, 1_000].map(took => ({ at: 5_000, took, status: 503 })))
 })
 
-t.test('a check that names no time has two seconds', async t => {
+t.test('a check without a timeout has two seconds', async t => {
   const { ready } = await checked(t, { stuck: () => new Promise(() => {}) })
   const time = virtualTime(t)
   const began = time.now()
@@ -387,7 +387,7 @@ t.test('a check that names no time has two seconds', async t => {
   t.equal(time.now() - began, 2_000)
 })
 
-t.test('answers are shared for half a second, and a check that fails again is told of again', async t => {
+t.test('results are cached for half a second, and a check that fails again is logged again', async t => {
   let works = true
   let asked = 0
   const { ready, log } = await checked(t, { database: () => { asked++; return works } })
@@ -402,7 +402,7 @@ t.test('answers are shared for half a second, and a check that fails again is to
   t.equal(await status(), 503)
   time.advance(501)
   t.equal(await status(), 503)
-  t.strictSame([asked, log.length], [3, 1], 'told of once, as long as it fails')
+  t.strictSame([asked, log.length], [3, 1], 'logged once while the check keeps failing')
   works = true
   time.advance(501)
   t.equal(await status(), 200)
@@ -412,7 +412,7 @@ t.test('answers are shared for half a second, and a check that fails again is to
   t.strictSame([asked, log.length], [5, 2])
 })
 
-t.test('a check that was well does not make a service ready that has begun to stop meanwhile', async t => {
+t.test('a successful check does not make a service ready that began to stop meanwhile', async t => {
   const answer = createDeferred<void>()
   const begun = createDeferred<void>()
   const { app } = await serve(t, { options: { delay: 300, probes: { checks: { slow: () => { begun.resolve(); return answer.promise } } } } })
@@ -424,7 +424,7 @@ t.test('a check that was well does not make a service ready that has begun to st
   t.strictSame([status, JSON.parse(body)], [503, { status: 'unavailable' }])
 })
 
-t.test('a service that has begun to stop asks none of its checks any more', async t => {
+t.test('a service that has begun to stop runs no checks', async t => {
   let asked = 0
   const { app } = await serve(t, { options: { delay: 300, probes: { checks: { database: () => { asked++ } } } } })
   void app.shutdown.start()
@@ -433,11 +433,11 @@ t.test('a service that has begun to stop asks none of its checks any more', asyn
 })
 
 t.test('beside @fastify/under-pressure', async t => {
-  t.test('a service under pressure is not ready, and alive: restarting it would help nobody', async t => {
+  t.test('a service under pressure is not ready, and alive, because a restart would not help', async t => {
     const { app } = await serve(t, {
       options: { probes: true },
       routes: async app => {
-        // More heap than that is in use, whatever happens.
+        // The heap in use always exceeds this limit.
         await app.register(underPressure, { maxHeapUsedBytes: 1, sampleInterval: 10, exposeStatusRoute: true })
         app.get('/', async () => 'ok')
       }
@@ -447,7 +447,7 @@ t.test('beside @fastify/under-pressure', async t => {
     t.strictSame(await probe(app), { live: 200, ready: 503, startup: 200 })
   })
 
-  t.test('a shutdown is told of in the same way as without it', async t => {
+  t.test('the shutdown changes the probes as it does without @fastify/under-pressure', async t => {
     const { app, release, report } = await serveHeld(t, {
       options: { probes: true },
       routes: async app => {

@@ -1,7 +1,7 @@
 /**
- * Whatever clients do: random sequences of what can come over a connection, with the drain somewhere among them. The rules that
- * must hold in every one: no count is ever negative, they sum up, nothing is in flight in the end, no answer that was begun
- * is broken off unless the report says so, and the budget is kept.
+ * Random sequences of events on several connections, with the start of the drain somewhere among them. In every one: no
+ * count is negative, the counts sum up, nothing is in flight at the end, no response that has begun is interrupted
+ * unless the report names it, and the timeouts hold.
  */
 import type net from 'node:net'
 import { Readable } from 'node:stream'
@@ -14,8 +14,8 @@ import { abort, connect, get, portOf, post, type Client } from '../helpers/clien
 import { serve } from '../helpers/serve'
 
 /**
- * A client does this with the connection of this number, or the server begins to drain. What cannot be done (to finish what
- * was not begun, to write where the connection is over) is passed over.
+ * One step: the client of this connection does something, or the server begins to drain. A step that is impossible
+ * (complete a request that was not begun, write on a closed connection) is skipped.
  */
 type Step = { readonly what: 'drain' | 'turn' } | Act
 
@@ -43,14 +43,14 @@ const options: fc.Arbitrary<ShutdownOptions> = fc.record({
   newConnections: fc.constantFrom('answer' as const, 'refuse' as const)
 })
 
-/** No further run begins after this, in milliseconds: a busy machine plays fewer of them. */
+/** No new run begins after this time, in milliseconds. A busy machine plays fewer runs. */
 const longest = 20_000
 
-t.test('whatever clients do, in whatever order, the counts are right and the budget holds', async t => {
+t.test('the counts are right and the timeouts hold for any sequence of client actions', async t => {
   let runs = 0
   const began = performance.now()
   await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), options, async (steps, options) => {
-    // Not fast-check's own limit: it leaves a run in the middle, which then goes on behind the test's back.
+    // Not fast-check's own time limit, because it leaves a run in the middle, which then continues in the background.
     if (performance.now() - began > longest) return
     await play(steps, options)
     runs++
@@ -88,7 +88,7 @@ t.test('whatever clients do, in whatever order, the counts are right and the bud
     const slots: ({ readonly client: Client, half: string, own: boolean, upgraded: boolean, used: boolean } | undefined)[] = []
     const others: Client[] = []
     let closed: Promise<unknown> | null = null
-    // What the app's own handlers still hold is let go in the end, whatever came of the rest.
+    // The app's own handlers end here, whatever happened before.
     try {
       for (const each of steps) {
         await act(each)
@@ -101,7 +101,7 @@ t.test('whatever clients do, in whatever order, the counts are right and the bud
       const { stats, activeRequests, activeStreams, activeWebSockets } = app.shutdownState
       if (activeRequests + activeStreams + activeWebSockets !== 0) throw new Error(`Left in flight: ${JSON.stringify(app.shutdownState)}`)
       if (stats.cut !== requests.cut.length + streams.cut) throw new Error(`Cut ${stats.cut}, told of ${requests.cut.length + streams.cut}`)
-      // A busy machine has its timers late.
+      // The timers of a busy machine are late.
       if (durationMs > timeouts.total + 250) throw new Error(`Took ${durationMs} ms of ${timeouts.total}`)
       let lost = 0
       for (const slot of slots) if (slot !== undefined && !slot.own) lost += await isLost(slot.client, slot.upgraded)
@@ -134,7 +134,7 @@ t.test('whatever clients do, in whatever order, the counts are right and the bud
       }
       let slot = slots[each.on]
       if (slot === undefined || slot.own) {
-        // Its door may be closed by now.
+        // The port may refuse connections by now.
         const client = await connect(port).catch(() => null)
         if (client === null) return
         if (slot !== undefined) others.push(slot.client)
@@ -148,7 +148,7 @@ t.test('whatever clients do, in whatever order, the counts are right and the bud
         abort(client.socket)
       } else if (client.socket.writable && !slot.upgraded) {
         if (half !== '') {
-          // Anything else would be read as the rest of it.
+          // Any other bytes would be read as the rest of the body.
           if (each.what === 'finish') slot.half = ''
           client.send(each.what === 'finish' ? half : '')
           return
@@ -162,12 +162,13 @@ t.test('whatever clients do, in whatever order, the counts are right and the bud
           slot.half = 'half'
           client.send(post('/upload', 'half', { 'Content-Length': '8' }))
         } else if (each.what === 'upgrade') {
-          // Node hands the socket over at once, also in the middle of the answer before: nobody upgrades there.
+          // Node hands the socket over at once, even in the middle of the previous response, so no client upgrades
+          // there.
           if (slot.used) return
           slot.upgraded = true
           client.send(get('/', { Connection: 'Upgrade', Upgrade: 'test' }))
         } else if (each.what === 'garbage') {
-          // It costs the answers before it their connection, by Fastify's own hand.
+          // Fastify itself closes the connection, and the earlier responses on it are lost.
           slot.own = true
           client.send('garbage\r\n\r\n')
         } else {
@@ -182,11 +183,11 @@ t.test('whatever clients do, in whatever order, the counts are right and the bud
 
 const big = 'x'.repeat(8_000_000)
 
-/** @returns 1 where an answer had begun and did not come to its end */
+/** @returns 1 if a response began and did not complete */
 async function isLost (client: Client, upgraded: boolean): Promise<0 | 1> {
   client.socket.resume()
   await client.over
-  // A head that was not whole has told its reader nothing.
+  // An incomplete head carries no status.
   while (client.rest.includes('\r\n\r\n')) {
     const answer = await client.answer().catch(() => null)
     if (answer === null) return 1

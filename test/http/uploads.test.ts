@@ -1,24 +1,23 @@
-/** Requests with bodies, and requests behind requests. */
+/** Requests with bodies, and pipelined requests. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import http from 'node:http'
-import http2 from 'node:http2'
-import net from 'node:net'
+import type http2 from 'node:http2'
+import type { Socket } from 'node:net'
 import { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import tls from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import * as undici from 'undici'
 import type gracefulShutdown from '../../lib/index'
 import type { ShutdownReport } from '../../types/index'
 import { createDeferred, type Deferred } from '../../lib/util/deferred'
-import { connect, eventually, get, post } from '../helpers/client'
-import { tls as fixtures, transports, type Transport } from '../helpers/transports'
+import { connect, eventually, get, openSession, post, type Client } from '../helpers/client'
+import { tls, transports, type Transport } from '../helpers/transports'
 
 const size = 50_000_000
 
-/** A server that drains until `release` is called. */
+/** A server that drains until `release()` is called. */
 async function draining (options: gracefulShutdown.Options = {}, routes: (app: FastifyInstance) => void = () => {}, transport: Transport = transports[0]!): Promise<{ readonly app: FastifyInstance, readonly port: number, release(): Promise<ShutdownReport> }> {
   const { app, port } = await transport.start({ newConnections: 'answer', ...options }, app => {
     app.addContentTypeParser('application/octet-stream', (_request, _payload, done) => { done(null) })
@@ -39,49 +38,36 @@ async function draining (options: gracefulShutdown.Options = {}, routes: (app: F
   }
 }
 
-function either (socket: net.Socket, one: string, other: string): Promise<void> {
-  return new Promise(resolve => {
-    socket.once(one, done).once(other, done)
-    function done (): void {
-      socket.removeListener(one, done).removeListener(other, done)
-      resolve()
-    }
-  })
-}
-
-/** Sends all that it can before it reads a byte, as many clients do, and says what it read and how it ended. */
-async function uploadFirst (socket: net.Socket, headers: string): Promise<{ readonly answer: string, readonly sent: boolean, readonly error: string | null }> {
+/** Sends everything it can before it reads a byte, as many clients do. Resolves to what it read and to how it ended. */
+async function uploadFirst (client: Client, headers: string): Promise<{ readonly answer: string, readonly sent: boolean, readonly end: 'end' | 'reset' }> {
+  const { socket, over } = client
   socket.pause()
-  const errors: string[] = []
-  socket.on('error', thrown => errors.push((thrown as NodeJS.ErrnoException).code ?? ''))
-  socket.write(`POST /upload HTTP/1.1\r\nHost: test\r\nContent-Type: application/octet-stream\r\n${headers}\r\n`)
+  client.send(`POST /upload HTTP/1.1\r\nHost: test\r\nContent-Type: application/octet-stream\r\n${headers}\r\n`)
   const chunk = Buffer.alloc(1_000_000)
   let sent = 0
   while (sent < size && !socket.destroyed) {
     sent += chunk.length
-    if (!socket.write(chunk)) await either(socket, 'drain', 'close')
+    if (!socket.write(chunk)) await Promise.race([new Promise(resolve => { socket.once('drain', resolve) }), over])
   }
-  let answer = ''
-  socket.setEncoding('latin1').on('data', (data: string) => { answer += data })
   socket.resume()
-  if (!socket.closed) await either(socket, 'close', 'close')
-  return { answer, sent: sent === size, error: errors[0] ?? null }
+  const end = await over
+  return { answer: client.rest, sent: sent === size, end }
 }
 
-for (const [name, transport, dial] of [
-  ['HTTP', transports[0]!, (port: number) => net.connect(port, '127.0.0.1')],
-  ['HTTPS', transports[1]!, (port: number) => tls.connect({ port, host: 'localhost', family: 4, ca: fixtures.cert } as tls.ConnectionOptions)]
+for (const [name, transport, options] of [
+  ['HTTP', transports[0]!, {}],
+  ['HTTPS', transports[1]!, { host: 'localhost', ca: tls.cert }]
 ] as const) {
   void t.test(`a 503 reaches a client that is still sending 50 MB, over ${name}`, async t => {
     const rounds = name === 'HTTP' ? 20 : 3
     const { app, port, release } = await draining({}, () => {}, transport)
     let read = 0
     for (let round = 0; round < rounds; round++) {
-      const { answer, error } = await uploadFirst(dial(port), `Content-Length: ${size}\r\n`)
-      if (/^HTTP\/1\.1 503 [^]*retry-after: 10\r\n[^]*connection: close\r\n[^]*FST_ERR_SHUTDOWN_DRAINING/i.test(answer) && error === null) read++
-      else t.comment(`round ${round}: ${error}, read ${JSON.stringify(answer.slice(0, 200))}`)
+      const { answer, end } = await uploadFirst(await connect(port, options), `Content-Length: ${size}\r\n`)
+      if (/^HTTP\/1\.1 503 [^]*retry-after: 10\r\n[^]*connection: close\r\n[^]*FST_ERR_SHUTDOWN_DRAINING/i.test(answer) && end === 'end') read++
+      else t.comment(`round ${round}: ${end}, read ${JSON.stringify(answer.slice(0, 200))}`)
     }
-    t.equal(read, rounds, 'each of them read its answer, and saw no reset')
+    t.equal(read, rounds, 'each client read its response, and was not reset')
     const report = await release()
     t.equal(report.requests.rejected, rounds)
     t.equal(app.shutdownState.activeRequests, 0)
@@ -89,7 +75,7 @@ for (const [name, transport, dial] of [
   })
 }
 
-/** Each sends 50 MB in its own way, and says the status, when to come back, and how the body begins. */
+/** Each sends 50 MB in its own way, and resolves to the status, Retry-After, and the start of the body. */
 type Sent = readonly [status: number, retryAfter: string | null | undefined, body: string]
 const clients: Readonly<Record<string, (port: number) => Promise<Sent>>> = {
   async undici (port) {
@@ -111,8 +97,8 @@ const clients: Readonly<Record<string, (port: number) => Promise<Sent>>> = {
     return [res.statusCode!, res.headers['retry-after'], (await res.setEncoding('utf8').toArray()).join('')]
   },
   async 'node:http2' (port) {
-    const session = http2.connect(`http://127.0.0.1:${port}`)
-    const stream = session.request({ ':method': 'POST', ':path': '/upload', ...octets })
+    const { session, request } = openSession(port)
+    const stream = request({ ':method': 'POST', ':path': '/upload', ...octets })
     megabytes().pipe(stream)
     const [headers] = await once(stream, 'response') as [http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader]
     const body = (await stream.setEncoding('utf8').toArray()).join('')
@@ -155,14 +141,13 @@ void t.test('a 503 reaches real clients that send 50 MB', async t => {
   await undici.getGlobalDispatcher().close()
 })
 
-void t.test('a sender that never stops is not waited for longer than the linger', async t => {
+void t.test('a client that never stops sending is not waited for longer than the linger time', async t => {
   const { port, release } = await draining()
   const client = await connect(port)
   client.send(`POST /upload HTTP/1.1\r\nHost: test\r\nContent-Type: application/octet-stream\r\nContent-Length: ${size}\r\n\r\n`)
   const drip = setInterval(() => client.send('x'), 10)
   t.teardown(() => clearInterval(drip))
-  const refused = await client.answer()
-  t.equal(refused.status, 503)
+  t.equal((await client.answer()).status, 503)
   const began = performance.now()
   const report = await release()
   clearInterval(drip)
@@ -171,7 +156,7 @@ void t.test('a sender that never stops is not waited for longer than the linger'
   await client.over
 })
 
-void t.test('an answer that is given before its upload is complete reaches its sender too, in lame-duck as in draining', async t => {
+void t.test('a response that is sent before its upload is complete reaches the client, in lame-duck and in draining', async t => {
   for (const delay of [0, 1_000]) {
     const gate = createDeferred<void>()
     const entered = createDeferred<void>()
@@ -182,23 +167,23 @@ void t.test('an answer that is given before its upload is complete reaches its s
         onRequest: async (_request, reply) => {
           entered.resolve()
           await gate.promise
-          return reply.code(401).send('who are you?')
+          return reply.code(401).send('unauthorized')
         }
       }, async () => 'taken')
     })
-    const uploading = uploadFirst(net.connect(port, '127.0.0.1'), `Content-Length: ${size}\r\n`)
+    const uploading = uploadFirst(await connect(port), `Content-Length: ${size}\r\n`)
     await entered.promise
     const closing = app.shutdown.start()
     await eventually(() => app.shutdownState.phase !== 'running', () => app.shutdownState)
     gate.resolve()
-    const { answer, error } = await uploading
-    t.match(answer, /^HTTP\/1\.1 401 [^]*connection: close[^]*who are you\?$/i, `delay ${delay}`)
-    t.equal(error, null)
+    const { answer, end } = await uploading
+    t.match(answer, /^HTTP\/1\.1 401 [^]*connection: close[^]*unauthorized$/i, `with a delay of ${delay} ms`)
+    t.equal(end, 'end')
     t.equal((await closing).outcome, 'clean')
   }
 })
 
-void t.test('a 503 reaches whoever is cut while sending 50 MB, however its handler holds them back', async t => {
+void t.test('a 503 reaches a client that is cut while it sends 50 MB, whichever way its handler pauses the upload', async t => {
   const never = (): Promise<never> => new Promise(() => {})
   for (const [name, read] of [
     ['does not read', never],
@@ -216,19 +201,19 @@ void t.test('a 503 reaches whoever is cut while sending 50 MB, however its handl
       app.addContentTypeParser('application/octet-stream', (_request, payload, done) => { done(null, payload) })
       app.post('/upload', { bodyLimit: 2 * size }, async request => await read(request.body as Readable).catch((error: unknown) => { failed = error }))
     })
-    const uploading = uploadFirst(net.connect(port, '127.0.0.1'), `Content-Length: ${size}\r\n`)
+    const uploading = uploadFirst(await connect(port), `Content-Length: ${size}\r\n`)
     await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
     const report = await app.shutdown.start()
-    const { answer, sent, error } = await uploading
-    t.match(answer, /^HTTP\/1\.1 503 [^]*retry-after: 10\r\n[^]*FST_ERR_SHUTDOWN_DRAINING/i, `one that ${name}`)
-    t.match({ sent, error }, { sent: true, error: null })
+    const { answer, sent, end } = await uploading
+    t.match(answer, /^HTTP\/1\.1 503 [^]*retry-after: 10\r\n[^]*FST_ERR_SHUTDOWN_DRAINING/i, `a handler that ${name}`)
+    t.match({ sent, end }, { sent: true, end: 'end' })
     t.match(report.requests.cut, [{ route: '/upload' }])
-    if (/slow/.test(name)) t.match(failed, { message: /aborted|premature/i }, 'half of it is not taken for the whole')
+    if (/slow/.test(name)) t.match(failed, { message: /aborted|premature/i }, 'half of the body is not taken for all of it')
   }
 })
 
 void t.test('a body that stops half way', async t => {
-  await t.test('gets a 503 at the end of its time, and is in the report', async t => {
+  await t.test('gets a 503 at timeouts.requests, and is named in the report', async t => {
     const { app, port } = await transports[0]!.start({ timeouts: { requests: 200 } }, app => { app.post('/upload', async () => 'taken') })
     const client = await connect(port)
     client.send(post('/upload', 'half', { 'Content-Length': '8' }))
@@ -242,7 +227,7 @@ void t.test('a body that stops half way', async t => {
     t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   })
 
-  await t.test('and goes on while draining is served', async t => {
+  await t.test('is served if it completes while draining', async t => {
     const { app, port } = await transports[0]!.start({}, app => { app.post('/upload', async request => request.body) })
     const client = await connect(port)
     client.send(post('/upload', 'half', { 'Content-Length': '8' }))
@@ -264,7 +249,7 @@ void t.test('chunked uploads that are aborted in the middle are counted once eac
     client.send(`${chunked}4\r\nhalf\r\n`)
     await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
     if (round % 2 === 0) client.socket.resetAndDestroy()
-    else client.send('what is this?\r\n') // no chunk: Node answers 400 by itself
+    else client.send('what is this?\r\n') // Not a chunk: Node itself answers 400.
     await client.over
     await eventually(() => app.shutdownState.activeRequests === 0, () => app.shutdownState)
     client.socket.destroy()
@@ -279,13 +264,13 @@ void t.test('chunked uploads that are aborted in the middle are counted once eac
   t.match(report, { outcome: 'clean', requests: { completed: 0, aborted: 1, cut: [] } })
 })
 
-void t.test('Expect: 100-continue', async t => {
+void t.test('Expect: 100-continue gets the 503 in place of the 100 while draining', async t => {
   const { app, port, release } = await draining({}, app => {
     app.post('/exempt', { config: { shutdown: { exempt: true } } }, async request => request.body)
   })
   const refused = await connect(port)
   refused.send(get('/upload', { 'Content-Type': 'application/octet-stream', 'Content-Length': '5', Expect: '100-continue' }, 'POST'))
-  t.match(await refused.answer(), { status: 503, headers: { 'retry-after': '10', connection: 'close' } }, 'the 503 comes in the place of 100')
+  t.match(await refused.answer(), { status: 503, headers: { 'retry-after': '10', connection: 'close' } }, 'the 503 comes in place of the 100')
   refused.socket.end()
   t.equal(await refused.over, 'end')
 
@@ -299,19 +284,19 @@ void t.test('Expect: 100-continue', async t => {
 
   const old = await connect(port)
   old.send('POST /exempt HTTP/1.0\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello')
-  t.match(await old.answer(), { status: 200, body: 'hello' }, 'HTTP/1.0 knows no 100')
+  t.match(await old.answer(), { status: 200, body: 'hello' }, 'HTTP/1.0 has no 100')
   t.equal((await release()).outcome, 'clean')
   t.equal(app.shutdownState.stats.rejected, 1)
 })
 
-void t.test('Expect: 100-continue over HTTP/2 and beside it', async t => {
+void t.test('Expect: 100-continue over HTTP/2, and over HTTP/1 beside it, gets the 503 as well', async t => {
   for (const transport of transports.slice(2, 4)) {
     const { app, port, release } = await draining({}, app => {
       app.post('/exempt', { config: { shutdown: { exempt: true } } }, async request => request.body)
     }, transport)
     const ask = async (path: string): Promise<{ readonly continued: number, readonly status: number, readonly body: string }> => {
-      const session = http2.connect(`http${transport === transports[3] ? 's' : ''}://localhost:${port}`, { ca: fixtures.cert, family: 4 } as http2.SecureClientSessionOptions)
-      const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'text/plain', expect: '100-continue' }, { endStream: false })
+      const { session, request } = openSession(port, transport === transports[3] ? { ca: tls.cert } : {})
+      const stream = request({ ':method': 'POST', ':path': path, 'content-type': 'text/plain', expect: '100-continue' }, { endStream: false })
       let continued = 0
       stream.on('continue', () => {
         continued++
@@ -345,7 +330,7 @@ void t.test('pipelined requests', async t => {
     return await transports[0]!.start(options, routes)
   }
 
-  await t.test('are all answered in their order, and only the last answer says close', async t => {
+  await t.test('all are answered in order, and only the last response carries Connection: close', async t => {
     const { app, port } = await start()
     const client = await connect(port)
     client.send(get('/one') + get('/two') + get('/three'))
@@ -359,7 +344,7 @@ void t.test('pipelined requests', async t => {
     t.match(await closing, { outcome: 'clean', requests: { completed: 3 } })
   })
 
-  await t.test('one that comes behind them while draining gets its 503 last', async t => {
+  await t.test('a request that is pipelined behind them while draining gets its 503 last', async t => {
     const { app, port } = await start()
     const client = await connect(port)
     client.send(get('/one'))
@@ -375,7 +360,7 @@ void t.test('pipelined requests', async t => {
     t.match(await closing, { outcome: 'clean', requests: { completed: 1, rejected: 1 } })
   })
 
-  await t.test('that are stuck are all cut, each with a 503 of its own', async t => {
+  await t.test('all stuck requests are cut, each with its own 503', async t => {
     const { app, port } = await start({ timeouts: { requests: 150 } })
     const client = await connect(port)
     client.send(get('/one') + get('/two') + get('/three'))
@@ -390,20 +375,20 @@ void t.test('pipelined requests', async t => {
     t.equal(app.shutdownState.stats.cut, 3)
   })
 
-  await t.test('whose client leaves still count until their handlers are over', async t => {
+  await t.test('requests whose client leaves count until their handlers end', async t => {
     const { app, port } = await start()
     const accepted = once(app.server, 'connection')
     const client = await connect(port)
     client.send(get('/one') + get('/two'))
     await eventually(() => gates.size === 2, () => gates.size)
     client.socket.resetAndDestroy()
-    const [socket] = await accepted as [net.Socket]
-    await either(socket, 'close', 'close')
+    const [socket] = await accepted as [Socket]
+    if (!socket.closed) await new Promise(resolve => { socket.once('close', resolve) })
     const closing = app.shutdown.start()
     await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
     gates.get('one')!.resolve()
     await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
-    t.equal(app.shutdownState.phase, 'draining', 'the second one still runs')
+    t.equal(app.shutdownState.phase, 'draining', 'the second handler still runs')
     gates.get('two')!.resolve()
     t.match(await closing, { outcome: 'clean' })
     t.match(app.shutdownState.stats, { received: 2, aborted: 2 })

@@ -1,4 +1,4 @@
-/** What happened, and who is told: events, exporters, the log, the report, the state; and what a 503 says. */
+/** Events and their receivers: exporters, the log, the report, the state, and the body of a 503. */
 import { channel } from 'node:diagnostics_channel'
 import { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
@@ -51,7 +51,7 @@ function story (outcomes: readonly Outcome[] = [], more: Partial<Story> = {}): S
 }
 
 t.test('events', t => {
-  t.test('reach everyone who listens, until they stop; the same one twice is two', async t => {
+  t.test('an event reaches every listener until the listener is removed; a function that is added twice is called twice', async t => {
     const events = createEvents()
     const heard: ShutdownEvent[] = []
     const listener = (event: ShutdownEvent): void => { heard.push(event) }
@@ -65,7 +65,7 @@ t.test('events', t => {
     t.equal(heard.length, 3)
   })
 
-  t.test('a listener that throws or rejects disturbs nobody', async t => {
+  t.test('a listener that throws or rejects disturbs no other listener', async t => {
     const unhandled: unknown[] = []
     const note = (error: unknown): void => { unhandled.push(error) }
     process.on('unhandledRejection', note)
@@ -86,7 +86,7 @@ t.test('events', t => {
 })
 
 t.test('exporters', t => {
-  t.test('one that does not start or end is told of, and disturbs no other', async t => {
+  t.test('an exporter that fails to start or end is reported, and disturbs no other exporter', async t => {
     const time = virtualTime(t)
     const problems: [string, unknown][] = []
     const done: string[] = []
@@ -101,14 +101,14 @@ t.test('exporters', t => {
     const begin = time.now()
     await time.until(end())
     t.same(done, ['fine'])
-    t.equal(time.now() - begin, 1_000, 'one that hangs has a second')
+    t.equal(time.now() - begin, 1_000, 'an exporter that hangs has one second')
     t.match(problems.slice(1), [
       ["Exporter 'throws' did not end", { message: 'end' }], ["Exporter 'hangs' did not end", { code: 'FST_ERR_SHUTDOWN_TIMEOUT', message: "Exporter 'hangs' did not finish in 1000 ms" }]
     ])
     t.equal(time.armed(), 0)
   })
 
-  t.test('hear the events and see the state', async t => {
+  t.test('exporters receive the events and can read the state', async t => {
     const events = createEvents()
     const heard: string[] = []
     startExporters([{ name: 'x', start (source) { t.equal(source.state, state); return source.listen(({ type }) => { heard.push(type) }) } }], { state, listen: events.listen }, () => {})
@@ -116,7 +116,7 @@ t.test('exporters', t => {
     t.same(heard, ['problem'])
   })
 
-  t.test('diagnostics_channel: a channel for each type of event', async t => {
+  t.test('diagnostics_channel has one channel per type of event', async t => {
     const events = createEvents()
     const heard: unknown[] = []
     const listener = (message: unknown): void => { heard.push(message) }
@@ -143,12 +143,12 @@ t.test('the log', t => {
     return lines
   }
 
-  t.test('has a line for each phase', async t => {
+  t.test('the log has a line for each phase', async t => {
     t.match(written({ type: 'phase', phase: 'draining', previous: 'lame-duck', reason, atMs: 5_000.4 }),
       [{ level: 'info', line: 'shutdown: draining', data: { shutdown: { phase: 'draining', previous: 'lame-duck', reason, atMs: 5_000 } } }])
   })
 
-  t.test('names what is pending, twenty names at most', async t => {
+  t.test('the log names what is pending, twenty names at most', async t => {
     const pending = Array.from({ length: 10_000 }, (_, i) => `GET /${i}`)
     const waiting = (pending: readonly string[]): ShutdownEvent => ({ type: 'waiting', phase: 'draining', elapsedMs: 1_000.2, remainingMs: 2_000.7, pending })
     t.match(written(waiting(pending)), [{ level: 'info', line: 'shutdown: still waiting for GET /0, GET /1, GET /2 and 9997 more', data: { shutdown: { count: 10_000, elapsedMs: 1_000, remainingMs: 2_001 } } }])
@@ -157,12 +157,12 @@ t.test('the log', t => {
     t.match(written(waiting([])), [{ line: "shutdown: still waiting for the server's own connections" }])
   })
 
-  t.test('says once what the platform is, with each warning', async t => {
+  t.test('the log names the platform once, with each warning', async t => {
     const event: ShutdownEvent = { type: 'platform', platform: 'kubernetes', delay: 5_000, gracePeriod: 30_000, timeouts: { requests: 1, streams: 1, tasks: 1, resources: 1, total: 1 }, warnings: ['one', 'two'] }
     t.match(written(event), [{ level: 'info', line: 'graceful shutdown is ready (kubernetes)', data: { shutdown: { delay: 5_000 } } }, { level: 'warn', line: 'one' }, { level: 'warn', line: 'two' }])
   })
 
-  t.test('is quiet about what went well, and not about what did not', async t => {
+  t.test('the log has no line for a success, and a line for each failure', async t => {
     const error = new Error('no')
     const cases: [ShutdownEvent, string, string][] = [
       [{ type: 'resource', result: resource('db', 'closed') }, 'debug', "shutdown: resource 'db' closed"],
@@ -182,7 +182,7 @@ t.test('the log', t => {
     }
   })
 
-  t.test('ends with the report, in which an error is its message', async t => {
+  t.test('the log ends with the report, in which an error is its message', async t => {
     const failed = createReport(story(['clean', 'failed'], { resources: [resource('db', 'failed', new Error('no'))], hooks: [hook('pg', 'closed')] }), counts)
     const [line] = written({ type: 'report', report: failed })
     t.match(line, { level: 'error', line: 'shutdown: failed in 12 ms' })
@@ -190,7 +190,7 @@ t.test('the log', t => {
     t.match(written({ type: 'report', report: createReport(story(), counts) }), [{ level: 'info', line: 'shutdown: clean in 12 ms' }])
   })
 
-  t.test('is flushed, where it can be, and holds nobody for long', async t => {
+  t.test('the log is flushed if it can be, and delays the end only briefly', async t => {
     const time = virtualTime(t)
     await flushLog({} as FastifyBaseLogger)
     let flushed: unknown
@@ -208,7 +208,7 @@ t.test('the log', t => {
 })
 
 t.test('the report', t => {
-  t.test('is as bad as its worst phase, and so is the exit code; a crash is one too', async t => {
+  t.test('the outcome of the report and the exit code are those of the worst phase; a crash counts too', async t => {
     t.match(createReport(story(), counts), { outcome: 'clean', exitCode: 0, startedAt: '1970-01-01T00:00:00.000Z', durationMs: 12.3, requests: { completed: 5 } })
     t.match(createReport(story(['forced']), counts), { outcome: 'forced', exitCode: 1 })
     t.match(createReport(story(['forced', 'failed']), counts), { outcome: 'failed', exitCode: 1 })
@@ -216,7 +216,7 @@ t.test('the report', t => {
     t.notOk('crashed' in createReport(story(), counts))
   })
 
-  t.test('is frozen to its last level, and what it was made of is not', async t => {
+  t.test('the report is frozen to its last level, its inputs are not', async t => {
     const tasks = [{ name: 'a', outcome: 'completed' as const, durationMs: 1 }]
     const cut = [{ method: 'GET', route: '/', ageMs: 5, category: null }]
     const error = new Error('no')
@@ -227,11 +227,11 @@ t.test('the report', t => {
     for (const part of [report, report.phases, report.phases[0], report.requests, report.requests.cut, report.requests.cut[0], report.tasks, report.tasks[0], report.resources, report.resources[0]]) t.ok(Object.isFrozen(part))
     t.notOk(Object.isFrozen(error))
     t.equal(report.resources[0]?.error, error)
-    t.doesNotThrow(() => { tasks.push(tasks[0]!); cut.push(cut[0]!) }, 'a task that ends later can still be written down')
+    t.doesNotThrow(() => { tasks.push(tasks[0]!); cut.push(cut[0]!) }, 'a task that ends later can still be recorded')
     t.equal(report.tasks.length, 1)
   })
 
-  t.test('names every failure, and no success', async t => {
+  t.test('the report names every failure, and no success', async t => {
     const [one, two] = [new Error('one'), new Error('two')]
     const report = createReport(story([], {
       resources: [resource('ok', 'closed'), resource('forced', 'forced', one), resource('db', 'failed', one), resource('cache', 'abandoned', two)], hooks: [hook('pg', 'failed', two), hook('fine', 'closed')]
@@ -260,7 +260,7 @@ t.test('the state', t => {
   }
   const begin = (lifecycle: LifecycleControl, why = reason): void => lifecycle.begin(why, { remaining: () => 1_234.6, stage: () => 0 })
 
-  t.test('is live: ready while it runs, accepting until it drains', async t => {
+  t.test('the state is live: ready while running, accepting until draining', async t => {
     const { state, lifecycle } = set()
     t.match(state, { phase: 'running', ready: true, accepting: true, reason: null, remaining: Infinity, activeRequests: 2, activeStreams: 1, activeWebSockets: 3, activeTasks: 0 })
     begin(lifecycle)
@@ -271,17 +271,17 @@ t.test('the state', t => {
     t.match(set({}, null, false).state, { phase: 'running', ready: false })
   })
 
-  t.test('cannot be written to', async t => {
+  t.test('the state is read-only', async t => {
     const { state } = set()
     t.throws(() => { (state as { phase: string }).phase = 'draining' }, TypeError)
     t.ok(Object.isFrozen(state))
   })
 
-  t.test('says in JSON route patterns and numbers, and neither ids nor what an error says', async t => {
+  t.test('the state as JSON has route patterns and numbers, but no ids and no error messages', async t => {
     const list: InFlightTable['list'] = () => Array.from({ length: 500 }, (_, i) => ({ id: `req-${i}`, method: 'GET', route: '/users/:id', ageMs: 5.6, category: null, kind: 'request' as const }))
     const { state, lifecycle } = set({ list }, { kind: 'error', detail: 'connect postgres://me:secret@db' })
     const json = JSON.parse(JSON.stringify(state)) as { requests: unknown[], stats: unknown }
-    t.equal(json.requests.length, 100, 'nor ten thousand lines')
+    t.equal(json.requests.length, 100, 'the JSON has no ten thousand lines')
     t.same(json.requests[0], { method: 'GET', route: '/users/:id', ageMs: 6, category: null, kind: 'request' })
     t.match(json, { remaining: 1_235, reason: { kind: 'error', detail: '' }, stats: { received: 10, completed: 5, rejected: 1, aborted: 1, cut: 0, tasksCompleted: 0 } })
     t.notMatch(JSON.stringify(state), /req-|secret/)
@@ -310,15 +310,15 @@ t.test('the 503', async t => {
   t.same(JSON.parse(rest ?? ''), body)
   t.match(head, `Content-Length: ${rest?.length ?? 0}`)
   const { code, statusCode, message } = new ShutdownDrainingError()
-  t.match(body, { code, statusCode, message }, 'as the error that goes through the app')
-  t.notMatch(new ShutdownDrainingError().stack, /\n {4}at /, 'made for each answer, so without a stack')
+  t.match(body, { code, statusCode, message }, 'the error that passes through the app')
+  t.notMatch(new ShutdownDrainingError().stack, /\n {4}at /, 'the error is created for each response, so it has no stack')
 })
 
 t.test('categories', t => {
   const categories = new Map([['fast', 1_000], ['slow', 60_000]])
   const request = (category?: string): FastifyRequest => ({ routeOptions: { config: category === undefined ? {} : { shutdown: { category } } } }) as unknown as FastifyRequest
 
-  t.test('the route\'s own comes first, then what the app says, else none', async t => {
+  t.test('the category of the route comes first, then categorize, else there is none', async t => {
     const onProblem = (message: string): void => { t.fail(message) }
     const { of } = createCategories({ categories, categorize: () => 'slow' }, onProblem)
     t.equal(of(request('fast')), 'fast')
@@ -328,7 +328,7 @@ t.test('categories', t => {
     t.equal(of({ routeOptions: {} } as FastifyRequest), 'slow', 'a 404 has no config')
   })
 
-  t.test('an unknown one, or a function that throws, is told of and is none', async t => {
+  t.test('an unknown category, or a function that throws, is reported and counts as none', async t => {
     const problems: unknown[] = []
     const of = (categorize: () => string): string | null => createCategories({ categories, categorize }, (_message, error) => problems.push(error)).of(request())
     t.equal(of(() => 'slo'), null)
@@ -336,7 +336,7 @@ t.test('categories', t => {
     t.match(problems, [{ message: "Expected 'categorize' to return undefined or one of 'fast', 'slow', got 'slo' (string)" }, { message: 'no' }])
   })
 
-  t.test('a route that says something wrong is refused', async t => {
+  t.test('a route with an invalid option is an error', async t => {
     const check = (config: unknown, of: ReadonlyMap<string, number> = categories) => () => checkRoute('/x', config as never, of)
     for (const right of [undefined, {}, { category: 'fast', exempt: true }, { category: undefined }]) t.doesNotThrow(check(right))
     t.throws(check({ category: 'slo' }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected 'config.shutdown.category' of route '/x' to be one of 'fast', 'slow', got 'slo' (string). Did you mean 'slow'?" })

@@ -1,4 +1,6 @@
-/** How a server's life ends, whoever asks for it and however far its life has come. */
+/**
+ * The ways to close a server, at every moment of its life: close(), start() and signals, before, during and after boot.
+ */
 import dns from 'node:dns'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -30,7 +32,7 @@ function logTo (lines: Record<string, any>[]): { level: string, stream: Writable
   }
 }
 
-t.test('close() twice and at once closes once', async t => {
+t.test('close() twice at the same time closes once', async t => {
   const calls: string[] = []
   const { app, report } = await serve(t, {
     options: { resources: { cache: { close: () => { calls.push('cache') } } } },
@@ -42,7 +44,7 @@ t.test('close() twice and at once closes once', async t => {
   t.equal(await app.shutdown.start(), await report)
 })
 
-t.test('every caller of start() gets the same report, frozen', async t => {
+t.test('every caller of start() gets the same frozen report', async t => {
   const { app, report } = await serve(t)
   const [first, second] = await Promise.all([app.shutdown.start('one'), app.shutdown.start('two')])
   t.equal(first, second)
@@ -87,7 +89,7 @@ t.test('close(), start() and a signal behave alike from draining on', async t =>
   await eventually(() => process.listenerCount('SIGUSR2') === before, () => process.listeners('SIGUSR2').map(String))
 })
 
-t.test('close() before the app is ready boots it, closes it and tells', async t => {
+t.test('close() before the app is ready boots the app, closes it and returns the report', async t => {
   const calls: string[] = []
   const { app, report } = await build(t, {
     options: { resources: { cache: { close: () => { calls.push('cache') } } } },
@@ -101,12 +103,12 @@ t.test('close() before the app is ready boots it, closes it and tells', async t 
   t.match(await report, { outcome: 'clean', reason: { kind: 'close' } })
 })
 
-t.test('start() before the app is ready does the same', async t => {
+t.test('start() before the app is ready boots the app, closes it and returns the report', async t => {
   const { app } = await build(t)
   t.match(await app.shutdown.start(), { outcome: 'clean', reason: { kind: 'start' } })
 })
 
-t.test('close() of an app that never listened', async t => {
+t.test('close() of an app that never listened closes its resources', async t => {
   const { app, report } = await build(t)
   await app.ready()
   t.equal((await app.inject('/')).statusCode, 404)
@@ -114,7 +116,7 @@ t.test('close() of an app that never listened', async t => {
   t.match(await report, { outcome: 'clean' })
 })
 
-t.test('close() after a boot that failed closes what there is, even where a dependency never came', async t => {
+t.test('close() after a failed boot closes the resources that exist, even if a dependency was never registered', async t => {
   const calls: string[] = []
   const { app, report } = await build(t, {
     options: {
@@ -137,7 +139,7 @@ t.test('close() after a boot that failed closes what there is, even where a depe
   t.match(await report, { outcome: 'clean' })
 })
 
-t.test('close() after a graph that cannot be was refused closes what there is', async t => {
+t.test('close() after an invalid dependency graph closes the resources that exist', async t => {
   for (const [code, resources] of [
     ['FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY', { a: { dependsOn: ['b'] }, c: {} }],
     ['FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY', { a: { dependsOn: ['c'] }, c: { dependsOn: ['a'] } }]
@@ -153,7 +155,7 @@ t.test('close() after a graph that cannot be was refused closes what there is', 
   }
 })
 
-t.test('close() after a listen() that failed', async t => {
+t.test('close() after a failed listen() closes the resources', async t => {
   const { app: other } = await serve(t)
   const { app, report } = await build(t)
   await t.rejects(app.listen({ port: portOf(other), host: '127.0.0.1' }), { code: 'EADDRINUSE' })
@@ -161,7 +163,7 @@ t.test('close() after a listen() that failed', async t => {
   t.match(await report, { outcome: 'clean' })
 })
 
-t.test('close() while listen() is on its way leaves no listening server behind', async t => {
+t.test('close() during listen() leaves no listening server behind', async t => {
   giveLocalhostTwoAddresses(t)
   for (const host of ['127.0.0.1', 'localhost']) {
     for (const moment of ['at once', 'when ready', 'when listening'] as const) {
@@ -171,7 +173,7 @@ t.test('close() while listen() is on its way leaves no listening server behind',
       if (moment === 'when listening') await once(app.server, 'listening')
       const port = (app.server.address() as { port?: number } | null)?.port
       await app.close()
-      // It never settles where the server was closed between its bind and its event.
+      // Never settles if the server was closed between its bind and its event.
       await within(200, () => listening)
       t.notOk(app.server.listening, `${host} ${moment}`)
       if (port !== undefined) for (const address of ['127.0.0.1', '127.0.0.2']) await t.rejects(connect(port, address), `${host} ${moment}`)
@@ -179,7 +181,7 @@ t.test('close() while listen() is on its way leaves no listening server behind',
   }
 })
 
-t.test('close() while listen() looks for a second address leaves no listening server behind, and breaks nothing', async t => {
+t.test('close() while listen() looks up a second address leaves no listening server behind, and causes no error', async t => {
   for (const newConnections of ['answer', 'refuse'] as const) {
     const held = createDeferred<void>()
     const { app } = await build(t, { options: { newConnections }, routes: app => { app.get('/', async () => held.promise) } })
@@ -191,7 +193,7 @@ t.test('close() while listen() looks for a second address leaves no listening se
       const callback = rest.at(-1) as (...answer: unknown[]) => void
       const both = ['127.0.0.1', '127.0.0.2'].map(address => ({ address, family: 4 }))
       const answer = (): void => rest[0].all === true ? callback(null, both) : callback(null, both[0]!.address, 4)
-      // Node asks first, and Fastify once that one listens.
+      // Node looks the name up first, then Fastify once the server listens.
       if (!app.server.listening) return process.nextTick(answer)
       asked.resolve()
       void second.promise.then(() => { setImmediate(answer) })
@@ -202,7 +204,7 @@ t.test('close() while listen() looks for a second address leaves no listening se
     const answer = app.inject('/')
     const closed = app.close()
     if (newConnections === 'refuse') {
-      // While it still drains: the second server starts, and finds itself closed.
+      // While it still drains: the second server starts, and is closed at once.
       await entered(app, 'draining')
       second.resolve()
       await listening
@@ -212,14 +214,14 @@ t.test('close() while listen() looks for a second address leaves no listening se
     held.resolve()
     await answer
     await closed
-    // By now Fastify is closed, and reads the address of its closed server once more.
+    // Fastify is closed by now, and reads the address of its closed server once more.
     second.resolve()
     await within(200, () => listening)
     for (const address of ['127.0.0.1', '127.0.0.2']) await t.rejects(connect(port, address), { code: 'ECONNREFUSED' })
   }
 })
 
-t.test('a second and a nested registration are refused', async t => {
+t.test('a second and a nested registration are errors', async t => {
   const { app } = await build(t)
   await t.rejects(async () => app.register(gracefulShutdown, { signals: false }), { code: 'FST_ERR_SHUTDOWN_REGISTRATION', message: /already registered/ })
   const parent = Fastify()
@@ -231,7 +233,7 @@ t.test('a second and a nested registration are refused', async t => {
   await t.rejects(async () => below.app.ready(), { code: 'FST_ERR_SHUTDOWN_REGISTRATION', message: /already registered/ })
 })
 
-t.test('bad options are refused at registration, by name', async t => {
+t.test('invalid options are errors at registration, and the error names the option', async t => {
   const bad: [ShutdownOptions | object, RegExp][] = [
     [{ retryAfter: -1 }, /'retryAfter'/],
     [{ retryAfter: NaN }, /'retryAfter'/],
@@ -253,7 +255,7 @@ t.test('bad options are refused at registration, by name', async t => {
   }
 })
 
-t.test('a resource named twice, and an unknown phase, are refused', async t => {
+t.test('a duplicate resource name and an unknown phase are errors', async t => {
   const { app } = await build(t, { options: { resources: { cache: { close () {} } } } })
   t.throws(() => app.shutdown.resource('cache', { close () {} }), { code: 'FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE' })
   t.throws(() => app.shutdown.on('drainin' as Phase, () => {}), { code: 'FST_ERR_SHUTDOWN_PHASE', message: /Did you mean 'draining'/ })
@@ -263,13 +265,14 @@ t.test("a drain may take longer than Fastify's pluginTimeout", async t => {
   const { app, report, holder, release } = await serveHeld(t, { fastify: { pluginTimeout: 100 } })
   const closed = app.close()
   await entered(app, 'draining')
+  // The time is the thing under test: longer than Fastify's pluginTimeout.
   setTimeout(release, 300)
   t.match(await holder.answer(), { status: 200, body: 'held' })
   await closed
   t.match(await report, { outcome: 'clean', requests: { completed: 1 } })
 })
 
-t.test('while it is a lame duck it serves, asks to be left alone, and says that it is not ready', async t => {
+t.test('a server in lame-duck serves requests with Connection: close, and is not ready', async t => {
   const order: string[] = []
   const { app, report } = await serve(t, {
     options: { delay: 200, resources: { worker: { pause: () => { order.push('pause') }, close () {} } } },
@@ -290,17 +293,17 @@ t.test('while it is a lame duck it serves, asks to be left alone, and says that 
   t.ok(app.shutdownState.signal.aborted)
   t.strictSame(order, ['lame-duck', 'pause', 'draining', 'cleaning', 'shutdown'])
   const { phases } = await report
-  t.ok(phases[0]!.durationMs >= 195, 'the whole delay')
+  t.ok(phases[0]!.durationMs >= 195, 'lame-duck lasts for the complete delay')
   t.match(phases.map(({ phase }) => phase), ['lame-duck', 'draining', 'cleaning', 'shutdown'])
 })
 
-t.test('a plain close() has no lame-duck', async t => {
+t.test('a plain close() has no lame-duck phase', async t => {
   const { app, report } = await serve(t, { options: { delay: 10_000 } })
   await app.close()
   t.strictSame(namesOf(await report), ['draining', 'cleaning', 'shutdown'])
 })
 
-t.test('idle connections end evenly over the lame-duck, not all at once', async t => {
+t.test('idle connections end evenly over the lame-duck phase, not all at once', async t => {
   const { app, report } = await serve(t, { options: { delay: 500 } })
   const clients = await Promise.all(Array.from({ length: 20 }, async () => {
     const client = await connect(app)
@@ -314,15 +317,15 @@ t.test('idle connections end evenly over the lame-duck, not all at once', async 
     await client.over
     return performance.now() - began
   }))
-  t.equal(app.shutdownState.phase, 'lame-duck', 'all are gone before draining begins')
+  t.equal(app.shutdownState.phase, 'lame-duck', 'all connections have ended when draining begins')
   times.sort((a, b) => a - b)
-  t.ok(times.filter(time => time < 250).length <= 12, `about half of them in the first half: ${times.map(Math.round).join(', ')}`)
-  t.ok(new Set(times.map(time => Math.floor(time / 50))).size >= 5, 'in many steps')
+  t.ok(times.filter(time => time < 250).length <= 12, `about half of them end in the first half: ${times.map(Math.round).join(', ')}`)
+  t.ok(new Set(times.map(time => Math.floor(time / 50))).size >= 5, 'they end in many steps')
   await done
   t.match(await report, { sockets: { idle: 20 } })
 })
 
-t.test('a connection that is used meanwhile says close after its answer, and is not cut', async t => {
+t.test('a connection that is used in lame-duck closes after its response, and is not cut', async t => {
   const { app } = await serve(t, { options: { delay: 300 } })
   const client = await connect(app)
   client.send(get('/'))
@@ -334,7 +337,7 @@ t.test('a connection that is used meanwhile says close after its answer, and is 
   await done
 })
 
-t.test('a stream of events ends with its marker', async t => {
+t.test('a stream of server-sent events ends with its end marker', async t => {
   const { app, report } = await serve(t, {
     routes: app => {
       app.get('/events', (_request, reply) => {
@@ -357,7 +360,7 @@ t.test('a stream of events ends with its marker', async t => {
   t.match(await report, { outcome: 'clean', streams: { ended: 1, cut: 0 } })
 })
 
-t.test('a stream whose end marker throws is broken off, and costs nobody else anything', async t => {
+t.test('a stream whose end marker throws is destroyed, and affects no other stream', async t => {
   const { app, report } = await serve(t, {
     routes: app => {
       app.get('/events', (_request, reply) => {
@@ -377,14 +380,14 @@ t.test('a stream whose end marker throws is broken off, and costs nobody else an
   t.match(await report, { outcome: 'clean' })
 })
 
-t.test('cut(id) ends one request now, and no other', async t => {
+t.test('cut(id) ends one request at once, and no other', async t => {
   const { app, report, holder, release } = await serveHeld(t, { options: { track: 'detail' } })
   const other = await connect(app)
   other.send(get('/hold?secret=1'))
   await eventually(() => app.shutdownState.activeRequests === 2, () => app.shutdownState)
   const [, second] = app.shutdownState.requests()
   t.match(second, { method: 'GET', route: '/hold', kind: 'request', ageMs: Number })
-  t.notOk(JSON.stringify(app.shutdownState).includes('secret'), 'no URL is shown')
+  t.notOk(JSON.stringify(app.shutdownState).includes('secret'), 'the URL is not shown')
   t.notOk(app.shutdown.cut('nobody'))
   t.ok(app.shutdown.cut(second!.id))
   t.match(await other.answer(), { status: 503, headers: { 'retry-after': '10' } })
@@ -396,7 +399,7 @@ t.test('cut(id) ends one request now, and no other', async t => {
   t.match(await report, { outcome: 'clean' })
 })
 
-t.test('request.shutdownSignal is aborted right before its request is cut, and its handler may still answer', async t => {
+t.test('request.shutdownSignal aborts right before its request is cut, and the handler may still respond', async t => {
   const { app } = await serve(t, {
     options: { timeouts: { requests: 200 } },
     routes: app => {
@@ -414,13 +417,13 @@ t.test('request.shutdownSignal is aborted right before its request is cut, and i
   await closed
 })
 
-t.test('request.shutdownSignal is aborted when the client is gone, and not when it was answered', async t => {
+t.test('request.shutdownSignal aborts when the client leaves, not after a response', async t => {
   const signals: AbortSignal[] = []
   const { app } = await serve(t, {
     routes: app => {
       app.get('/', async request => {
         signals.push(request.shutdownSignal)
-        t.equal(request.shutdownSignal, request.shutdownSignal, 'always the same')
+        t.equal(request.shutdownSignal, request.shutdownSignal, 'the getter always returns the same signal')
         if (request.url !== '/') return 'hello'
         await new Promise(resolve => { request.shutdownSignal.addEventListener('abort', resolve) })
       })
@@ -440,7 +443,7 @@ t.test('request.shutdownSignal is aborted when the client is gone, and not when 
   t.notOk(signals[0]!.aborted)
 })
 
-t.test('the log has a line for each phase, for what is pending, and for the end', async t => {
+t.test('the log has each phase, what is pending, and the end', async t => {
   const lines: Record<string, any>[] = [] // any: log lines have any shape
   const { app, release } = await serveHeld(t, {
     fastify: { logger: logTo(lines) },
@@ -465,18 +468,18 @@ t.test('the log has a line for each phase, for what is pending, and for the end'
   t.match(lines.at(-1), { shutdown: { outcome: 'failed', exitCode: 1, reason: { kind: 'close' }, requests: { completed: 1 } } })
 })
 
-t.test('an asynchronous pino destination is flushed before the close is over', async t => {
+t.test('an asynchronous pino destination is flushed before close() resolves', async t => {
   const file = path.join(t.testdir(), 'log')
   const destination = pino.destination({ dest: file, sync: false, minLength: 8192 })
   await once(destination, 'ready')
   const { app } = await serve(t, { fastify: { loggerInstance: pino({}, destination) } })
   app.log.info('the last word')
-  t.equal(await readFile(file, 'utf8'), '', 'it is held back')
+  t.equal(await readFile(file, 'utf8'), '', 'the lines are still buffered')
   await app.close()
   t.match(await readFile(file, 'utf8'), /the last word[^]*shutdown: clean in/)
 })
 
-t.test('two apps in one process each live their own life', async t => {
+t.test('two apps in one process shut down independently', async t => {
   const { app: first } = await serve(t)
   const { app: second, report } = await serve(t)
   await first.close()
@@ -487,8 +490,8 @@ t.test('two apps in one process each live their own life', async t => {
   t.match(await report, { outcome: 'clean' })
 })
 
-t.test('twenty lives leave nothing behind', async t => {
-  // Not 'exit': the test runner's own listeners come and go there.
+t.test('twenty apps leave no listeners or timers behind', async t => {
+  // Not 'exit', because the test runner adds and removes listeners of its own there.
   const events = ['SIGTERM', 'SIGINT', 'uncaughtException', 'unhandledRejection', 'warning', 'beforeExit']
   const listeners = (): number[] => events.map(event => process.listenerCount(event))
   const before = listeners()
@@ -500,7 +503,7 @@ t.test('twenty lives leave nothing behind', async t => {
   t.strictSame(listeners(), before)
 })
 
-t.test('what onReport throws is logged and changes nothing', async t => {
+t.test('an error thrown by onReport is logged and changes nothing', async t => {
   const lines: Record<string, any>[] = [] // any: log lines have any shape
   const told = createDeferred<ShutdownReport>()
   const { app } = await serve(t, {

@@ -1,4 +1,4 @@
-/** Background tasks in virtual time, and streams that know how to end. */
+/** Background tasks in virtual time, and streams that end when draining begins. */
 import { getEventListeners, once } from 'node:events'
 import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
@@ -8,6 +8,7 @@ import { endingStream, sse } from '../../lib/lifecycle/ending-stream'
 import type { StreamSource, TaskResult } from '../../types/index'
 import { settled, virtualTime } from '../helpers/time'
 
+/** Waits in virtual time. */
 const wait = (ms: number): Promise<void> => new Promise(resolve => { setTimeout(resolve, ms) })
 const never = (): Promise<void> => new Promise(() => {})
 
@@ -18,7 +19,7 @@ function start (): { tasks: Tasks, abort: AbortController, ended: [TaskResult, E
 }
 
 t.test('tasks', t => {
-  t.test('are counted while they run, and by how they end', async t => {
+  t.test('tasks are counted while they run, and by how they end', async t => {
     const time = virtualTime(t)
     const { tasks, ended } = start()
     tasks.add('good', wait(10))
@@ -30,10 +31,10 @@ t.test('tasks', t => {
     await time.pass(10)
     t.match(tasks, { active: 0, completed: 1, failed: 1, cancelled: 0, abandoned: 0 })
     t.match(ended, [[{ name: 'good', outcome: 'completed', durationMs: 10 }, null], [{ name: 'bad', outcome: 'failed', durationMs: 20 }, { message: 'no' }]])
-    t.same(tasks.results(), [], 'before draining begins they are nobody\'s business')
+    t.same(tasks.results(), [], 'a task that ends before draining begins is not in the report')
   })
 
-  t.test('give back what their work returns, and reject with what it throws', async t => {
+  t.test('run() returns the result of its work, and rejects with its error', async t => {
     const { tasks, abort } = start()
     t.equal(await tasks.run('a', async () => 5), 5)
     t.equal(await tasks.run('a', () => 6), 6)
@@ -46,7 +47,7 @@ t.test('tasks', t => {
     t.match(tasks, { active: 0, completed: 3, failed: 1 })
   })
 
-  t.test('that nobody awaits are no unhandled rejection', async t => {
+  t.test('a task whose promise is not awaited causes no unhandled rejection', async t => {
     const unhandled: unknown[] = []
     const listener = (error: unknown): void => { unhandled.push(error) }
     process.on('unhandledRejection', listener)
@@ -60,7 +61,7 @@ t.test('tasks', t => {
     t.equal(tasks.failed, 2)
   })
 
-  t.test('that are no promises are over at once, and thenables that throw have failed', async t => {
+  t.test('a value that is not a promise is over at once, and a thenable that throws has failed', async t => {
     const { tasks } = start()
     tasks.add('nothing', undefined as never)
     tasks.add('five', 5 as never)
@@ -69,7 +70,7 @@ t.test('tasks', t => {
     t.match(tasks, { active: 0, completed: 2, failed: 1 })
   })
 
-  t.test('are cancelled where they give up because the signal was aborted', async t => {
+  t.test('a task counts as cancelled if it rejects because the signal was aborted', async t => {
     const { tasks, abort } = start()
     const aborted = async (signal: AbortSignal): Promise<void> => {
       await once(signal, 'abort')
@@ -88,7 +89,7 @@ t.test('tasks', t => {
     t.match(tasks.results(), [{ name: 'reason', outcome: 'cancelled' }, { name: 'AbortError', outcome: 'cancelled' }, { name: 'other', outcome: 'failed' }])
   })
 
-  t.test('drain() waits for all, and not a moment longer', async t => {
+  t.test('drain() waits for all tasks, and not a moment longer', async t => {
     const time = virtualTime(t)
     const { tasks, abort } = start()
     tasks.add('a', wait(30))
@@ -98,11 +99,11 @@ t.test('tasks', t => {
     t.equal(await time.until(tasks.drain(1_000)), 'clean')
     t.equal(time.now() - begin, 50)
     t.equal(time.armed(), 0)
-    t.equal(await time.until(tasks.drain(1_000)), 'clean', 'of nothing')
+    t.equal(await time.until(tasks.drain(1_000)), 'clean', 'no task at all')
     t.equal(time.now() - begin, 50)
   })
 
-  t.test('drain() waits for those that come meanwhile, also as the last one ends', async t => {
+  t.test('drain() also waits for a task that is added meanwhile, even as the last task ends', async t => {
     const time = virtualTime(t)
     const { tasks, abort } = start()
     abort.abort()
@@ -114,7 +115,7 @@ t.test('tasks', t => {
     t.match(tasks.results(), [{ name: 'first', outcome: 'completed' }, { name: 'second', outcome: 'completed', durationMs: 20 }])
   })
 
-  t.test('who is not in when the time is up is abandoned and named, once', async t => {
+  t.test('a task that is not over at the timeout is abandoned and named, once', async t => {
     const time = virtualTime(t)
     const { tasks, abort, ended } = start()
     abort.abort()
@@ -126,11 +127,11 @@ t.test('tasks', t => {
     t.match(ended, [[{ name: 'late', outcome: 'abandoned' }, { code: 'FST_ERR_SHUTDOWN_TIMEOUT', message: "Task 'late' did not finish in 100 ms" }], [{ name: 'stuck', outcome: 'abandoned' }, Error]])
     await time.until(late)
     t.match(tasks, { active: 0, abandoned: 2, completed: 0 })
-    t.equal(ended.length, 2, 'its late end is not told')
+    t.equal(ended.length, 2, 'its late end is not reported')
     t.equal(time.armed(), 0)
   })
 
-  t.test('drain() with no time left gives up at once', async t => {
+  t.test('drain() with no time left abandons at once', async t => {
     const time = virtualTime(t)
     const { tasks, abort } = start()
     abort.abort()
@@ -139,7 +140,7 @@ t.test('tasks', t => {
     t.equal(time.armed(), 0)
   })
 
-  t.test('one that fails while draining makes the drain fail, one that is cancelled does not', async t => {
+  t.test('a task that fails while draining makes the drain fail, a task that is cancelled does not', async t => {
     const { tasks, abort } = start()
     tasks.add('early', Promise.reject(new Error('before draining')))
     await settled()
@@ -157,7 +158,7 @@ t.test('streams', t => {
   const ending = (source: unknown, end?: unknown, abort = new AbortController()): { stream: Readable, abort: AbortController } =>
     ({ stream: endingStream(source as StreamSource, (end === undefined ? {} : { end }) as object, abort.signal), abort })
 
-  /** Gives what it is told to, and writes down whether it was told to end. */
+  /** A source that yields the values that it is given, and records whether it was told to end. */
   function source (): { give (chunk: string): void, fail (error: Error): void, asked: number, returned: number, [Symbol.asyncIterator] (): AsyncIterator<string> } {
     let answer: ((result: Promise<IteratorResult<string>>) => void) | null = null
     const self = {
@@ -179,7 +180,7 @@ t.test('streams', t => {
     return self
   }
 
-  t.test('give all of any source, and end with it', async t => {
+  t.test('a stream passes on all values of any source, and ends with it', async t => {
     async function * generated (): AsyncGenerator<string> { yield 'a'; yield ''; yield 'b' }
     const sources: [string, StreamSource][] = [
       ['array', ['a', 'b']], ['generator', (function * () { yield 'a'; yield 'b' })()], ['async generator', generated()], ['Readable', Readable.from(['a', 'b'])],
@@ -192,7 +193,7 @@ t.test('streams', t => {
     }
   })
 
-  t.test('when draining begins they stop taking, send the end marker and end, though the source is in the middle of its next', async t => {
+  t.test('when draining begins a stream stops reading, sends the end marker and ends, even if its source has a value pending', async t => {
     const given = source()
     const { stream, abort } = ending(given, 'bye')
     const read = text(stream)
@@ -202,7 +203,7 @@ t.test('streams', t => {
     t.equal(given.asked, 2)
     abort.abort()
     t.equal(await read, 'abye')
-    t.equal(given.returned, 1, 'the source is told')
+    t.equal(given.returned, 1, 'the source is told to end')
     given.give('too late')
     await settled()
     t.equal(given.asked, 2)
@@ -217,7 +218,7 @@ t.test('streams', t => {
     }
   })
 
-  t.test('one that is made while draining has only its end marker', async t => {
+  t.test('a stream that is created while draining sends only its end marker', async t => {
     const abort = new AbortController()
     abort.abort()
     const given = source()
@@ -225,7 +226,7 @@ t.test('streams', t => {
     t.match(given, { asked: 0, returned: 1 })
   })
 
-  t.test('a reader that has gone, or is slow, does not keep the source', async t => {
+  t.test('a client that has left, or is slow, does not keep the source open', async t => {
     const gone = source()
     const { stream, abort } = ending(gone, 'bye')
     stream.resume()
@@ -243,10 +244,10 @@ t.test('streams', t => {
     slow.give('too late')
     await settled()
     t.equal(slow.returned, 1)
-    t.equal(await text(unread.stream), 'bye', 'what was sent is still there to be read')
+    t.equal(await text(unread.stream), 'bye', 'the bytes that were sent can still be read')
   })
 
-  t.test('one whose source is over says so, and no more, though it has not been read', async t => {
+  t.test('a stream whose source is over sends no end marker, even if it has not been read', async t => {
     const { stream, abort } = ending(['a'], 'bye')
     stream.read(0)
     await settled()
@@ -254,7 +255,7 @@ t.test('streams', t => {
     t.equal(await text(stream), 'a')
   })
 
-  t.test('a stream as source is let go at once, though its next chunk may never come', async t => {
+  t.test('a stream as source is released at once, even if its next chunk never comes', async t => {
     const readable = new Readable({ read () {} })
     let cancelled = false
     const web = new ReadableStream<string>({ cancel () { cancelled = true } })
@@ -269,7 +270,7 @@ t.test('streams', t => {
     t.ok(cancelled)
   })
 
-  t.test('a source that fails fails the stream, and no other way', async t => {
+  t.test('a source that fails fails the stream, and causes no other error', async t => {
     const given = source()
     const failing = ending(given)
     const read = text(failing.stream)
@@ -287,7 +288,7 @@ t.test('streams', t => {
     t.equal(await rest, 'bye')
   })
 
-  t.test('an end marker that throws, or a source that cannot return, is no uncaught exception', async t => {
+  t.test('an end marker that throws, or a source that cannot return, causes no uncaught exception', async t => {
     const uncaught: unknown[] = []
     const listener = (error: unknown): void => { uncaught.push(error) }
     process.on('uncaughtException', listener)
@@ -307,7 +308,7 @@ t.test('streams', t => {
     t.same(uncaught, [])
   })
 
-  t.test('leave no listener at the signal', async t => {
+  t.test('a stream leaves no listener on the signal', async t => {
     const abort = new AbortController()
     await text(ending(['a'], 'end', abort).stream)
     const { stream } = ending(source(), 'end', abort)
@@ -316,7 +317,7 @@ t.test('streams', t => {
     t.equal(getEventListeners(abort.signal, 'abort').length, 0)
   })
 
-  t.test('refuse at once what is no source and no marker', async t => {
+  t.test('a value that is not a source, or not an end marker, throws at once', async t => {
     for (const [wrong, got] of [['abc', "'abc' (string)"], [5, '5 (number)'], [null, 'null (null)'], [{}, '{} (object)'], [Buffer.from('a'), '(object)'], [undefined, 'undefined (undefined)']] as const) {
       t.throws(() => ending(wrong), { code: 'FST_ERR_SHUTDOWN_OPTION', message: got })
     }
@@ -326,7 +327,7 @@ t.test('streams', t => {
   t.end()
 })
 
-t.test('the end of server-sent events', async t => {
+t.test('sse() builds the end of server-sent events', async t => {
   t.equal(sse(), 'event: end\nretry: 1000\ndata: {"type":"end","reason":"shutdown"}\n\n')
   t.equal(sse({ event: 'bye', data: 'two\nlines', retry: 0 }), 'event: bye\nretry: 0\ndata: "two\\nlines"\n\n')
   t.equal(sse({ data: null }), 'event: end\nretry: 1000\ndata: null\n\n')

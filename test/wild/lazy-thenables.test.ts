@@ -1,6 +1,7 @@
 /**
- * Lazy thenables: query builders run their query once for each call of `then`. Fastify calls it once; the plugin never does.
- * A client that disconnects while its handler runs makes the plugin follow the handler, and must not make it run twice.
+ * Lazy thenables: query builders that run their query once per call of `then`. Fastify calls `then` once; the plugin
+ * never does. If a client leaves while its handler runs, the plugin follows the handler, and must not make it run
+ * twice.
  */
 import { drizzle } from 'drizzle-orm/node-postgres'
 import { pgTable, text } from 'drizzle-orm/pg-core'
@@ -18,7 +19,7 @@ import { findServer, hasPostgres, startPostgres, unless } from '../helpers/servi
 
 const requests = 20
 
-/** The handler's work: `started` counts how often it began, `gate` holds it open. */
+/** The work of a handler: `started` counts its runs, `gate` holds it open. */
 interface Work {
   started: number
   readonly gate: Promise<void>
@@ -38,7 +39,7 @@ class LazyPromise extends Promise<unknown> {
   }
 }
 
-/** What a handler can return that runs its work when `then` is called. */
+/** Values that a handler can return and that run their work when `then` is called. */
 const thenables: Record<string, (work: Work) => unknown> = {
   'an object with a method `then`': work => ({ then: (...args: Parameters<Promise<string>['then']>) => run(work).then(...args) }),
   'a function with a method `then`': work => Object.assign(() => {}, { then: (...args: Parameters<Promise<string>['then']>) => run(work).then(...args) }),
@@ -66,7 +67,7 @@ async function postAndLeave (app: FastifyInstance, started: () => number): Promi
 }
 
 for (const [name, create] of Object.entries(thenables)) {
-  t.test(`${name} runs once for each request whose client has left, and counts until it settles`, async t => {
+  t.test(`${name} runs once for each request whose client leaves, and counts until it settles`, async t => {
     const gate = createDeferred<void>()
     const work: Work = { started: 0, gate: gate.promise }
     const { app } = await serve(t, {
@@ -81,7 +82,7 @@ for (const [name, create] of Object.entries(thenables)) {
   })
 }
 
-t.test('Fastify\'s reply, returned by a handler, is a thenable whose `then` only Fastify calls', async t => {
+t.test("Fastify's reply, returned by a handler, is a thenable whose `then` only Fastify calls", async t => {
   const gate = createDeferred<void>()
   let calls = 0
   const watch = (reply: FastifyReply): FastifyReply => {
@@ -119,7 +120,7 @@ t.test('with a database', { ...unless('postgres', hasPostgres()), timeout: 60_00
   await admin.connect()
   t.teardown(() => admin.end())
 
-  /** Orders posted by clients that leave while the insert runs, or that stay. @returns the rows that were written */
+  /** Sends orders from clients that leave while the insert runs, or that stay. @returns the rows that were written */
   async function rowsAfter (t: Test, library: string, leave: boolean, insert: (app: FastifyInstance, table: string) => () => unknown): Promise<number> {
     const table = `orders_${library.replace(/\W/g, '')}_${process.pid}_${leave ? 'left' : 'stayed'}`
     await admin.query(`create table ${table} (item text default pg_sleep(0.02)::text)`)

@@ -1,4 +1,4 @@
-/** HTTP/2: what is special about it. What it shares with the other transports is in `contract.test.ts`. */
+/** HTTP/2: GOAWAY, streams and sessions. The behaviour shared with other transports is in `contract.test.ts`. */
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import http2 from 'node:http2'
@@ -8,48 +8,18 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { createDeferred, type Deferred } from '../../../lib/util/deferred'
-import { connect, eventually } from '../../helpers/client'
+import { connect, eventually, openSession, type Http2Session, type SessionOptions } from '../../helpers/client'
 import { tls, transports } from '../../helpers/transports'
 
 const run = promisify(execFile)
 const { constants } = http2
 const [h2c, h2] = [transports[2]!, transports[3]!]
 
-interface Stream {
-  readonly status: number
-  readonly headers: Readonly<Record<string, unknown>>
-  readonly trailers: Readonly<Record<string, unknown>>
-  readonly body: string
-  /** `null` where it came to its proper end. */
-  readonly error: string | null
-}
-
-function session (t: Test, port: number, options: http2.ClientSessionOptions = {}): { readonly session: http2.ClientHttp2Session, readonly goaway: Promise<number>, readonly closed: Promise<unknown>, get(path: string): Promise<Stream> } {
-  const session = http2.connect(`http://127.0.0.1:${port}`, options)
-  session.on('error', () => {})
-  t.teardown(() => session.destroy())
-  return {
-    session,
-    goaway: new Promise(resolve => { session.once('goaway', resolve) }),
-    closed: once(session, 'close'),
-    get: path => new Promise(resolve => {
-      let stream: http2.ClientHttp2Stream
-      const answer = { status: 0, headers: {} as Record<string, unknown>, trailers: {} as Record<string, unknown>, body: '', error: null as string | null }
-      try {
-        stream = session.request({ ':path': path })
-      } catch (error) {
-        return resolve({ ...answer, error: (error as NodeJS.ErrnoException).code ?? '' })
-      }
-      stream.once('response', headers => { Object.assign(answer, { status: headers[':status'], headers }) })
-      stream.once('trailers', trailers => { answer.trailers = trailers as Record<string, unknown> })
-      stream.setEncoding('utf8').on('data', chunk => { answer.body += chunk })
-      stream.once('error', error => { answer.error = (error as NodeJS.ErrnoException).code ?? '' })
-      stream.once('close', () => {
-        if (stream.rstCode !== 0) answer.error = `rst ${stream.rstCode}`
-        resolve(answer)
-      })
-    })
-  }
+/** A session that is destroyed at the end of the test. */
+function session (t: Test, port: number, options: SessionOptions = {}): Http2Session {
+  const client = openSession(port, options)
+  t.teardown(() => client.session.destroy())
+  return client
 }
 
 function slow (): { readonly gate: Deferred<void>, readonly entered: Deferred<void>, routes (app: FastifyInstance): void } {
@@ -73,7 +43,7 @@ function missingTool (t: Test, tool: string, debian: string): void {
   t.comment(`skipped: ${tool} is missing, install it with 'apt-get install ${debian}'`)
 }
 
-void t.test('GOAWAY goes out when draining begins, the streams in flight finish, and the session ends', async t => {
+void t.test('GOAWAY is sent when draining begins, the streams in flight complete, and the session ends', async t => {
   const { gate, entered, routes } = slow()
   const { app, port } = await h2c.start({}, routes)
   const client = session(t, port)
@@ -89,14 +59,14 @@ void t.test('GOAWAY goes out when draining begins, the streams in flight finish,
   t.equal(report.outcome, 'clean')
 })
 
-void t.test('a new stream on an old session is refused in a way that a client may repeat', async t => {
+void t.test('a new stream on an old session is refused with an error that permits a retry', async t => {
   const { gate, entered, routes } = slow()
   const { app, port } = await h2c.start({}, routes)
   const client = session(t, port)
   const answer = client.get('/slow')
   await entered.promise
   const closing = app.shutdown.start()
-  // Sent before the client knows of the GOAWAY.
+  // Sent before the client receives the GOAWAY.
   const crossing = client.get('/')
   await client.goaway
   const late = client.get('/')
@@ -109,7 +79,7 @@ void t.test('a new stream on an old session is refused in a way that a client ma
 })
 
 void t.test('lame-duck', async t => {
-  await t.test('busy sessions hear of it at once, idle ones over the delay, none is refused', async t => {
+  await t.test('busy sessions get GOAWAY at once, idle sessions over the delay, and no session is refused', async t => {
     const { gate, entered, routes } = slow()
     const { app, port } = await h2c.start({ delay: 500 }, routes)
     const idle = await Promise.all(Array.from({ length: 10 }, async () => {
@@ -131,14 +101,14 @@ void t.test('lame-duck', async t => {
       return performance.now() - began
     }))
     const [first, last] = [Math.min(...told), Math.max(...told)]
-    t.ok(last - first > 150, `from ${first} to ${last} ms: no wave`)
+    t.ok(last - first > 150, `GOAWAY was sent from ${first} to ${last} ms, not in one wave`)
     t.equal(order[0], 'busy')
     gate.resolve()
     t.equal((await answer).body, 'slow')
     t.equal((await closing).requests.rejected, 0)
   })
 
-  await t.test('an idle session that speaks before its turn hears of it with its answer', async t => {
+  await t.test('an idle session that sends a request before its turn gets GOAWAY with the response', async t => {
     const { app, port } = await h2c.start({ delay: 800 }, slow().routes)
     const idle = []
     for (let count = 0; count < 10; count++) {
@@ -151,11 +121,11 @@ void t.test('lame-duck', async t => {
     for (const client of idle.slice(0, -1)) void client.goaway.then(() => { before++ })
     t.match(await last.get('/'), { status: 200, error: null })
     await last.goaway
-    t.ok(before < idle.length / 2, `${before} were told before`)
+    t.ok(before < idle.length / 2, `${before} sessions got GOAWAY before`)
     await closing
   })
 
-  await t.test('a session that comes gets its answer, and GOAWAY with it', async t => {
+  await t.test('a new session gets its response, and GOAWAY with it', async t => {
     const { app, port } = await h2c.start({ delay: 400 }, slow().routes)
     const closing = app.shutdown.start()
     t.equal(app.shutdownState.phase, 'lame-duck')
@@ -163,12 +133,12 @@ void t.test('lame-duck', async t => {
     t.match(await client.get('/'), { status: 200, body: 'ok' })
     await client.goaway
     await client.closed
-    t.equal(app.shutdownState.phase, 'lame-duck', 'and not only when draining began')
+    t.equal(app.shutdownState.phase, 'lame-duck', 'GOAWAY comes before draining begins')
     t.equal((await closing).outcome, 'clean')
   })
 })
 
-void t.test('idle sessions and those that never say a word end right away', async t => {
+void t.test('idle and silent sessions end right away', async t => {
   const { app, port } = await h2c.start({}, slow().routes)
   const idle = session(t, port)
   await idle.get('/')
@@ -177,14 +147,14 @@ void t.test('idle sessions and those that never say a word end right away', asyn
   preface.send('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
   const settings = await connect(port)
   settings.send(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0])]))
-  await settings.until('\x00') // the server's own SETTINGS
+  await settings.until('\x00') // the SETTINGS frame of the server
   const report = await app.shutdown.start()
   await Promise.all([idle.closed, silent.over, preface.over, settings.over])
   t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   t.equal(report.outcome, 'clean')
 })
 
-/** A way to the server that can be blocked: what the server then sends stays in its own buffers and the kernel's. */
+/** A path to the server that can be blocked. Bytes of the server then stay in its own buffers and in the kernel's. */
 async function road (t: Test, port: number): Promise<{ readonly port: number, block(): void, unblock(): void }> {
   const ways = new Set<net.Socket>()
   const proxy = net.createServer({ pauseOnConnect: true }, client => {
@@ -207,7 +177,7 @@ async function road (t: Test, port: number): Promise<{ readonly port: number, bl
   }
 }
 
-/** An answer of 30 MB whose stream is closed for the server before its bytes have left. */
+/** A response of 30 MB whose stream is closed on the server before its bytes are sent. */
 async function flooded (t: Test, options: object): Promise<{ readonly app: FastifyInstance, readonly length: () => number, readonly closed: Promise<unknown>, unblock(): void }> {
   const { app, port } = await h2c.start(options, app => { app.get('/big', async () => Buffer.alloc(30_000_000, 'x')) })
   const way = await road(t, port)
@@ -223,9 +193,10 @@ async function flooded (t: Test, options: object): Promise<{ readonly app: Fasti
   return { app, length: () => length, closed: once(stream, 'close'), unblock: way.unblock }
 }
 
-void t.test('a reader that stops for longer than a goodbye takes still gets all of it', async t => {
+void t.test('a reader that pauses for longer than closing a session may take still receives everything', async t => {
   const { app, length, closed, unblock } = await flooded(t, {})
   const closing = app.shutdown.start()
+  // The time is the thing under test: the pause is longer than the time in which an idle session is closed.
   setTimeout(unblock, 400)
   await closed
   t.equal(length(), 30_000_000)
@@ -234,7 +205,7 @@ void t.test('a reader that stops for longer than a goodbye takes still gets all 
   t.same(report.http2Sessions, { closed: 1, destroyed: 0 })
 })
 
-void t.test('a session whose peer never reads is destroyed in time, and named', async t => {
+void t.test('a session whose client never reads is destroyed in time, and counted in the report', async t => {
   const { app } = await flooded(t, { timeouts: { requests: 300, streams: 300 } })
   const report = await app.shutdown.start()
   t.ok(report.durationMs >= 299 && report.durationMs < 5_000, `took ${report.durationMs} ms`)
@@ -242,7 +213,7 @@ void t.test('a session whose peer never reads is destroyed in time, and named', 
   t.same(report.http2Sessions, { closed: 0, destroyed: 1 })
 })
 
-void t.test('endless streams are cut at the end of their stage with CANCEL, each alone', async t => {
+void t.test('endless streams are cut at timeouts.streams with CANCEL, each separately', async t => {
   const { gate, entered, routes } = slow()
   const { app, port } = await h2c.start({ timeouts: { streams: 200 } }, app => {
     routes(app)
@@ -260,13 +231,13 @@ void t.test('endless streams are cut at the end of their stage with CANCEL, each
   const closing = app.shutdown.start()
   t.match(await endless, { status: 200, body: 'begun', error: `rst ${constants.NGHTTP2_CANCEL}` })
   gate.resolve()
-  t.match(await answer, { status: 200, body: 'slow', error: null }, 'its neighbour on the same session goes on')
+  t.match(await answer, { status: 200, body: 'slow', error: null }, 'the neighbour stream on the same session continues')
   const report = await closing
   t.same(report.streams, { ended: 0, cut: 1 })
   t.same(report.http2Sessions, { closed: 1, destroyed: 0 })
 })
 
-void t.test('trailers come through', async t => {
+void t.test('trailers arrive', async t => {
   const { gate, entered } = slow()
   const { app, port } = await h2c.start({}, app => {
     app.get('/', async (_request, reply) => {
@@ -286,7 +257,7 @@ void t.test('trailers come through', async t => {
   t.equal((await closing).outcome, 'clean')
 })
 
-void t.test('one request is cut by its id, and its session lives on', async t => {
+void t.test('one request is cut by its id, and its session stays open', async t => {
   const { gate, entered, routes } = slow()
   const { app, port } = await h2c.start({ track: 'detail' }, routes)
   const client = session(t, port)
@@ -304,7 +275,7 @@ void t.test('one request is cut by its id, and its session lives on', async t =>
 })
 
 void t.test('real clients', async t => {
-  await t.test('curl over h2c and over TLS', async t => {
+  await t.test('curl receives its responses over h2c and over TLS', async t => {
     for (const [transport, args] of [[h2c, ['--http2-prior-knowledge', 'http://127.0.0.1']], [h2, ['--http2', '--insecure', 'https://127.0.0.1']]] as const) {
       const { gate, entered, routes } = slow()
       const { app, port } = await transport.start({ newConnections: 'answer' }, routes)
@@ -324,7 +295,7 @@ void t.test('real clients', async t => {
     }
   })
 
-  await t.test('h2load: every stream that was begun is answered, and every session ends', async t => {
+  await t.test('h2load gets a response to every stream that it began, and every session ends', async t => {
     const { app, port } = await h2c.start({ delay: 500 }, slow().routes)
     const load = run('h2load', ['-D', '3', '-c', '4', '-m', '4', `http://127.0.0.1:${port}/`]).catch((error: NodeJS.ErrnoException) => error)
     const missing = await Promise.race([load, eventually(() => app.shutdownState.stats.received > 200, () => app.shutdownState).then(() => null)])
@@ -342,17 +313,15 @@ void t.test('real clients', async t => {
   })
 })
 
-void t.test('a TLS handshake that never ends does not hold it', async t => {
+void t.test('an unfinished TLS handshake does not delay the drain', async t => {
   const { app, port } = await h2.start()
   const silent = await connect(port)
   const half = await connect(port)
   half.send(Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00]))
-  const client = http2.connect(`https://localhost:${port}`, { ca: tls.cert, family: 4 } as http2.SecureClientSessionOptions)
-  client.on('error', () => {})
-  await once(client, 'connect')
+  const client = session(t, port, { ca: tls.cert })
+  await once(client.session, 'connect')
   const report = await app.shutdown.start()
   await Promise.all([silent.over, half.over])
   t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   t.equal(report.outcome, 'clean')
-  client.destroy()
 })

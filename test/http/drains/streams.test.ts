@@ -1,4 +1,4 @@
-/** Answers that stream: every way to make one, and how each of them ends. */
+/** Responses that stream: every way to make them, and how each of them ends. */
 import { once } from 'node:events'
 import http from 'node:http'
 import { Readable } from 'node:stream'
@@ -8,23 +8,23 @@ import t, { type Test } from 'tap'
 import type gracefulShutdown from '../../../lib/index'
 import { sse } from '../../../lib/index'
 import { createDeferred } from '../../../lib/util/deferred'
-import { connect, eventually, get } from '../../helpers/client'
-import { transports, type Answer } from '../../helpers/transports'
+import { connect, eventually, get, type Ended } from '../../helpers/client'
+import { transports } from '../../helpers/transports'
 
 const marker = 'event: end\nretry: 1000\ndata: {"type":"end","reason":"shutdown"}\n\n'
 const http1 = transports[0]!
 
-async function open (t: Test, routes: (app: FastifyInstance) => void, options: gracefulShutdown.Options = {}): Promise<{ readonly app: FastifyInstance, readonly rest: Promise<Answer> }> {
+async function open (t: Test, routes: (app: FastifyInstance) => void, options: gracefulShutdown.Options = {}): Promise<{ readonly app: FastifyInstance, readonly rest: Promise<Ended> }> {
   const { app, port } = await http1.start(options, routes)
   const client = http1.connect(port)
   t.teardown(() => client.close())
   const { rest } = await client.begin('/')
   await eventually(() => app.shutdownState.activeStreams === 1, () => app.shutdownState)
-  t.equal(app.shutdownState.activeRequests, 0, 'a stream is no longer a request')
+  t.equal(app.shutdownState.activeRequests, 0, 'a stream is no longer counted as a request')
   return { app, rest }
 }
 
-/** Sources that have said one thing and will never say another, and whether they have been told to stop. */
+/** Sources that yield one value and never another, and whether they have been told to stop. */
 const silent: Record<string, () => { readonly source: Parameters<FastifyInstance['shutdown']['stream']>[0], readonly left: () => boolean }> = {
   'a Node stream' () {
     const source = new Readable({ read () {} })
@@ -53,7 +53,7 @@ const silent: Record<string, () => { readonly source: Parameters<FastifyInstance
 }
 
 for (const [name, make] of Object.entries(silent)) {
-  void t.test(`shutdown.stream() of ${name} that has gone silent ends with its marker, and its source is told`, async t => {
+  void t.test(`shutdown.stream() of a silent source (${name}) ends with its end marker, and closes the source`, async t => {
     const { source, left } = make()
     const { app, rest } = await open(t, app => { app.get('/', (_request, reply) => reply.send(app.shutdown.stream(source, { end: () => Buffer.from('the end') }))) })
     const report = await app.shutdown.start()
@@ -64,7 +64,7 @@ for (const [name, make] of Object.entries(silent)) {
     await eventually(left, () => 'not left')
   })
 
-  void t.test(`${name} that is sent as it is, is cut at the end of its stage`, async t => {
+  void t.test(`a silent source (${name}) that is sent without shutdown.stream() is cut at timeouts.streams`, async t => {
     const { app, rest } = await open(t, app => {
       app.get('/', (_request, reply) => {
         const { source } = make()
@@ -80,7 +80,7 @@ for (const [name, make] of Object.entries(silent)) {
 }
 
 void t.test('shutdown.stream()', async t => {
-  await t.test('hands on what its source says, its end, and its error', async t => {
+  await t.test('passes on the values of its source, its end, and its error', async t => {
     const { app, port } = await http1.start({}, app => {
       app.get('/', (_request, reply) => reply.send(app.shutdown.stream(['a', Buffer.from('b')], { end: 'never said' })))
       app.get('/error', (_request, reply) => reply.send(app.shutdown.stream((async function * () {
@@ -97,16 +97,16 @@ void t.test('shutdown.stream()', async t => {
     t.equal((await app.shutdown.start()).outcome, 'clean')
   })
 
-  await t.test('whose end marker throws is an error of that stream alone', async t => {
+  await t.test('an end marker that throws is an error of that stream alone', async t => {
     const { app, rest } = await open(t, app => {
       app.get('/', (_request, reply) => reply.send(app.shutdown.stream(silent['a Node stream']!().source, { end () { throw new Error('no marker') } })))
     })
     const report = await app.shutdown.start()
     t.match(await rest, { body: 'begun', whole: false })
-    t.ok(report.durationMs < 5_000, 'and not held until the end of the stage')
+    t.ok(report.durationMs < 5_000, 'the error comes before timeouts.streams')
   })
 
-  await t.test('that is opened while draining says its marker and no more', async t => {
+  await t.test('a stream that is opened while draining sends its end marker only', async t => {
     const gate = createDeferred<void>()
     const { app, port } = await http1.start({}, app => {
       app.get('/', async (_request, reply) => {
@@ -124,7 +124,7 @@ void t.test('shutdown.stream()', async t => {
     t.equal((await closing).outcome, 'clean')
   })
 
-  await t.test('twenty of them are no leak of listeners', async t => {
+  await t.test('twenty streams leak no listeners', async t => {
     const warnings: Error[] = []
     const warned = (warning: Error): void => { warnings.push(warning) }
     process.on('warning', warned)
@@ -139,7 +139,7 @@ void t.test('shutdown.stream()', async t => {
   })
 })
 
-void t.test('a stream that begins after the streams have had their time has that of its request', async t => {
+void t.test('a stream that begins after timeouts.streams has the timeout of its request', async t => {
   const gate = createDeferred<void>()
   const { app, port } = await http1.start({ timeouts: { streams: 100, requests: 500 } }, app => {
     app.get('/', async (_request, reply) => {
@@ -151,6 +151,7 @@ void t.test('a stream that begins after the streams have had their time has that
   client.send(get('/'))
   await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
   const closing = app.shutdown.start()
+  // The time is the thing under test: the stream begins after timeouts.streams and before timeouts.requests.
   const opening = setTimeout(() => gate.resolve(), 250)
   await client.until('begun')
   t.equal(app.shutdownState.activeStreams, 1)
@@ -162,7 +163,7 @@ void t.test('a stream that begins after the streams have had their time has that
   await client.over
 })
 
-void t.test('the report tells the streams that ended from those that were cut, also where a request became one', async t => {
+void t.test('the report separates streams that ended from streams that were cut, also if a request became a stream', async t => {
   const gate = createDeferred<void>()
   const { app, port } = await http1.start({ timeouts: { streams: 150, requests: 500 } }, app => {
     app.get('/', (_request, reply) => reply.send(app.shutdown.stream(silent['a Node stream']!().source, { end: 'the end' })))
@@ -186,7 +187,7 @@ void t.test('the report tells the streams that ended from those that were cut, a
   await request.over
 })
 
-void t.test('a stream that has not said a word is cut as a request, by a 503 that has nothing of its headers', async t => {
+void t.test('a stream without a first byte is cut as a request, with a 503 that has none of its headers', async t => {
   for (const transport of [http1, transports[2]!]) {
     const source = new Readable({ read () {} })
     const { app, port } = await transport.start({ timeouts: { requests: 150 } }, app => {
@@ -208,7 +209,7 @@ void t.test('a stream that has not said a word is cut as a request, by a 503 tha
   }
 })
 
-void t.test('reply.hijack() and raw writes', async t => {
+void t.test('reply.hijack() with raw writes', async t => {
   const byHand = (listens: boolean) => (app: FastifyInstance): void => {
     app.get('/', (_request: FastifyRequest, reply: FastifyReply) => {
       reply.hijack()
@@ -218,7 +219,7 @@ void t.test('reply.hijack() and raw writes', async t => {
     })
   }
 
-  await t.test('end with a marker where the handler listens', async t => {
+  await t.test('a hijacked stream ends with its marker if its handler listens to the signal', async t => {
     const { app, rest } = await open(t, byHand(true))
     const report = await app.shutdown.start()
     t.match(await rest, { body: `data: begun\n\n${marker}`, whole: true })
@@ -226,14 +227,14 @@ void t.test('reply.hijack() and raw writes', async t => {
     t.equal(report.outcome, 'clean')
   })
 
-  await t.test('are cut at the end of the stage where it does not', async t => {
+  await t.test('a hijacked stream is cut at timeouts.streams if its handler ignores the signal', async t => {
     const { app, rest } = await open(t, byHand(false), { timeouts: { streams: 150 } })
     const report = await app.shutdown.start()
     t.match(await rest, { body: 'data: begun\n\n', whole: false })
     t.same(report.streams, { ended: 0, cut: 1 })
   })
 
-  await t.test('are over when their client leaves, and hold nothing', async t => {
+  await t.test('a hijacked stream is over when its client leaves, and delays nothing', async t => {
     const { app, port } = await http1.start({}, byHand(false))
     const client = http1.connect(port)
     const { abort } = await client.begin('/')
@@ -246,11 +247,11 @@ void t.test('reply.hijack() and raw writes', async t => {
   })
 })
 
-void t.test('@fastify/sse ends its streams with a marker, in its own words', async t => {
+void t.test('@fastify/sse ends its streams with its own end marker', async t => {
   const routes = (app: FastifyInstance): void => {
     void app.register(fastifySse)
     void app.register(async app => {
-      // Nothing of ours is needed: it has a message of its own for the marker, and a hook to undo the listener.
+      // Only @fastify/sse is used: a message of its own as the marker, and its hook to remove the listener.
       const bye = { event: 'end', retry: 1_000, data: { type: 'end', reason: 'shutdown' } }
       app.get('/', { sse: 'only' }, async (_request, reply) => {
         reply.sse.keepAlive()
@@ -259,7 +260,7 @@ void t.test('@fastify/sse ends its streams with a marker, in its own words', asy
         }))
         await reply.sse.send({ data: 'begun' })
       })
-      // What it sends from an iterator ends with it; ours ends when draining begins.
+      // @fastify/sse ends a stream when its iterator ends; our stream ends when draining begins.
       app.get('/iterator', { sse: 'only' }, async (_request, reply) => {
         const messages = app.shutdown.stream(silent['a Node stream']!().source, { end: 'bye' }).setEncoding('utf8')
         await reply.sse.send((async function * () { for await (const data of messages) yield { data } })())
@@ -284,9 +285,9 @@ void t.test('@fastify/sse ends its streams with a marker, in its own words', asy
   }
 })
 
-void t.test('sse()', async t => {
+void t.test('sse() builds the end marker of server-sent events', async t => {
   t.equal(sse(), marker)
-  t.equal(sse({ event: 'bye', data: { a: 'x\ny' }, retry: 0 }), 'event: bye\nretry: 0\ndata: {"a":"x\\ny"}\n\n', 'no line break gets through')
+  t.equal(sse({ event: 'bye', data: { a: 'x\ny' }, retry: 0 }), 'event: bye\nretry: 0\ndata: {"a":"x\\ny"}\n\n', 'a line break in a value does not reach the client')
   for (const event of ['a\nb', 'a\rdata: b', '\0']) t.throws(() => sse({ event }), { code: 'FST_ERR_SHUTDOWN_OPTION' })
   for (const retry of [-1, 1.5, NaN, '1\n' as never]) t.throws(() => sse({ retry }), { code: 'FST_ERR_SHUTDOWN_OPTION' })
 })

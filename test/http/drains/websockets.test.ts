@@ -1,4 +1,4 @@
-/** WebSockets, and whatever else takes a connection away from HTTP. */
+/** WebSockets, and other protocols that take a connection over from HTTP. */
 import { once } from 'node:events'
 import type http from 'node:http'
 import { createHash } from 'node:crypto'
@@ -18,11 +18,11 @@ type Options = gracefulShutdown.Options
 type Started = { readonly app: FastifyInstance, readonly port: number }
 
 const handshake = (path = '/'): string => get(path, { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' })
-/** What a client that follows RFC 6455 says to a close frame with code 1001; the mask is zero. */
+/** The answer of an RFC 6455 client to a close frame with code 1001. The mask is zero. */
 const maskedClose = Buffer.from([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9])
 const closeFrame = '\x88\x02\x03\xe9'
 
-/** An app with @fastify/websocket, whose route `/` hands each of its sockets over. */
+/** An app with @fastify/websocket. Its route `/` passes each socket to `onSocket`. */
 async function withPlugin (options: Options = {}, { onSocket = () => {}, pluginOptions = {}, secure = false, more = () => {} }: {
   onSocket?: (socket: WebSocket) => void, pluginOptions?: WebsocketPluginOptions, secure?: boolean, more?: (app: FastifyInstance) => void
 } = {}): Promise<Started> {
@@ -43,7 +43,7 @@ async function withListener (options: Options = {}, onSocket: (socket: WebSocket
   })
 }
 
-/** An app that speaks the protocol itself. */
+/** An app that implements the protocol itself. */
 async function byHand (options: Options = {}, onSocket: (socket: Duplex) => void = () => {}): Promise<Started> {
   return await transports[0]!.start(options, app => {
     app.server.on('upgrade', (req: http.IncomingMessage, socket: Duplex) => {
@@ -67,22 +67,22 @@ async function open (port: number, secure = false): Promise<{ readonly socket: W
 
 for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade listener with ws', withListener]] as const) {
   void t.test(name, async t => {
-    await t.test('an open WebSocket is told 1001 and why, and is counted', async t => {
+    await t.test('an open WebSocket gets a close frame with code 1001 and a reason, and is counted', async t => {
       const { app, port } = await start()
       const [one, two] = [await open(port), await open(port)]
       t.equal(app.shutdownState.activeWebSockets, 2)
-      t.equal(app.shutdownState.activeRequests, 0, 'an upgrade is no request')
+      t.equal(app.shutdownState.activeRequests, 0, 'an upgrade is not counted as a request')
       const report = await app.shutdown.start()
       t.same(await one.closed, [1001, 'server shutdown'])
       t.same(await two.closed, [1001, 'server shutdown'])
-      t.same(one.messages, [], 'no last message unless asked for')
+      t.same(one.messages, [], 'without webSocketMessage there is no last message')
       t.same(report.webSockets, { closed: 2, terminated: 0 })
       t.equal(report.outcome, 'clean')
       t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
       t.equal(app.shutdownState.activeWebSockets, 0)
     })
 
-    await t.test('a last message comes before the close frame where it is asked for', async t => {
+    await t.test('with webSocketMessage the last message is sent before the close frame', async t => {
       for (const [webSocketMessage, said] of [[true, '{"type":"close","reason":"server_shutdown"}'], ['bye', 'bye'], [Buffer.from('bytes'), 'bytes']] as const) {
         const { app, port } = await start({ webSocketMessage })
         const { messages, closed } = await open(port)
@@ -92,20 +92,20 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
       }
     })
 
-    await t.test('a peer that does not answer is terminated at the end of its stage, and named', async t => {
+    await t.test('a WebSocket whose client does not answer is terminated at timeouts.streams, and counted in the report', async t => {
       const { app, port } = await start({ timeouts: { streams: 200 } })
       const client = await connect(port)
       client.send(handshake())
       await client.until('\r\n\r\n')
       const report = await app.shutdown.start()
-      t.match(client.rest, closeFrame.slice(2), 'it had been told')
+      t.match(client.rest, closeFrame.slice(2), 'the client got the close frame')
       t.same(report.webSockets, { closed: 0, terminated: 1 })
       t.equal(report.outcome, 'forced')
       t.ok(report.durationMs >= 199 && report.durationMs < 5_000, `took ${report.durationMs} ms`)
       client.socket.destroy()
     })
 
-    await t.test('a fragmented message is not cut in the middle, nor mixed with the last message', async t => {
+    await t.test('a fragmented message is not interrupted by the close frame or by the last message', async t => {
       const opened = createDeferred<WebSocket>()
       const { app, port } = await start({ webSocketMessage: 'bye' }, ...(start === withPlugin ? [{ onSocket: opened.resolve }] : [opened.resolve]) as never[])
       const { messages, closed } = await open(port)
@@ -121,7 +121,7 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
       t.equal((await closing).outcome, 'clean')
     })
 
-    await t.test('a message of which half was read when draining began arrives whole', async t => {
+    await t.test('a message of which half was read when draining began arrives completely', async t => {
       const opened = createDeferred<WebSocket>()
       const { app, port } = await start({}, ...(start === withPlugin ? [{ onSocket: opened.resolve }] : [opened.resolve]) as never[])
       const client = await connect(port)
@@ -138,7 +138,7 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
       t.same((await closing).webSockets, { closed: 1, terminated: 0 })
     })
 
-    await t.test('a new upgrade is refused as a plain request, and its connection ends', async t => {
+    await t.test('a new upgrade is rejected as a plain request, and its connection ends', async t => {
       const hold = createDeferred<void>()
       const { app, port } = await start({ newConnections: 'answer', retryAfter: 7 })
       app.shutdown.waitUntil(hold.promise)
@@ -157,7 +157,7 @@ for (const [name, start] of [['@fastify/websocket', withPlugin], ['an upgrade li
   })
 }
 
-void t.test('over TLS it is the same', async t => {
+void t.test('a WebSocket over TLS gets the same close frame and last message', async t => {
   const { app, port } = await withPlugin({ webSocketMessage: true }, { secure: true })
   const { messages, closed } = await open(port, true)
   const report = await app.shutdown.start()
@@ -166,7 +166,7 @@ void t.test('over TLS it is the same', async t => {
   t.same(report.webSockets, { closed: 1, terminated: 0 })
 })
 
-void t.test("the preClose of @fastify/websocket does no harm, the app's own neither", async t => {
+void t.test("the preClose hook of @fastify/websocket changes nothing, and the app's own hook still runs", async t => {
   let asked = 0
   const { app, port } = await withPlugin({}, {
     pluginOptions: {
@@ -180,12 +180,12 @@ void t.test("the preClose of @fastify/websocket does no harm, the app's own neit
   })
   const { closed } = await open(port)
   const report = await app.shutdown.start()
-  t.same(await closed, [1001, 'server shutdown'], 'ours came first')
+  t.same(await closed, [1001, 'server shutdown'], 'our close frame is sent first')
   t.equal(asked, 1)
   t.equal(report.outcome, 'clean')
 })
 
-void t.test('an upgrade that comes in lame-duck is served, and told with the others', async t => {
+void t.test('an upgrade in lame-duck is served, and gets its close frame when draining begins', async t => {
   const { app, port } = await withPlugin({ delay: 300 }, { onSocket: socket => socket.send('hello') })
   const closing = app.shutdown.start()
   t.equal(app.shutdownState.phase, 'lame-duck')
@@ -193,11 +193,11 @@ void t.test('an upgrade that comes in lame-duck is served, and told with the oth
   if (messages.length === 0) await once(socket, 'message')
   t.match(app.shutdownState, { phase: 'lame-duck', activeWebSockets: 1 })
   t.equal((await closed)[0], 1001)
-  t.equal(app.shutdownState.accepting, false, 'and not before draining begins')
+  t.equal(app.shutdownState.accepting, false, 'the close frame is not sent before draining begins')
   t.match(await closing, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } })
 })
 
-void t.test('what is still being compressed when draining begins comes whole, the last message after it, and the close frame last', async t => {
+void t.test('messages that are still being compressed when draining begins arrive first, then the last message, then the close frame', async t => {
   const opened = createDeferred<WebSocket>()
   const { app, port } = await withPlugin({ webSocketMessage: true }, { onSocket: opened.resolve, pluginOptions: { options: { perMessageDeflate: { threshold: 0 } } } })
   const { socket, messages, closed } = await open(port)
@@ -211,7 +211,7 @@ void t.test('what is still being compressed when draining begins comes whole, th
   t.match(report, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } })
 })
 
-void t.test('a WebSocket that the app is closing already is left to it', async t => {
+void t.test('a WebSocket that the app is already closing gets no other close frame', async t => {
   const opened = createDeferred<WebSocket>()
   const { app, port } = await withPlugin({}, { onSocket: opened.resolve })
   const { closed } = await open(port)
@@ -222,7 +222,7 @@ void t.test('a WebSocket that the app is closing already is left to it', async t
   t.equal(report.outcome, 'clean')
 })
 
-void t.test('a WebSocket whose own methods throw holds nobody up, and is terminated at the end of its stage', async t => {
+void t.test('a WebSocket whose own methods throw delays no other, and is terminated at timeouts.streams', async t => {
   const problems: string[] = []
   const { app, port } = await withPlugin({
     webSocketMessage: true,
@@ -239,14 +239,14 @@ void t.test('a WebSocket whose own methods throw holds nobody up, and is termina
   await Promise.all([once(mute, 'open'), once(stubborn, 'open')])
   const polite = await open(port)
   const report = await app.shutdown.start()
-  t.same((await closed).map(([code]) => code), [1001, 1006], 'only the last message is lost on the first')
+  t.same((await closed).map(([code]) => code), [1001, 1006], 'the first socket loses only its last message')
   t.equal((await polite.closed)[0], 1001)
   t.same(report.webSockets, { closed: 2, terminated: 1 })
   t.equal(report.outcome, 'forced')
   t.equal(problems.length, 2)
 })
 
-void t.test('an upgrade that is still being decided on when draining begins gets its handshake first, and the close frame then', async t => {
+void t.test('an upgrade that is still being validated when draining begins gets its handshake, then the close frame', async t => {
   const gate = createDeferred<void>()
   const entered = createDeferred<void>()
   const { app, port } = await withPlugin({}, {
@@ -272,7 +272,7 @@ void t.test('an upgrade that is still being decided on when draining begins gets
   t.same((await closing).webSockets, { closed: 1, terminated: 0 })
 })
 
-void t.test('shutdownSignal of a WebSocket route is not aborted before its time', async t => {
+void t.test('shutdownSignal of a WebSocket route aborts when the WebSocket closes, not before', async t => {
   const signals: AbortSignal[] = []
   const { app, port } = await withPlugin({}, {
     more (app) {
@@ -289,7 +289,7 @@ void t.test('shutdownSignal of a WebSocket route is not aborted before its time'
   await app.close()
 })
 
-void t.test('injectWS goes on working', async t => {
+void t.test('injectWS() works, and delays no shutdown', async t => {
   const opened = createDeferred<WebSocket>()
   const { app } = await withPlugin({}, {
     onSocket (socket) {
@@ -303,12 +303,12 @@ void t.test('injectWS goes on working', async t => {
   const report = await app.shutdown.start()
   await eventually(() => socket.readyState >= WebSocket.CLOSING, () => socket.readyState)
   t.equal(report.outcome, 'clean')
-  t.ok(report.durationMs < 5_000, 'it has no connection that could be waited for')
+  t.ok(report.durationMs < 5_000, 'it has no connection to wait for')
   for (const end of [socket, await opened.promise]) end.terminate()
 })
 
-void t.test('an implementation made by hand', async t => {
-  await t.test('gets the close frame between two of its frames', async t => {
+void t.test('a WebSocket implementation made by hand', async t => {
+  await t.test('the close frame is sent between two frames of the app', async t => {
     const { app, port } = await byHand()
     const { closed } = await open(port)
     const report = await app.shutdown.start()
@@ -316,12 +316,12 @@ void t.test('an implementation made by hand', async t => {
     t.same(report.webSockets, { closed: 1, terminated: 0 })
   })
 
-  await t.test('gets it after the message that it is in the middle of, wherever its writes are cut', async t => {
+  await t.test('the close frame is sent after the current message, even if the message is written in pieces', async t => {
     const opened = createDeferred<Duplex>()
     const { app, port } = await byHand({}, opened.resolve)
     const { messages, closed } = await open(port)
     const socket = await opened.promise
-    // Two fragments of five bytes; the second one's head and payload come in three writes.
+    // Two fragments of five bytes. The head and payload of the second fragment come in three writes.
     socket.write(Buffer.from([0x01, 5]))
     socket.write('hello')
     socket.write(Buffer.from([0x80]))
@@ -336,19 +336,19 @@ void t.test('an implementation made by hand', async t => {
     t.equal((await closing).outcome, 'clean')
   })
 
-  await t.test('that never answers the upgrade is cut at the end of the stage', async t => {
+  await t.test('an upgrade that is never answered is cut at timeouts.streams', async t => {
     const { app, port } = await transports[0]!.start({ timeouts: { streams: 150 } }, app => { app.server.on('upgrade', () => {}) })
     const client = await connect(port)
     client.send(handshake())
     await eventually(() => app.shutdownState.activeWebSockets === 1, () => app.shutdownState)
     const report = await app.shutdown.start()
-    t.equal(client.rest, '', 'no close frame in the place of a handshake')
+    t.equal(client.rest, '', 'no close frame is sent in place of the handshake')
     t.same(report.webSockets, { closed: 0, terminated: 1 })
     t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   })
 })
 
-void t.test('another protocol has the time of the stage to come to its own end', async t => {
+void t.test('another protocol can end by itself until timeouts.streams', async t => {
   const routes = (app: FastifyInstance): void => {
     app.server.on('upgrade', (_req, socket: Duplex) => {
       socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: lines\r\nConnection: Upgrade\r\n\r\nhello\n')
@@ -361,11 +361,11 @@ void t.test('another protocol has the time of the stage to come to its own end',
   await client.until('hello\n')
   const closing = app.shutdown.start()
   t.equal(await client.over, 'end')
-  t.ok(client.rest.endsWith('\r\n\r\nhello\nbye\n'), 'not a byte of ours')
+  t.ok(client.rest.endsWith('\r\n\r\nhello\nbye\n'), 'the plugin sends not one byte')
   t.same((await closing).webSockets, { closed: 1, terminated: 0 })
 })
 
-void t.test('a CONNECT tunnel is followed like an upgrade, and a new one is refused with an answer', async t => {
+void t.test('a CONNECT tunnel is drained like a WebSocket, and a new tunnel is rejected with a 503', async t => {
   const hold = createDeferred<void>()
   const { app, port } = await transports[0]!.start({ newConnections: 'answer', retryAfter: 3 }, app => {
     app.server.on('connect', (_req, socket: Duplex) => {
@@ -392,7 +392,7 @@ void t.test('a CONNECT tunnel is followed like an upgrade, and a new one is refu
   t.same((await closing).webSockets, { closed: 1, terminated: 0 })
 })
 
-void t.test('without an upgrade listener the header makes no difference, before the shutdown and in it', async t => {
+void t.test('without an upgrade listener the Upgrade header changes nothing, before and during the shutdown', async t => {
   const { app, port } = await transports[0]!.start({}, app => { app.get('/', async () => 'plain') })
   t.equal(app.server.listenerCount('upgrade'), 0)
   const client = await connect(port)
@@ -401,7 +401,7 @@ void t.test('without an upgrade listener the header makes no difference, before 
   client.socket.destroy()
   const late = (): void => {}
   app.server.on('upgrade', late)
-  t.equal(app.server.listenerCount('upgrade'), 2, 'ours beside one that comes late')
+  t.equal(app.server.listenerCount('upgrade'), 2, 'our listener is added beside a late listener of the app')
   await app.close()
 })
 
@@ -427,7 +427,7 @@ void t.test('followFrames', async t => {
     const head = length < 126 ? [length] : length < 65_536 ? [126, length >> 8, length & 0xff] : [127, 0, 0, 0, 0, 0, length >> 16, (length >> 8) & 0xff, length & 0xff]
     return Buffer.concat([Buffer.from([(fin ? 0x80 : 0) | opcode, ...head]), payload])
   }
-  await t.test('finds the ends of messages, wherever the bytes are cut', async t => {
+  await t.test('finds the ends of messages, however the bytes are split', async t => {
     const message = fc.array(fc.tuple(fc.nat({ max: 70_000 }), fc.boolean()), { minLength: 1, maxLength: 4 })
     fc.assert(fc.property(fc.array(message, { maxLength: 4 }), fc.array(fc.nat({ max: 5_000 }), { minLength: 1, maxLength: 20 }), (messages, cuts) => {
       const ends = new Set<number>()
@@ -457,7 +457,7 @@ void t.test('followFrames', async t => {
     t.pass()
   })
 
-  await t.test('is never between two frames of an upgrade that was refused', async t => {
+  await t.test('reports no frame boundary for an upgrade that was rejected', async t => {
     const frames = followFrames()
     frames.push(Buffer.from('HTTP/1.1 403 Forbidden\r\n'))
     t.ok(frames.opening)

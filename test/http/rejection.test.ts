@@ -1,0 +1,184 @@
+/** Requests that are rejected while draining: on every kind of route, with which Retry-After, and with which body. */
+import net from 'node:net'
+import { once } from 'node:events'
+import t from 'tap'
+import type { ShutdownOptions } from '../../types/index'
+import { connect, fetchOnce, get, post, type Answer } from '../helpers/client'
+import { entered, rejected, serve, serveHeld } from '../helpers/serve'
+
+t.test('every kind of route is rejected: registered before the plugin, or in an encapsulated context', async t => {
+  const { app, release } = await serveHeld(t, {
+    before: app => { app.get('/earlier', async () => 'hello') },
+    routes: async app => {
+      app.get('/later', async () => 'hello')
+      await app.register(async child => {
+        child.get('/child', async () => 'hello')
+        await child.register(async grandchild => { grandchild.get('/grandchild', async () => 'hello') })
+      }, { prefix: '/inner' })
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  for (const path of ['/earlier', '/later', '/inner/child', '/inner/grandchild', '/nowhere', '/inner/nowhere']) {
+    t.match(await fetchOnce(app, get(path)), rejected, path)
+  }
+  t.match(await fetchOnce(app, post('/later', 'x')), rejected, 'a POST')
+  release()
+  await closed
+})
+
+t.test('HEAD, a preflight request, and a route that would refuse the body are rejected as well', async t => {
+  const { app, release, report } = await serveHeld(t, {
+    routes: app => {
+      app.get('/here', async () => 'here')
+      app.post('/strict', { bodyLimit: 1, schema: { body: { type: 'object', required: ['a'] }, response: { '2xx': { type: 'object', properties: {} } } } }, async () => ({}))
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const head = await connect(app)
+  head.send(get('/here', {}, 'HEAD'))
+  t.match(await head.answer(true), { status: 503, headers: { 'retry-after': '10', connection: 'close' } })
+  t.equal(await head.over, 'end')
+  t.equal(head.rest, '', 'a response to HEAD has no body')
+  for (const bytes of [
+    get('/here', { Origin: 'http://elsewhere', 'Access-Control-Request-Method': 'GET' }, 'OPTIONS'),
+    post('/strict', '{"a":"long"}', { 'Content-Type': 'application/json' }),
+    post('/strict', 'no JSON', { 'Content-Type': 'application/json' })
+  ]) t.match(await fetchOnce(app, bytes), rejected)
+  release()
+  await closed
+  t.match(await report, { outcome: 'clean', requests: { rejected: 4 } })
+})
+
+t.test('hooks of the app that throw before the 503 do not remove its Retry-After', async t => {
+  for (const handler of [() => { throw new Error('a bug') }, async () => { throw new Error('a bug') }]) {
+    const { app, release, report } = await serveHeld(t, { routes: app => { app.setErrorHandler(handler) } })
+    const closed = app.close()
+    await entered(app, 'draining')
+    t.match(await fetchOnce(app, get('/')), { status: 500, headers: { 'retry-after': '10', connection: 'close' } })
+    release()
+    await closed
+    t.match(await report, { outcome: 'clean', requests: { rejected: 1 } })
+  }
+})
+
+t.test('an exempt route is served while draining, and its connection ends afterwards', async t => {
+  const { app, release, report } = await serveHeld(t, {
+    routes: app => { app.get('/status', { config: { shutdown: { exempt: true } } }, async () => app.shutdownState) }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const client = await connect(app)
+  client.send(get('/status'))
+  const answer = await client.answer()
+  t.match(answer, { status: 200, headers: { connection: 'close' } })
+  t.notOk('retry-after' in answer.headers)
+  t.match(JSON.parse(answer.body), { phase: 'draining', ready: false, accepting: false, reason: { kind: 'close' }, activeRequests: 2, stats: { received: 2 } })
+  t.equal(await client.over, 'end')
+  release()
+  await closed
+  t.match(await report, { requests: { completed: 2, rejected: 0 } })
+})
+
+t.test('inject() gets the same 503', async t => {
+  const { app, release } = await serveHeld(t)
+  const closed = app.close()
+  await entered(app, 'draining')
+  const answer = await app.inject('/hold')
+  t.match(answer, { statusCode: 503, headers: { 'retry-after': '10', connection: 'close' } })
+  t.match(answer.json(), { statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable' })
+  release()
+  await closed
+  t.match(app.shutdownState.stats, { received: 2, completed: 1, rejected: 1 })
+})
+
+t.test("Fastify's own 503 also carries Retry-After", async t => {
+  for (const return503OnClosing of [true, false]) {
+    await t.test(`with return503OnClosing: ${return503OnClosing}`, async t => {
+      let answer: Answer | undefined
+      const { app } = await serve(t, {
+        fastify: { return503OnClosing },
+        routes: app => {
+          // A slow preClose hook: Fastify is closing, and the port refuses connections. An open socket may still be
+          // handed over.
+          app.addHook('preClose', async () => {
+            const door = net.createServer(socket => { app.server.emit('connection', socket) }).listen(0, '127.0.0.1')
+            await once(door, 'listening')
+            answer = await fetchOnce((door.address() as net.AddressInfo).port, get('/'))
+            door.close()
+          })
+        }
+      })
+      await app.close()
+      t.match(answer, { status: 503, headers: { 'retry-after': '10', connection: 'close' } })
+    })
+  }
+})
+
+t.test('retryAfter is a number, a range that is used completely, or a function', async t => {
+  const ask = async (retryAfter: ShutdownOptions['retryAfter'], times: number): Promise<Set<string>> => {
+    const { app, release } = await serveHeld(t, { options: { retryAfter: retryAfter! } })
+    const closed = app.close()
+    await entered(app, 'draining')
+    const seen = new Set<string>()
+    for (let time = 0; time < times; time++) seen.add(String((await app.inject('/')).headers['retry-after']))
+    release()
+    await closed
+    return seen
+  }
+  t.strictSame(await ask(0, 1), new Set(['0']))
+  t.strictSame(await ask(120, 1), new Set(['120']))
+  t.strictSame([...await ask([3, 5], 200)].sort(), ['3', '4', '5'], 'the probability to miss one of three values in 200 draws is 1 in 10^35')
+  t.strictSame(await ask(({ phase, activeRequests }) => phase === 'draining' ? 40 + activeRequests : 0, 1), new Set(['42']))
+  t.strictSame(await ask(() => '10\r\nX: y' as unknown as number, 1), new Set(['10']), 'the default replaces an invalid result of the function')
+  t.strictSame(await ask(() => { throw new Error('no') }, 1), new Set(['10']), 'the default also replaces the result of a function that throws')
+})
+
+t.test('the rejection option makes the body of the 503', async t => {
+  const { app, release } = await serveHeld(t, { options: { errorResponseBuilder: (request, state) => ({ try: 'again', path: request.url, phase: state.phase }) } })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const answer = await fetchOnce(app, get('/some/where'))
+  t.match(answer, { status: 503, headers: { 'retry-after': '10', connection: 'close' } })
+  t.strictSame(JSON.parse(answer.body), { try: 'again', path: '/some/where', phase: 'draining' })
+  release()
+  await closed
+})
+
+t.test('the rejection option may be an async function', async t => {
+  const { app, release } = await serveHeld(t, { options: { errorResponseBuilder: async () => ({ try: 'again' }) } })
+  const closed = app.close()
+  await entered(app, 'draining')
+  t.match(await fetchOnce(app, get('/')), { status: 503, headers: { 'retry-after': '10' }, body: '{"try":"again"}' })
+  release()
+  await closed
+})
+
+t.test('a request is rejected with the default body if the rejection option throws or rejects', async t => {
+  for (const rejection of [() => { throw new Error('no') }, async () => { throw new Error('no') }]) {
+    const { app, release, report } = await serveHeld(t, { options: { errorResponseBuilder: rejection } })
+    const closed = app.close()
+    await entered(app, 'draining')
+    t.match(await fetchOnce(app, get('/')), rejected)
+    release()
+    await closed
+    t.match(await report, { outcome: 'clean', requests: { rejected: 1 } })
+  }
+})
+
+t.test("the app's own error handler makes the body of the 503, and can read the state", async t => {
+  const { app, release } = await serveHeld(t, {
+    routes: app => {
+      app.setErrorHandler((error: Error & { statusCode?: number, code?: string, state?: { phase: string }, retryAfter?: number }, _request, reply) =>
+        reply.code(error.statusCode ?? 500).send({ own: error.code, phase: error.state?.phase, again: error.retryAfter }))
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const answer = await fetchOnce(app, get('/'))
+  t.match(answer, { status: 503, headers: { 'retry-after': '10', connection: 'close' } })
+  t.strictSame(JSON.parse(answer.body), { own: 'FST_ERR_SHUTDOWN_DRAINING', phase: 'draining', again: 10 })
+  release()
+  await closed
+})
