@@ -1,9 +1,7 @@
 /** Where the plugin is registered: once for each server, at its root, and before the plugins that it is to wait for. */
 import type { FastifyInstance } from 'fastify'
 import { ShutdownRegistrationError } from './errors'
-
-/** Names that fastify-plugin has noted in this context: Fastify keeps them under a symbol of the global registry. */
-const registeredPlugins = Symbol.for('registered-plugin')
+import { registeredPluginsOf } from './util/node-internals'
 
 /** @throws FST_ERR_SHUTDOWN_REGISTRATION for a second registration, and for one in an encapsulated context */
 export function checkRegistration (app: FastifyInstance): void {
@@ -16,8 +14,7 @@ export function checkRegistration (app: FastifyInstance): void {
 
 /** @returns a warning for the plugins that were registered before: their onClose hooks run after ours, without a deadline */
 export function warningsOf (app: FastifyInstance): string[] {
-  const names = (app as unknown as Record<symbol, readonly string[] | undefined>)[registeredPlugins] ?? []
-  const earlier = names.filter(name => name !== 'fastify-shutdown')
+  const earlier = registeredPluginsOf(app).filter(name => name !== 'fastify-shutdown')
   if (earlier.length === 0) return []
   return [`registered before fastify-shutdown: ${earlier.join(', ')}; their onClose hooks run after everything else, without a deadline. Register fastify-shutdown first`]
 }

@@ -9,6 +9,7 @@ import type { Connection, Connections } from './connections'
 import type { Source } from './detached-handlers'
 import { createFastPath } from './fast-path'
 import { createEntry, entryOf, type Entry } from './in-flight-entry'
+import { closeQueuedResponse } from './response'
 
 export interface Entries {
   /** How many requests there have been. */
@@ -27,8 +28,8 @@ export interface Entries {
   remove(entry: Entry): void
   /** Returns all requests in flight, in the order in which they got their entries. */
   all(): Entry[]
-  /** Returns the entry of the response that a connection sends now. */
-  currentOf(connection: Connection): Entry | undefined
+  /** Handles the close of a connection, before the listeners of its answers: closes the answers that wait behind another one. */
+  onConnectionClose(connection: Connection): void
   /** Returns the entry of a request, which may still be on the fast path. */
   find(request: FastifyRequest): Entry | undefined
   /** Gives an entry to each request on the fast path, and to every request from now on. */
@@ -70,10 +71,13 @@ export function createEntries (track: Track, connections: Connections, onClose: 
       enterAll()
       return list.toArray()
     },
-    currentOf (connection) {
+    onConnectionClose (connection) {
       enterFrom(connection)
       const res = fastPath.currentOf(connection)
-      return res === undefined ? undefined : entryOf(res)
+      const current = res === undefined ? undefined : entryOf(res)
+      if (current !== undefined) current.destroyedByServer = current.res.destroyed
+      // Node 24 closes the queued answers by itself, in the same turn.
+      if (connection.queued !== null) process.nextTick(closeQueued, connection.queued)
     },
     find ({ raw }) {
       const known = fastPath.replyOf(raw)?.raw
@@ -123,3 +127,11 @@ const destroyHttp2 = function (this: ServerResponse & { readonly req: IncomingMe
   entryOf(this)!.destroyedByServer = true
   return (Object.getPrototypeOf(this) as ServerResponse).destroy.call(this, error)
 } as ServerResponse['destroy']
+
+function closeQueued (queued: Iterable<Entry>): void {
+  for (const entry of queued) {
+    // Node 24 has destroyed it by now, with an error of its own.
+    entry.destroyedByServer = entry.res.destroyed && typeof (entry.res.errored as NodeJS.ErrnoException | null)?.code !== 'string'
+    closeQueuedResponse(entry.res)
+  }
+}

@@ -81,6 +81,16 @@ export function describeEntry ({ res, reply, startedAt, category }: Entry): InFl
   }
 }
 
+/** Returns the signal of a request. @param cutReason creates the reason if the request is over already */
+export function signalOfEntry (entry: Entry, cutReason: () => Error): AbortSignal {
+  if (entry.abort === null) {
+    entry.abort = new AbortController()
+    if (entry.state === 'detached') entry.abort.abort(clientLeft())
+    else if (entry.state === 'closed') entry.abort.abort(cutReason())
+  }
+  return entry.abort.signal
+}
+
 /** Creates the reason of a signal that aborts because the client has left. */
 export function clientLeft (): DOMException {
   return new DOMException('The client is gone', 'AbortError')

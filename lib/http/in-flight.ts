@@ -18,9 +18,9 @@ import type { Categories } from './categories'
 import type { ConnectionClose } from './connection-close'
 import type { Connection, Connections } from './connections'
 import { createDetachedHandlers } from './detached-handlers'
-import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, type Entry } from './in-flight-entry'
+import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry } from './in-flight-entry'
 import { createEntries } from './in-flight-entries'
-import { closeQueuedResponse, endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
+import { endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
 export interface InFlightTable {
   /** How many requests there have been. */
@@ -94,6 +94,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
   /** How many entries are rejected or cut. */
   let settled = 0
   let closing = false
+  const end = (entry: Entry): void => isDisconnected(entry) ? remove(entry) : endResponse(entry, reject)
 
   return {
     get received () { return entries.received },
@@ -133,12 +134,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
       entries.closeFastPath()
       for (const entry of entries.all()) connectionClose.announceClose(entry)
     },
-    onConnectionClose (connection) {
-      const current = entries.currentOf(connection)
-      if (current !== undefined) current.destroyedByServer = current.res.destroyed
-      // Node 24 closes the queued answers by itself, in the same turn.
-      if (connection.queued !== null) process.nextTick(closeQueued, connection.queued)
-    },
+    onConnectionClose: entries.onConnectionClose,
     untilAnswered: () => conditions.until(() => entries.size === settled),
     untilEmpty: () => conditions.until(() => entries.size === 0),
     busySockets: () => new Set(entries.all().map(({ socket }) => socket)),
@@ -158,12 +154,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
     list: () => entries.all().map(describeEntry),
     signalOf (request) {
       const entry = entryOfRequest(request.raw) ?? entries.find(request) ?? createEntryOutside(request)
-      if (entry.abort === null) {
-        entry.abort = new AbortController()
-        if (entry.state === 'detached') entry.abort.abort(clientLeft())
-        else if (entry.state === 'closed') entry.abort.abort(cutReason())
-      }
-      return entry.abort.signal
+      return signalOfEntry(entry, cutReason)
     }
   }
 
@@ -202,19 +193,11 @@ export function createInFlightTable ({ track, categories, connections, connectio
     entry.abort.abort(cutReason())
   }
 
-  function end (entry: Entry): void {
-    if (isDisconnected(entry)) remove(entry)
-    else endResponse(entry, reject)
-  }
-
   function remove (entry: Entry): void {
     const { state } = entry
     if (state === 'closed') return
     if (state === 'rejected' || state === 'cut') settled--
-    if (state === 'cut') count.cut++
-    else if (state === 'detached' || !isFlushed(entry)) count.aborted++
-    else if (state === 'rejected') count.rejected++
-    else count.completed++
+    count[resultOf(entry)]++
     entry.state = 'closed'
     entries.remove(entry)
     if (entry.detached !== null) handlers.forget(entry.detached)
@@ -223,10 +206,9 @@ export function createInFlightTable ({ track, categories, connections, connectio
   }
 }
 
-function closeQueued (queued: Iterable<Entry>): void {
-  for (const entry of queued) {
-    // Node 24 has destroyed it by now, with an error of its own.
-    entry.destroyedByServer = entry.res.destroyed && typeof (entry.res.errored as NodeJS.ErrnoException | null)?.code !== 'string'
-    closeQueuedResponse(entry.res)
-  }
+/** Returns how a request ends that closes now. */
+function resultOf (entry: Entry): 'completed' | 'rejected' | 'aborted' | 'cut' {
+  if (entry.state === 'cut') return 'cut'
+  if (entry.state === 'detached' || !isFlushed(entry)) return 'aborted'
+  return entry.state === 'rejected' ? 'rejected' : 'completed'
 }
