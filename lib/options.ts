@@ -15,6 +15,21 @@ export interface PlatformDefaults {
   readonly gracePeriodKnown: boolean
 }
 
+/** The name of a platform; `plain` for none of the known ones. */
+export type PlatformName = 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'plain'
+
+/**
+ * Defaults of each platform, in milliseconds. The grace periods are Kubernetes' terminationGracePeriodSeconds, PM2 7's
+ * KILL_TIMEOUT (constants.js) and systemd's DefaultTimeoutStopSec. A cluster's primary and a terminal do not send SIGKILL.
+ */
+export const platformDefaults: Readonly<Record<PlatformName, Pick<PlatformDefaults, 'delay' | 'gracePeriod'>>> = {
+  kubernetes: { delay: 5_000, gracePeriod: 30_000 },
+  pm2: { delay: 1_000, gracePeriod: 1_600 },
+  cluster: { delay: 1_000, gracePeriod: null },
+  systemd: { delay: 0, gracePeriod: 90_000 },
+  plain: { delay: 0, gracePeriod: null }
+}
+
 /** The options with every default filled in. */
 export interface Settings {
   readonly platform: string

@@ -18,7 +18,7 @@ import { createState } from './lifecycle/state'
 import { createTasks } from './lifecycle/tasks'
 import { resolveOptions } from './options'
 import { connectCluster } from './process/cluster'
-import { detectPlatform, sharesListeners } from './process/platform'
+import { detectPlatform, isClusterWorker } from './process/platform'
 import { connectPm2 } from './process/pm2'
 import { joinProcess } from './process/signals'
 import { connectSystemd } from './process/systemd'
@@ -45,7 +45,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
   const tasks = createTasks(lifecycle, (result, error) => events.emit({ type: 'task', result, error }))
   const rejection = createRejection(settings.retryAfter, () => state, onProblem)
-  const traffic = createTraffic(app, { settings, lifecycle, events, rejection, sharedListeners: sharesListeners(), onProblem })
+  const traffic = createTraffic(app, { settings, lifecycle, events, rejection, inCluster: isClusterWorker(), onProblem })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 
   const resources = createResources(app, {

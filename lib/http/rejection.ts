@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ShutdownOptionError, received } from '../errors'
 import { defaultRetryAfter, isRetryAfter } from '../options'
+import { turn } from '../util/time'
 import type { ShutdownState } from '../../types/index'
 
 export interface Rejection {
@@ -45,7 +46,8 @@ export function createRejection (
     } catch (error) {
       // Middleware that has replaced `writeHead` may throw, and the shutdown must not wait for this answer.
       onProblem('A 503 could not be written, its connection ends without', error)
-      res.destroy()
+      // A turn later, because the caller may be inside an event of this response.
+      void turn().then(() => res.destroy())
     }
   }
 

@@ -60,13 +60,13 @@ export interface TrafficOptions {
   readonly lifecycle: Lifecycle
   readonly events: Events
   readonly rejection: Rejection
-  /** Whether other processes may listen on the same sockets. */
-  readonly sharedListeners: boolean
+  /** Whether this is a worker of node:cluster. */
+  readonly inCluster: boolean
   readonly onProblem: (message: string, error: unknown) => void
 }
 
 /** Attaches itself to the servers of the app. */
-export function createTraffic (app: FastifyInstance, { settings, lifecycle, events, rejection, sharedListeners, onProblem }: TrafficOptions): Traffic {
+export function createTraffic (app: FastifyInstance, { settings, lifecycle, events, rejection, inCluster, onProblem }: TrafficOptions): Traffic {
   const { timeouts } = settings
   const connections = createConnections(connection => inFlight.onConnectionClose(connection))
   const connectionClose = createConnectionClose()
@@ -97,7 +97,7 @@ export function createTraffic (app: FastifyInstance, { settings, lifecycle, even
   })
   const idleConnections = createIdleConnectionsDrain(connections, () => new Set([...inFlight.busySockets(), ...webSockets.sockets()]))
   const attached = new Set<Server>()
-  const servers = createServers(app, sharedListeners, server => {
+  const servers = createServers(app, inCluster, server => {
     attached.add(server)
     server.prependListener('request', inFlight.track)
     if (lifecycle.hasReached('cleaning')) addRetryAfter(server)

@@ -1,9 +1,7 @@
 /** The platform of this process, read from its environment, with the times that are usual there. */
 import nodeCluster from 'node:cluster'
 import { ShutdownEnvironmentError } from '../errors'
-
-/** The name of a platform; `plain` for none of the known ones. */
-export type PlatformName = 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'plain'
+import { platformDefaults, type PlatformName } from '../options'
 
 export interface Platform {
   /** The outermost platform, if one runs inside another. */
@@ -14,18 +12,6 @@ export interface Platform {
   readonly gracePeriod: number | null
   /** Whether the environment contains the grace period; otherwise it is the platform's default. */
   readonly gracePeriodKnown: boolean
-}
-
-/**
- * Defaults of each platform, in milliseconds. The grace periods are Kubernetes' terminationGracePeriodSeconds, PM2 7's
- * KILL_TIMEOUT (constants.js) and systemd's DefaultTimeoutStopSec. A cluster's primary and a terminal do not send SIGKILL.
- */
-export const platformDefaults: Readonly<Record<PlatformName, Omit<Platform, 'name' | 'gracePeriodKnown'>>> = {
-  kubernetes: { delay: 5_000, gracePeriod: 30_000 },
-  pm2: { delay: 1_000, gracePeriod: 1_600 },
-  cluster: { delay: 1_000, gracePeriod: null },
-  systemd: { delay: 0, gracePeriod: 90_000 },
-  plain: { delay: 0, gracePeriod: null }
 }
 
 /**
@@ -45,15 +31,9 @@ export function detectPlatform (env: NodeJS.ProcessEnv = process.env, cluster: {
   return platform('plain', null)
 }
 
-/**
- * Whether other processes may accept connections of the same listeners: the workers of a cluster, and services with a socket
- * from systemd (sd_listen_fds(3)).
- *
- * @param env @default process.env
- * @param cluster @default node:cluster
- */
-export function sharesListeners (env: NodeJS.ProcessEnv = process.env, cluster: { readonly isWorker: boolean } = nodeCluster): boolean {
-  return cluster.isWorker || Boolean(env.LISTEN_FDS)
+/** Whether this is a worker of node:cluster: its listening sockets belong to the primary. */
+export function isClusterWorker (): boolean {
+  return nodeCluster.isWorker
 }
 
 function platform (name: PlatformName, gracePeriod: number | null): Platform {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { detectPlatform, sharesListeners, type Platform } from '../../lib/process/platform'
+import { detectPlatform, isClusterWorker, type Platform } from '../../lib/process/platform'
 
 const alone = { isWorker: false }
 const worker = { isWorker: true }
@@ -18,10 +18,8 @@ t.test('each platform is detected by its environment, and has its own delay and 
   for (const [name, env, cluster, expected] of cases) t.strictSame(detectPlatform(env, cluster), expected, name)
 })
 
-t.test('listeners are shared if they come from a cluster or from systemd', async t => {
-  t.equal(sharesListeners({}, alone), false)
-  t.equal(sharesListeners({}, worker), true)
-  t.equal(sharesListeners({ LISTEN_FDS: '1' }, alone), true)
+t.test('the process of a test is no worker of a cluster', async t => {
+  t.equal(isClusterWorker(), false)
 })
 
 t.test('the outermost platform counts, because it sends SIGKILL', async t => {

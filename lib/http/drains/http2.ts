@@ -1,12 +1,13 @@
 /**
- * The drain of HTTP/2 sessions. A session that is closed sends GOAWAY and finishes its open streams. It refuses new ones with
- * REFUSED_STREAM, and a client may repeat these elsewhere (RFC 9113, section 8.7). Node 20 does not do so when its server closes.
+ * The drain of HTTP/2 sessions. A session that is asked to leave sends GOAWAY, finishes its open streams and refuses new ones, which
+ * a client may repeat elsewhere (RFC 9113, section 8.7); see `goaway.ts`. Node 20 does not do so when its server closes.
  */
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
 import { createConditions } from '../../util/conditions'
-import { spreadOver, within } from '../../util/time'
+import { now, spreadOver, within } from '../../util/time'
 import type { Drain } from './drain'
+import { endSessions } from './goaway'
 
 export interface Http2Drain extends Drain {
   /** Drains the sessions of a server. */
@@ -15,8 +16,11 @@ export interface Http2Drain extends Drain {
   counts(): { readonly closed: number, readonly destroyed: number }
 }
 
-/** How long a session without a stream may take to close, in milliseconds. One that has never sent its preface never does. */
+/** How long a session that never had a stream may take to close, in milliseconds. Without a preface it never closes by itself. */
 const closeTimeout = 100
+
+/** How long a session that has had a stream may take to send the rest of its answers, in milliseconds. */
+const flushTimeout = 2_000
 
 export interface Http2Options {
   /** Longest time for the streams in flight, in milliseconds. */
@@ -32,10 +36,14 @@ export interface Http2Options {
 /** Creates the drain of HTTP/2 sessions. */
 export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDestroy }: Http2Options): Http2Drain {
   const sessions = new Set<ServerHttp2Session>()
+  /** Sessions that have been asked to leave. */
+  const leaving = new WeakSet<ServerHttp2Session>()
   const conditions = createConditions()
   const count = { closed: 0, destroyed: 0 }
   let phase: 'running' | 'lame-duck' | 'draining' = 'running'
   let stopSpreading = (): void => {}
+  /** Resolves when the sessions that were asked last take no new stream. */
+  let asked = Promise.resolve()
 
   return {
     timeout,
@@ -45,23 +53,30 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
     enterLameDuck (ms) {
       phase = 'lame-duck'
       const busy = busySessions()
-      for (const session of sessions) if (busy.has(session)) session.close()
-      stopSpreading = spreadOver([...sessions].filter(session => !busy.has(session)), ms, some => {
-        for (const session of some) session.close()
-      })
+      leave([...sessions].filter(session => busy.has(session)))
+      // A session without a stream may be about to open its first one, which is served.
+      stopSpreading = spreadOver([...sessions].filter(session => !busy.has(session) && isUsed(session)), ms, leave)
     },
     beginDraining () {
       phase = 'draining'
       stopSpreading()
-      for (const session of sessions) session.close()
+      leave([...sessions])
     },
     async drain (ms) {
       if (sessions.size === 0) return 'clean'
+      const began = now()
       const settled = await within(ms, untilAnswered)
-      await within(closeTimeout, () => conditions.until(() => sessions.size === 0))
+      // The close timeout begins when GOAWAY is queued.
+      await asked
+      // A session that comes later ends with its connection, when all drains are over.
+      const last = [...sessions]
+      if (last.length > 0) await within(closeTimeout, untilEmpty)
+      // A used session that is still open has answers to send: our own 503s do not count as in flight.
+      const deadline = Math.min(began + ms, now() + flushTimeout)
+      while (last.some(isUsed) && now() < deadline) await within(closeTimeout, untilEmpty)
       const busy = busySessions()
-      for (const session of [...sessions]) {
-        sessions.delete(session)
+      for (const session of last) {
+        if (!sessions.delete(session)) continue
         count.destroyed++
         session.destroy()
         if (busy.has(session)) onDestroy()
@@ -75,13 +90,28 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
   function follow (session: ServerHttp2Session): void {
     sessions.add(session)
     session.once('close', forget)
-    // A session that begins now gets one answer, and GOAWAY with it.
-    if (phase !== 'running') session.once('stream', closeSession)
-    else session.on('stream', closeIfLeaving)
+    session.on('stream', leaveIfShuttingDown)
   }
 
-  function closeIfLeaving (this: ServerHttp2Session): void {
-    if (phase !== 'running') this.close()
+  /** A stream that comes late is answered, like those that came with it. GOAWAY follows. */
+  function leaveIfShuttingDown (this: ServerHttp2Session): void {
+    if (phase !== 'running') leave([this])
+  }
+
+  /** Asks each session to leave once. */
+  function leave (some: readonly ServerHttp2Session[]): void {
+    const next = some.filter(session => !leaving.has(session))
+    for (const session of next) leaving.add(session)
+    if (next.length > 0) asked = endSessions(next)
+  }
+
+  /** Whether a session is open and has had a stream. */
+  function isUsed (session: ServerHttp2Session): boolean {
+    return sessions.has(session) && (session.state.lastProcStreamID ?? 0) > 0
+  }
+
+  function untilEmpty (): Promise<void> {
+    return conditions.until(() => sessions.size === 0)
   }
 
   function forget (this: ServerHttp2Session): void {
@@ -89,8 +119,4 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
     if (phase === 'draining') count.closed++
     conditions.check()
   }
-}
-
-function closeSession (this: ServerHttp2Session): void {
-  this.close()
 }

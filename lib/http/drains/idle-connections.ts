@@ -76,6 +76,8 @@ export function createIdleConnectionsDrain (connections: Connections, busySocket
     async closeAll () {
       stopSpreading()
       await idleClosed
+      // The caller may be inside the event that ended the last answer, and HTTP/2 writes its last frames after it.
+      await turn()
       // Once more for those whose TLS handshake ended in one of the turns between.
       for (let left = open(); left.length > 0; left = open()) {
         await inBursts(left, ({ socket }, isBusy) => {
