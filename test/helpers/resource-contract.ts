@@ -10,7 +10,6 @@ import type { Resource } from '../../types/index'
 import { adapterFor } from '../../lib/resources/adapters/index'
 import { sleep } from '../../lib/util/time'
 import { recordSockets } from './sockets'
-import { settled } from './time'
 
 /** A client of a server, and work for the client. */
 export interface Opened {
@@ -90,7 +89,8 @@ export async function resourceContract (t: Test, fixture: Fixture): Promise<void
     let isEnded = false
     const ended = Promise.resolve(closing.opened.end()).catch(() => {}).finally(() => { isEnded = true })
     await inTime(close(closing.resource))
-    await settled()
+    // Microtasks only: the end of a connection takes a turn of the event loop, so a `close` that does nothing comes too early.
+    for (let i = 0; i < 50; i++) await undefined
     t.equal(isEnded, true, 'close does not resolve before the owner\'s call')
     await inTime(ended)
     await closing.assertClosed('after both')

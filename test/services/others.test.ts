@@ -224,7 +224,7 @@ t.test('nats against NATS', async t => {
           return { result }
         },
         isClosed: () => connection.isClosed(),
-        end: () => connection.close(),
+        end: () => connection.drain(),
         ...unharmed
       }
     }))

@@ -26,7 +26,8 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
       client,
       // Nothing is pushed to this list, so the server answers after 0.2 s.
       work: async () => ({ result: client.blpop(`shutdown-test-${process.pid}`, 0.2).then(() => 'done') }),
-      isClosed: () => client.status === 'end',
+      // A client that is disconnected while it waits to reconnect keeps that status, but never connects again.
+      isClosed: () => client.status === 'end' || (client as unknown as { readonly manuallyClosing?: boolean }).manuallyClosing === true,
       end: () => client.quit(),
       cleanUp: () => client.disconnect(),
       ...unharmed
