@@ -126,7 +126,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
       if (entry?.state !== 'active') return
       entry.state = 'rejected'
       settled++
-      conditions.check()
+      checkConditions()
     },
     announceClose () {
       if (closing) return
@@ -148,7 +148,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
       // A handler may answer by itself when its signal aborts. It has one turn for it, and its answer is flushed.
       await turn()
       for (const entry of chosen) if (entry.state !== 'closed' && (flushing.has(entry) || isDisconnected(entry) || !entry.res.writableEnded)) end(entry)
-      conditions.check()
+      checkConditions()
       return described
     },
     list: () => entries.all().map(describeEntry),
@@ -202,7 +202,12 @@ export function createInFlightTable ({ track, categories, connections, connectio
     entries.remove(entry)
     if (entry.detached !== null) handlers.forget(entry.detached)
     if (closing) connectionClose.closeAfterResponse(entry)
-    conditions.check()
+    checkConditions()
+  }
+
+  /** Both conditions hold only if no entry is active or detached. */
+  function checkConditions (): void {
+    if (entries.size === settled) conditions.check()
   }
 }
 

@@ -6,6 +6,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { HookResult } from '../../types/index'
 import { ShutdownTimeoutError, toError } from '../errors'
+import { replaceMethod } from '../util/replaced-methods'
 import { now, within } from '../util/time'
 import { disposeOf } from './resource'
 import type { Teardown } from './teardown'
@@ -28,6 +29,8 @@ export interface CloseHooks {
   readonly instances: ReadonlySet<FastifyInstance>
   /** The names of the hooks that are running. */
   pending(): string[]
+  /** Gives the root its own `addHook` back. */
+  restore(): void
   /** Adds a step that runs where stock Fastify would run an onClose hook that is added now. It gets no result. */
   addStep(app: FastifyInstance, step: (teardown: Teardown) => void): void
 }
@@ -43,7 +46,7 @@ export function interceptCloseHooks (root: FastifyInstance, { drained, timeout, 
   const chains = new WeakMap<FastifyInstance, string>()
   const original = root.addHook as (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
 
-  root.addHook = function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
+  const restore = replaceMethod(root, 'addHook', () => function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
     const onClose = name === 'onClose' ? toOnClose(hook) : null
     // Fastify has an error of its own for what is not a hook.
     if (onClose === null) return original.call(this, name, hook)
@@ -58,10 +61,11 @@ export function interceptCloseHooks (root: FastifyInstance, { drained, timeout, 
       if (!closesAdoptedClient) await teardown.noneClosing()
       await run(plugin, onClose, instance, teardown.startedAt)
     })
-  } as typeof root.addHook
+  } as typeof root.addHook)
 
   return {
     instances,
+    restore,
     pending: () => [...running],
     addStep (app, step) {
       original.call(app, 'onClose', async () => { step(await drained()) })

@@ -5,6 +5,7 @@
  */
 import type { FastifyInstance } from 'fastify'
 import type { Resource } from '../../types/index'
+import { replaceMethod } from '../util/replaced-methods'
 import type { Adapt } from './resource'
 import type { Teardown } from './teardown'
 
@@ -12,6 +13,8 @@ import type { Teardown } from './teardown'
 export interface AdoptedResource {
   readonly name: string
   readonly resource: Resource
+  /** Gives the client its own method back. */
+  restore(): void
 }
 
 type CloseMethod = 'end' | 'quit'
@@ -47,6 +50,7 @@ export function adoptClients (
     const closesAlways = isDeclared(name)
     adopted.push({
       name,
+      restore: intercepted.restore,
       resource: { ...intercepted.resource, close: signal => closesAlways || intercepted.wasCalled() ? intercepted.close(signal) : undefined }
     })
   }
@@ -61,6 +65,7 @@ export function adoptClients (
 
 interface Intercepted {
   readonly resource: Resource
+  restore(): void
   /** Whether `client[method]` was called during the teardown. */
   wasCalled(): boolean
   /** Closes the client through its adapter. */
@@ -77,7 +82,7 @@ function interceptMethod (
   let wasCalled = false
   let isClosing = false
   const close = (signal: AbortSignal): void | Promise<void> => resource.close?.(signal)
-  client[method] = (callback?: (error?: unknown) => void): Promise<unknown> | undefined => {
+  const restore = replaceMethod(client, method, () => (callback?: (error?: unknown) => void): Promise<unknown> | undefined => {
     const onlyReports = isTearingDown() && !isClosing
     if (onlyReports) {
       wasCalled = true
@@ -87,9 +92,10 @@ function interceptMethod (
     if (typeof callback !== 'function') return result
     result.then(() => callback(), callback)
     return undefined
-  }
+  })
   return {
     resource,
+    restore,
     wasCalled: () => wasCalled,
     close (signal) {
       isClosing = true

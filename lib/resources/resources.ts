@@ -4,7 +4,7 @@ import type { HookResult, Resource, ResourceInput, ResourceResult } from '../../
 import { ShutdownLateError, ShutdownTimeoutError } from '../errors'
 import type { Lifecycle } from '../lifecycle/phases'
 import { reserveOf, type Settings } from '../options'
-import { within, type Deadline } from '../util/time'
+import { turn, within, type Deadline } from '../util/time'
 import { interceptCloseHooks } from './close-hooks'
 import { adoptClients } from './fastify-plugins'
 import { createRegistry } from './registry'
@@ -53,10 +53,19 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
   const hookResults: HookResult[] = []
   const paused = new Map<string, Resource['pause']>()
   const pausing: Promise<void>[] = []
+  /** Each gives an object of the app its own method back. */
+  const restores: (() => void)[] = []
   let teardown: Teardown | null = null
 
   // The first hook of all, so that it runs last.
-  app.addHook('onClose', async () => await finish())
+  app.addHook('onClose', async () => {
+    try {
+      await finish()
+    } finally {
+      // `app.close()` settles in this turn of the event loop.
+      void turn().then(() => restores.forEach(restore => restore()))
+    }
+  })
   const hooks = interceptCloseHooks(app, {
     drained: drain,
     timeout: () => Math.min(timeouts.resources, lifecycle.remaining()),
@@ -65,6 +74,7 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
       onHook(result)
     }
   })
+  restores.push(hooks.restore)
 
   return {
     hookResults,
@@ -80,7 +90,10 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
       return remove
     },
     seal () {
-      for (const { name, resource } of adoptClients(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) registry.adopt(name, resource)
+      for (const { name, resource, restore } of adoptClients(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) {
+        registry.adopt(name, resource)
+        restores.push(restore)
+      }
       registry.seal()
     },
     startTeardown (deadline) {

@@ -202,7 +202,6 @@ for (const [kind, tls] of kinds) {
       const results = await Promise.all(pending)
       const seen = new Set(await service.over(t))
       const repeated = results.filter(mayRepeat)
-      t.comment(service.lines.filter(l => !l.startsWith('seen')).join(' '), JSON.stringify(results.reduce((o: any, { status, error }) => { o[status + ' ' + error] = (o[status + ' ' + error] || 0) + 1; return o }, {})))
       t.comment(`${results.length} requests, ${seen.size} seen by a handler, ${repeated.length} may be repeated`)
       t.strictSame(repeated.filter(({ number }) => seen.has(number)), [])
       const isAnswered = ({ status, error }: Result): boolean => error === null && [200, 503].includes(status)
