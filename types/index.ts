@@ -13,7 +13,9 @@ export type ShutdownSignal = 'SIGTERM' | 'SIGINT' | 'SIGHUP' | 'SIGQUIT' | 'SIGU
 
 /** What began a shutdown. `detail` is the signal's name, the error's message, the argument of `start()`, or the message. */
 export interface ShutdownReason {
+  /** What began it: a signal, an uncaught error, `app.close()`, `shutdown.start()`, or a message of a process manager. */
   readonly kind: 'signal' | 'error' | 'close' | 'start' | 'message'
+  /** The signal's name, the error's message, the argument of `start()`, or the message. */
   readonly detail: string
 }
 
@@ -57,6 +59,7 @@ export interface Resource {
 
 /** A client of a known kind (a pg Pool, a BullMQ worker, …). Its adapter makes it a resource. */
 export interface ClientResource {
+  /** The client: a pg Pool, a BullMQ worker, … */
   readonly client: object
   /** Names of the resources that the client uses. They close after it. */
   readonly dependsOn?: readonly string[]
@@ -99,6 +102,7 @@ export interface Exporter {
 
 /** What an exporter reads. */
 export interface ExporterSource {
+  /** The live state. */
   readonly state: ShutdownState
   /** Calls the listener with each event. @returns undo */
   listen(listener: (event: ShutdownEvent) => void): () => void
@@ -163,12 +167,15 @@ export interface ShutdownOptions {
 
 /** One request in flight. `track` decides how much is known of it. */
 export interface InFlight {
+  /** `request.id` as a string; empty while it is not known. */
   readonly id: string
+  /** The HTTP method. */
   readonly method: string
   /** The route's pattern, never the URL. */
   readonly route: string
   /** Milliseconds since it arrived; `null` unless `track` is `'detail'`. */
   readonly ageMs: number | null
+  /** The category; `null` if it has none. */
   readonly category: string | null
   /** A stream has sent its headers, and its body is not over. */
   readonly kind: 'request' | 'stream'
@@ -176,19 +183,29 @@ export interface InFlight {
 
 /** Counts over the life of the app. `received` = `completed` + `rejected` + `aborted` + `cut` + in flight. */
 export interface ShutdownStats {
+  /** Requests that have arrived. */
   readonly received: number
+  /** Requests whose response was sent to its last byte. */
   readonly completed: number
+  /** Requests that were rejected with 503 while draining. */
   readonly rejected: number
+  /** Requests whose client left before the end of the response. */
   readonly aborted: number
+  /** Requests that were cut because their time was up. */
   readonly cut: number
+  /** Tasks that resolved. */
   readonly tasksCompleted: number
+  /** Tasks that stopped because of their signal. */
   readonly tasksCancelled: number
+  /** Tasks that rejected. */
   readonly tasksFailed: number
+  /** Tasks that still ran when their time was up. */
   readonly tasksAbandoned: number
 }
 
 /** `fastify.shutdownState`: live, read-only, and safe to return from a route. */
 export interface ShutdownState {
+  /** The current phase. */
   readonly phase: Phase
   /** Whether a load balancer should send traffic here. */
   readonly ready: boolean
@@ -208,6 +225,7 @@ export interface ShutdownState {
   readonly activeWebSockets: number
   /** Tasks that run. */
   readonly activeTasks: number
+  /** Counts over the life of the app. */
   readonly stats: ShutdownStats
   /** Returns what is in flight. `track` decides how much is known of it. */
   requests(): InFlight[]
@@ -247,39 +265,53 @@ export type Outcome = 'clean' | 'forced' | 'failed'
 
 /** One phase of the report. */
 export interface PhaseResult {
+  /** The name of the phase. */
   readonly phase: Phase
   /** Milliseconds since the shutdown began. */
   readonly startedMs: number
+  /** Length of the phase, in milliseconds. */
   readonly durationMs: number
+  /** The worst outcome of its parts. */
   readonly outcome: Outcome
 }
 
 /** A request that was cut. */
 export interface CutRequest {
+  /** The HTTP method. */
   readonly method: string
+  /** The route's pattern, never the URL. */
   readonly route: string
   /** Milliseconds since it arrived; `null` unless `track` is `'detail'`. */
   readonly ageMs: number | null
+  /** The category; `null` if it has none. */
   readonly category: string | null
 }
 
 /** A task of the report. */
 export interface TaskResult {
+  /** The name given to `task()` or `waitUntil()`. */
   readonly name: string
+  /** How the task ended. */
   readonly outcome: 'completed' | 'cancelled' | 'failed' | 'abandoned'
+  /** Milliseconds that the task ran. */
   readonly durationMs: number
 }
 
 /** A resource of the report. */
 export interface ResourceResult {
+  /** The name of the resource. */
   readonly name: string
+  /** `closed` in time, `forced`, `failed` with an error, or `abandoned` because neither `close` nor `force` settled. */
   readonly outcome: 'closed' | 'forced' | 'failed' | 'abandoned'
   /** Milliseconds since the teardown began. */
   readonly startedMs: number
+  /** Milliseconds that closing took. */
   readonly durationMs: number
   /** Names of the dependants that it waited for. */
   readonly waitedFor: readonly string[]
+  /** The error of a resource that did not close. */
   readonly error: Error | null
+  /** What the resource's `detail()` returned. */
   readonly detail?: Readonly<Record<string, unknown>>
 }
 
@@ -287,28 +319,45 @@ export interface ResourceResult {
 export interface HookResult {
   /** The plugin that added the hook, or `app` for the app's own. */
   readonly name: string
+  /** How the hook ended. */
   readonly outcome: 'closed' | 'failed' | 'abandoned'
+  /** Milliseconds since the teardown began. */
   readonly startedMs: number
+  /** Milliseconds that the hook ran. */
   readonly durationMs: number
+  /** The error of a hook that failed or was abandoned. */
   readonly error: Error | null
 }
 
 /** What happened in a shutdown: frozen data. */
 export interface ShutdownReport {
+  /** What began the shutdown. */
   readonly reason: ShutdownReason
+  /** `failed` if something failed or was abandoned, `forced` if something was cut or forced, else `clean`. */
   readonly outcome: Outcome
+  /** 0 for a clean shutdown without a crash, else 1. */
   readonly exitCode: 0 | 1
   /** When the shutdown began, as ISO 8601. */
   readonly startedAt: string
+  /** Length of the shutdown, in milliseconds. */
   readonly durationMs: number
+  /** The phases that were entered. */
   readonly phases: readonly PhaseResult[]
+  /** Requests since the shutdown began. */
   readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
+  /** Streams that were open when draining began and ended, and those that were cut. */
   readonly streams: { readonly ended: number, readonly cut: number }
+  /** WebSockets that closed while draining, and those that were terminated at the end of their time. */
   readonly webSockets: { readonly closed: number, readonly terminated: number }
+  /** HTTP/2 sessions that closed while draining, and those that were destroyed at the end of their time. */
   readonly http2Sessions: { readonly closed: number, readonly destroyed: number }
+  /** Connections that were closed while idle, before their first byte, or with a response in flight. */
   readonly sockets: { readonly idle: number, readonly silent: number, readonly destroyed: number }
+  /** Tasks that ran when draining began, or began later. */
   readonly tasks: readonly TaskResult[]
+  /** The resources, in the order in which they were registered. */
   readonly resources: readonly ResourceResult[]
+  /** The app's own onClose hooks. */
   readonly hooks: readonly HookResult[]
   /** The chain of resources that took the longest, the first to close first. */
   readonly criticalPath: readonly string[]
@@ -316,9 +365,13 @@ export interface ShutdownReport {
 
 /** Result of `teardown()`. */
 export interface TeardownResult {
+  /** The worst outcome of the resources. */
   readonly outcome: Outcome
+  /** Length of the teardown, in milliseconds. */
   readonly durationMs: number
+  /** The resources, in the order in which they were given. */
   readonly resources: readonly ResourceResult[]
+  /** The chain of resources that took the longest, the first to close first. */
   readonly criticalPath: readonly string[]
 }
 
