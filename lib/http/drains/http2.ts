@@ -105,9 +105,12 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
     if (next.length > 0) asked = endSessions(next)
   }
 
-  /** Whether a session is open and has had a stream. */
+  /**
+   * Whether a session is still here and may have answers to send. Node has ended a session that is `destroyed`, and waits for its
+   * socket: the kernel may hold an answer, and a socket that is destroyed with bytes unread resets the client.
+   */
   function isUsed (session: ServerHttp2Session): boolean {
-    return sessions.has(session) && (session.state.lastProcStreamID ?? 0) > 0
+    return sessions.has(session) && (session.destroyed || (session.state.lastProcStreamID ?? 0) > 0)
   }
 
   function untilEmpty (): Promise<void> {
