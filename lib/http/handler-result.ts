@@ -75,20 +75,34 @@ function observeThenable (request: FastifyRequest, thenable: PromiseLike<unknown
   })
 }
 
-/** Creates an object for Fastify that calls the thenable's `then` as often as Fastify calls its own: once. */
+/**
+ * Creates an object for Fastify that calls the thenable's `then` as often as its own is called: once. Another plugin may have wrapped
+ * the handler, so its methods behave like those of a Promise: without a listener, a value or a reason is passed on.
+ */
 function forwardThen (thenable: PromiseLike<unknown>, onSettled: (remainder: Remainder) => void): PromiseLike<unknown> {
-  const then = (onFulfilled?: ((value: unknown) => unknown) | null, onRejected?: ((reason: unknown) => unknown) | null): PromiseLike<unknown> =>
-    thenable.then(
-      value => {
-        const result = onFulfilled?.(value)
+  const then = (onFulfilled?: Listener, onRejected?: Listener): PromiseLike<unknown> => thenable.then(
+    value => {
+      try {
+        return typeof onFulfilled === 'function' ? onFulfilled(value) : value
+      } finally {
         onSettled(value === undefined ? 'nothing' : 'answer')
-        return result
-      },
-      reason => {
-        const result = onRejected?.(reason)
-        onSettled('answer')
-        return result
       }
-    )
-  return { then } as PromiseLike<unknown>
+    },
+    reason => {
+      try {
+        if (typeof onRejected === 'function') return onRejected(reason)
+        throw reason
+      } finally {
+        onSettled('answer')
+      }
+    }
+  )
+  const forwarded: Pick<Promise<unknown>, 'catch' | 'finally'> & PromiseLike<unknown> = {
+    then: then as PromiseLike<unknown>['then'],
+    catch: onRejected => new Promise((resolve, reject) => { then(resolve, reject) }).catch(onRejected),
+    finally: onFinally => new Promise((resolve, reject) => { then(resolve, reject) }).finally(onFinally)
+  }
+  return forwarded
 }
+
+type Listener = ((value: any) => unknown) | null // any: a value or a reason

@@ -13,7 +13,7 @@ import pg from 'pg'
 import postgres = require('postgres')
 import t, { type Test } from 'tap'
 import { createDeferred } from '../../lib/util/deferred'
-import { abort, connect, eventually, post } from '../helpers/client'
+import { abort, connect, eventually, fetchOnce, post } from '../helpers/client'
 import { serve } from '../helpers/serve'
 import { findServer, hasPostgres, startPostgres, unless } from '../helpers/services'
 
@@ -79,6 +79,39 @@ for (const [name, create] of Object.entries(thenables)) {
     await eventually(() => app.shutdownState.activeRequests === 0, () => app.shutdownState)
     t.equal(work.started, requests)
     t.match(app.shutdownState.stats, { received: requests, aborted: requests, completed: 0 })
+  })
+}
+
+/** What another plugin, which has wrapped the handler, may call on what the handler returned. */
+const wrappers: Record<string, (returned: Promise<unknown>) => unknown> = {
+  'then(onFulfilled)': returned => returned.then(value => value),
+  'then(undefined, onRejected)': returned => returned.then(undefined, error => { throw error }),
+  'catch()': returned => returned.catch(error => { throw error }),
+  'finally()': returned => returned.finally(() => {}),
+  await: async returned => await returned,
+  'then() with a listener that throws': returned => returned.then(() => { throw new Error('no') }, () => { throw new Error('no') })
+}
+
+for (const [call, wrap] of Object.entries(wrappers)) {
+  t.test(`a handler that another plugin has wrapped with ${call} runs once, and its value or error is the answer`, async t => {
+    const gate = createDeferred<void>()
+    const work: Work = { started: 0, gate: gate.promise }
+    const { app } = await serve(t, {
+      routes: app => {
+        app.addHook('onRoute', route => {
+          const { handler } = route
+          route.handler = function (request, reply) { return wrap(handler.call(this, request, reply) as Promise<unknown>) as undefined }
+        })
+        app.post('/orders', () => thenables['an object with a method `then`']!(work))
+        app.post('/fails', () => thenables['a thenable that rejects']!(work))
+      }
+    })
+    await postAndLeave(app, () => work.started)
+    gate.resolve()
+    await eventually(() => app.shutdownState.activeRequests === 0, () => app.shutdownState)
+    t.equal(work.started, requests)
+    t.match(await fetchOnce(app, post('/orders', 'x')), call.includes('throws') ? { status: 500 } : { status: 200, body: 'done' })
+    t.match(await fetchOnce(app, post('/fails', 'x')), { status: 500, body: /"message":"no"/ })
   })
 }
 
