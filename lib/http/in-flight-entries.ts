@@ -9,7 +9,7 @@ import type { Connection, Connections } from './connections'
 import type { Source } from './detached-handlers'
 import { createFastPath } from './fast-path'
 import { createEntry, entryOf, type Entry } from './in-flight-entry'
-import { closeQueuedResponse } from './response'
+import { closeQueuedResponse, onStreamClose } from './response'
 
 export interface Entries {
   /** How many requests there have been. */
@@ -113,6 +113,8 @@ export function createEntries (track: Track, connections: Connections, onClose: 
     if (res.req.httpVersionMajor > 1) {
       res.once('pipe', onPipe)
       overrideMethod(res, 'destroy', destroyHttp2)
+      // Node's response of a HEAD emits no `close` if the app responded through its stream (`reply.raw.stream.respond()`).
+      onStreamClose(res, () => onClose.call(res))
     }
     return entry
   }

@@ -21,7 +21,7 @@ export interface Exchange {
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
 interface Http2Response {
-  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly session: { readonly destroyed: boolean } | undefined, close(code: number): void }
+  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly session: { readonly destroyed: boolean } | undefined, close(code: number): void, once(event: 'close', listener: () => void): unknown }
 }
 
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
@@ -71,6 +71,11 @@ function hasNoCode (error: unknown): boolean {
 /** Returns the HTTP/2 session that carries a response. */
 export function sessionOf (res: ServerResponse): unknown {
   return streamOf(res)?.session
+}
+
+/** Calls `listener` when the HTTP/2 stream of a response has closed, after the listeners of Node. */
+export function onStreamClose (res: ServerResponse, listener: () => void): void {
+  streamOf(res)?.once('close', listener)
 }
 
 /**

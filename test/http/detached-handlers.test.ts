@@ -103,6 +103,24 @@ t.test('a client that leaves over HTTP/2', async t => {
     await countsReturnToZero(t, app, app.shutdownState.stats.received)
   })
 
+  await t.test('a HEAD that is answered through its stream returns the counts to 0', async t => {
+    const { app } = await serve(t, {
+      fastify: { http2: true },
+      routes: app => {
+        app.get('/', (_request, reply) => {
+          reply.hijack()
+          const { stream } = reply.raw as unknown as { stream: http2.ServerHttp2Stream }
+          stream.respond({ ':status': 200 })
+          stream.end('text')
+        })
+      }
+    })
+    const { session, request } = openSession(app)
+    for (const method of ['GET', 'HEAD']) await once(request({ ':path': '/', ':method': method }).resume(), 'close')
+    session.close()
+    await countsReturnToZero(t, app, 2)
+  })
+
   await t.test('a session that is destroyed with its streams in flight returns the counts to 0', async t => {
     const { app } = await serve(t, { fastify: { http2: true }, routes: app => { app.get('/', handlers['reply.send(stream)']!) } })
     const { session, request } = openSession(app)
