@@ -1,35 +1,36 @@
-/** Joins the wings: options in, parts built, decorators and hooks added. It decides nothing; the story is in `lifecycle/shutdown.ts`. */
+/**
+ * The plugin: creates the parts, connects them, and adds the decorators and hooks. It contains no rules: the steps of a
+ * shutdown are in `lifecycle/shutdown.ts`.
+ */
 import type { FastifyInstance } from 'fastify'
-import type { Shutdown, ShutdownOptions } from '../types/index'
-import { diagnosticsChannelExporter } from './exporters/diagnostics-channel'
-import { startExporters } from './exporters/exporter'
-import { flushLog, logExporter } from './exporters/log'
+import type { ShutdownOptions } from '../types/index'
+import { startAppExporters } from './exporters/app-exporters'
 import { checkRoute } from './http/categories'
 import { wrapHandler } from './http/detached-handlers'
 import { createOnRequest } from './http/on-request'
 import { addProbes } from './http/probes'
 import { createRejection } from './http/rejection'
 import { createTraffic } from './http/traffic'
-import { endingStream } from './lifecycle/ending-stream'
 import { createEvents } from './lifecycle/events'
+import { createMethods } from './lifecycle/methods'
 import { createLifecycle } from './lifecycle/phases'
 import { createShutdown } from './lifecycle/shutdown'
 import { createState } from './lifecycle/state'
 import { createTasks } from './lifecycle/tasks'
 import { resolveOptions } from './options'
-import { connectCluster } from './process/cluster'
 import { detectPlatform, isClusterWorker } from './process/platform'
-import { connectPm2 } from './process/pm2'
+import { connectManagers } from './process/process-managers'
 import { joinProcess } from './process/signals'
-import { connectSystemd } from './process/systemd'
 import { checkRegistration, warningsOf } from './registration'
 import { createResources } from './resources/resources'
 
+/** The plugin function of Fastify. Reports errors of the options and of the registration through `done`. */
 export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
   try {
     install(app, options)
   } catch (error) {
-    // avvio does not catch what a plugin throws (its lib/plugin.js): an uncaught exception, and `register` would not settle.
+    // avvio does not catch it (its lib/plugin.js): it would be an uncaught exception, and `register` would never
+    // settle.
     return done(error as Error)
   }
   done()
@@ -57,7 +58,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     onHook: result => events.emit({ type: 'hook', result }),
     onProblem
   })
-  const endExporters = startExporters([logExporter(app.log), diagnosticsChannelExporter(), ...settings.exporters], { state, listen: events.listen }, onProblem)
+  const endExporters = startAppExporters(app.log, settings.exporters, { state, listen: events.listen }, onProblem)
   const sequence = createShutdown({
     lifecycle,
     settings,
@@ -68,28 +69,17 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     close: () => app.close(),
     joinProcess,
     async flush () {
-      for (const manager of managers) manager.close()
+      managers.close()
       await endExporters()
-      await flushLog(app.log)
     },
-    onForcedExit: message => app.log.error({ shutdown: { phase: lifecycle.phase, pending: sequence.pending() } }, `shutdown: ${message}`),
+    onForcedExit (message) {
+      app.log.error({ shutdown: { phase: lifecycle.phase, pending: sequence.pending() } }, `shutdown: ${message}`)
+    },
     onProblem
   })
-  const server = { start: sequence.start, state, on: lifecycle.on }
-  // `signals: false` leaves the process alone altogether.
-  const managers = settings.signals === false
-    ? []
-    : [connectPm2(server), connectCluster(server), connectSystemd(server, { onProblem: error => onProblem('systemd is not notified', error) })]
+  const managers = connectManagers({ start: sequence.start, state, on: lifecycle.on }, settings.signals, onProblem)
 
-  const shutdown: Shutdown = {
-    start: reason => sequence.start({ kind: 'start', detail: reason ?? '' }),
-    resource: resources.add,
-    waitUntil: (promise, { name = 'waitUntil' } = {}) => tasks.add(name, promise),
-    task: tasks.run,
-    stream: (source, streamOptions = {}) => endingStream(source, streamOptions, lifecycle.signal),
-    on: lifecycle.on,
-    cut: traffic.cut
-  }
+  const shutdown = createMethods({ sequence, lifecycle, tasks, resources, traffic })
   app.decorate('shutdown', { getter: () => shutdown })
   app.decorate('shutdownState', { getter: () => state })
   app.decorateRequest('shutdownSignal', { getter () { return traffic.inFlight.signalOf(this) } })
@@ -98,12 +88,13 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
     route.handler = wrapHandler(route.handler)
   })
-  app.addHook('onRequest', createOnRequest({ lifecycle, state, traffic, rejection, errorResponseBuilder: settings.errorResponseBuilder, onProblem }))
-  if (settings.probes !== false) addProbes(app, settings.probes, state, () => lifecycle.booted, rejection.retryAfter, onProblem)
+  const { errorResponseBuilder } = settings
+  app.addHook('onRequest', createOnRequest({ lifecycle, state, traffic, rejection, errorResponseBuilder, onProblem }))
+  addProbes(app, settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem })
   app.addHook('onReady', async () => {
     resources.seal()
-    // Not in preClose: there Fastify answers requests with its own 503, and avvio's pluginTimeout applies.
-    // `onClose` is avvio's method; Fastify has no type for it.
+    // Not in preClose: Fastify then answers requests with its own 503, and avvio's pluginTimeout applies.
+    // `onClose` is a method of avvio, for which Fastify has no type.
     ;(app as unknown as { onClose(hook: () => Promise<void>): void }).onClose(async () => { await sequence.drain() })
     lifecycle.boot()
     const { platform, delay, gracePeriod, timeouts } = settings
@@ -111,6 +102,6 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   })
   app.addHook('onListen', async () => {
     traffic.servers.refresh()
-    for (const manager of managers) manager.notifyReady()
+    managers.notifyReady()
   })
 }

@@ -1,33 +1,51 @@
 /**
- * Health routes. Readiness turns at the first moment of lame-duck; liveness stays 200 to the end, or the orchestrator would
- * kill what is draining. Bodies say `ok` or which check failed, by name only: an error's text may hold a password.
+ * Health routes. Readiness is 503 from the beginning of lame-duck. Liveness is 200 until the end, because otherwise the
+ * orchestrator would restart a server that drains. A body contains `ok`, or only the names of the failed checks,
+ * because the message of an error may contain a password.
  */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Check, ShutdownState } from '../../types/index'
 import { now, within, type Settled } from '../util/time'
+import type { Lifecycle } from '../lifecycle/phases'
 import type { Settings } from '../options'
 
-/** How long an answer of the checks is good for, in milliseconds: probes of several load balancers share one. */
+/** How long the probes of several load balancers share one result of the checks, in milliseconds. */
 const freshFor = 500
-/** What a check may take where it names no time, in milliseconds. */
+/** Longest time of a check that has no `timeout`, in milliseconds. */
 const checkTimeout = 2_000
-/** How many runs of one check may be pending at the same time. */
+/** Most runs of one check that may be pending at the same time. */
 const maxPending = 2
-/** Longest time that a run counts as pending after it was given up, in milliseconds. */
-const longestCount = 30_000
-/** By how much that time grows from one run to the next that never settles. */
-const countGrowth = 1.5
+/** Longest time that an abandoned run counts as pending, in milliseconds. */
+const longestPendingTime = 30_000
+/** Factor by which that time grows after each abandoned run that does not settle. */
+const pendingTimeGrowth = 1.5
 
 /**
- * For @fastify/under-pressure, which asks the route's config first: what is under pressure is not ready, but alive. Its 503 on
- * liveness would have it restarted, and the others take over its load.
+ * Route config for @fastify/under-pressure, which reads it first. A server under pressure is alive, but not ready. With
+ * a 503 on liveness the orchestrator would restart it, and its load would move to the other servers.
  */
-const unpressed = { pressureHandler () {} }
+const ignorePressure = { pressureHandler () {} }
 
-export function addProbes (app: FastifyInstance, probes: Exclude<Settings['probes'], false>, state: ShutdownState, booted: () => boolean, retryAfter: () => number, onProblem: (message: string, error: unknown) => void): void {
+/** What the health routes read. */
+export interface ProbesOptions {
+  readonly lifecycle: Lifecycle
+  readonly state: ShutdownState
+  /** Returns the Retry-After of one answer, in seconds. */
+  readonly retryAfter: () => number
+  /** Called when a check begins to fail. */
+  readonly onProblem: (message: string, error: unknown) => void
+}
+
+/** Adds the health routes. @param probes the option `probes`; `false` adds none */
+export function addProbes (
+  app: FastifyInstance,
+  probes: Settings['probes'],
+  { lifecycle, state, retryAfter, onProblem }: ProbesOptions
+): void {
+  if (probes === false) return
   const checks = createChecks(probes.checks ?? {}, onProblem)
-  add(probes.liveness, reply => answer(reply, true), unpressed)
-  add(probes.startup, reply => answer(reply, booted()), unpressed)
+  add(probes.liveness, reply => answer(reply, true), ignorePressure)
+  add(probes.startup, reply => answer(reply, lifecycle.booted), ignorePressure)
   add(probes.readiness, async reply => {
     if (!state.ready) return await answer(reply, false)
     const failed = await checks()
@@ -40,7 +58,7 @@ export function addProbes (app: FastifyInstance, probes: Exclude<Settings['probe
       method: ['GET', 'HEAD'],
       url,
       config: { ...config, shutdown: { exempt: true } },
-      // A line each second from each load balancer is no news.
+      // Without a log line for each probe, because each load balancer sends one every second.
       logLevel: 'warn',
       handler: async (_request, reply) => await handler(reply)
     })
@@ -54,7 +72,11 @@ export function addProbes (app: FastifyInstance, probes: Exclude<Settings['probe
   }
 }
 
-/** @returns the names of the checks that failed. All checks run in parallel; callers within 500 ms share one result. */
+/**
+ * Prepares the checks. They run in parallel, and callers within 500 ms share one result.
+ *
+ * @returns a function that runs them, and resolves to the names of the checks that failed
+ */
 export function createChecks (checks: NonNullable<Exclude<Settings['probes'], false>['checks']>, onProblem: (message: string, error: unknown) => void): () => Promise<readonly string[]> {
   const all = Object.entries(checks).map(([name, given]) => {
     const { check, timeout = checkTimeout } = typeof given === 'function' ? { check: given } : given
@@ -75,7 +97,7 @@ export function createChecks (checks: NonNullable<Exclude<Settings['probes'], fa
         failing.delete(name)
         return null
       }
-      // Told once, when it turns: probes come every second.
+      // Reported once, when the check begins to fail, because probes come every second.
       if (!failing.has(name)) {
         onProblem(`The check '${name}' failed`, settled.status === 'rejected' ? settled.reason : settled.status === 'late' ? new Error(`It took longer than ${timeout} ms`) : null)
       }
@@ -87,22 +109,23 @@ export function createChecks (checks: NonNullable<Exclude<Settings['probes'], fa
 }
 
 /**
- * Shares the current run of a check between all callers, until it settles or exceeds `timeout`. Then the run is given up:
- * its signal aborts, its result is ignored because it is old, and the next call starts a new run.
+ * Shares the current run of a check between all callers, until it settles or exceeds `timeout`. A run that exceeds it
+ * is abandoned: its signal aborts, its result is ignored, and the next call starts a new run.
  *
- * A run that was given up counts as pending until it settles, and at most two runs count at the same time. With two that
- * never settle, readiness would stay 503 after the dependency has recovered. So the older one no longer counts some time
- * after it was given up: `timeout` at first, 1.5 times as long for each further run, at most 30 s.
+ * An abandoned run counts as pending until it settles, and at most two runs may be pending. If two runs never settled,
+ * readiness would stay 503 after the dependency has recovered. So the older run counts only for a limited time: at
+ * first for `timeout`, then 1.5 times as long for each further run, at most 30 s.
  *
- * After an outage a new run starts within about half of the outage's length, at most 18 s with the default timeout. In
- * that outage a check that never settles is started 9 times in the first minute, then 4 times per minute. A check that
- * ends when its signal aborts has only one run at a time, and its next run never waits.
+ * After an outage, a new run starts within about half of the outage's length, at most 18 s with the default timeout.
+ * During an outage, a check that never settles starts 9 times in the first minute, then 4 times per minute. A check
+ * that settles when its signal aborts has only one run at a time, and its next run starts without a delay.
  */
 function sharedRuns (check: Check, timeout: number): () => Promise<Settled<unknown>> {
   let current: Promise<Settled<unknown>> | null = null
-  // The oldest first.
-  const givenUp = new Set<{ readonly at: number }>()
-  let countsFor = timeout
+  /** The abandoned runs that count as pending, oldest first. */
+  const abandoned = new Set<{ readonly at: number }>()
+  /** How long an abandoned run counts as pending, in milliseconds. */
+  let pendingTime = timeout
 
   return async () => {
     if (current === null && mayStart()) current = run()
@@ -110,11 +133,11 @@ function sharedRuns (check: Check, timeout: number): () => Promise<Settled<unkno
   }
 
   function mayStart (): boolean {
-    const [oldest] = givenUp
-    if (oldest === undefined || givenUp.size < maxPending) return true
-    if (now() - oldest.at < countsFor) return false
-    givenUp.delete(oldest)
-    countsFor = Math.min(countsFor * countGrowth, Math.max(timeout, longestCount))
+    const [oldest] = abandoned
+    if (oldest === undefined || abandoned.size < maxPending) return true
+    if (now() - oldest.at < pendingTime) return false
+    abandoned.delete(oldest)
+    pendingTime = Math.min(pendingTime * pendingTimeGrowth, Math.max(timeout, longestPendingTime))
     return true
   }
 
@@ -125,12 +148,12 @@ function sharedRuns (check: Check, timeout: number): () => Promise<Settled<unkno
     current = null
     if (settled.status === 'late') {
       const stuck = { at: now() }
-      const forget = (): void => { givenUp.delete(stuck) }
-      givenUp.add(stuck)
+      const forget = (): void => { abandoned.delete(stuck) }
+      abandoned.add(stuck)
       pending.then(forget, forget)
       abort.abort(new DOMException(`The check took longer than ${timeout} ms`, 'TimeoutError'))
     } else {
-      countsFor = timeout
+      pendingTime = timeout
     }
     return settled
   }

@@ -1,0 +1,26 @@
+/** The exporters of one app: its log, diagnostics_channel, and the option `exporters`. */
+import type { FastifyBaseLogger } from 'fastify'
+import type { Exporter, ExporterSource } from '../../types/index'
+import { diagnosticsChannelExporter } from './diagnostics-channel'
+import { startExporters } from './exporter'
+import { flushLog, logExporter } from './log'
+
+/**
+ * Starts the exporters of an app.
+ *
+ * @param given the option `exporters`
+ * @param onProblem called for each exporter that does not start or end
+ * @returns a function that ends the exporters and flushes the log. It never rejects
+ */
+export function startAppExporters (
+  log: FastifyBaseLogger,
+  given: readonly Exporter[],
+  source: ExporterSource,
+  onProblem: (message: string, error: unknown) => void
+): () => Promise<void> {
+  const end = startExporters([logExporter(log), diagnosticsChannelExporter(), ...given], source, onProblem)
+  return async () => {
+    await end()
+    await flushLog(log)
+  }
+}
