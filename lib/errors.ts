@@ -1,22 +1,25 @@
-/** Every error of the plugin, with its stable code. A message says what was expected, what was received, and both names. */
+/**
+ * Every error of the plugin, with its stable code. A message contains the names, the expected value and the received
+ * value.
+ */
 import createError from '@fastify/error'
 import type { ShutdownState } from '../types/index'
 
-/** An option is of the wrong type, out of range or unknown. */
+/** An option has the wrong type, is out of range or is unknown. */
 export const ShutdownOptionError = createError<[string]>('FST_ERR_SHUTDOWN_OPTION', '%s', 500, TypeError)
-/** The times do not fit in what the orchestrator grants. */
+/** The times do not fit in the grace period. */
 export const ShutdownBudgetError = createError<[string]>('FST_ERR_SHUTDOWN_BUDGET', '%s', 500, RangeError)
-/** An environment variable that names the grace period does not hold a time. */
+/** An environment variable that should contain the grace period does not contain a valid time. */
 export const ShutdownEnvironmentError = createError<[string]>('FST_ERR_SHUTDOWN_ENVIRONMENT', '%s', 500, RangeError)
 /** The plugin is registered twice, or not at the root. */
 export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN_REGISTRATION', '%s', 500)
 /** The phase does not exist, or cannot follow the current one. */
 export const ShutdownPhaseError = createError<[string]>('FST_ERR_SHUTDOWN_PHASE', '%s', 500, RangeError)
-/** A value is not a resource, or a name cannot be a resource's. */
+/** A value is not a resource, or a name is not valid for a resource. */
 export const ShutdownResourceError = createError<[string]>('FST_ERR_SHUTDOWN_RESOURCE', '%s', 500, TypeError)
-/** The client in `{ client }` is of no known kind. */
+/** No adapter matches the client in `{ client }`. */
 export const ShutdownClientError = createError<[string, string]>(
-  'FST_ERR_SHUTDOWN_CLIENT', 'No adapter knows this client (%s). Known kinds: %s. For another one give a resource: { close () {}, force () {} }', 500, TypeError
+  'FST_ERR_SHUTDOWN_CLIENT', 'No adapter knows this client (%s). Known kinds: %s. For any other client, pass a resource: { close () {}, force () {} }', 500, TypeError
 )
 /** Two resources have the same name. */
 export const ShutdownDuplicateError = createError<[string]>('FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE', "Resource '%s' is already registered", 500)
@@ -24,11 +27,17 @@ export const ShutdownDuplicateError = createError<[string]>('FST_ERR_SHUTDOWN_DU
 export const ShutdownDependencyError = createError<[string, string, string]>('FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY', "Resource '%s' depends on '%s', which is not registered%s", 500)
 /** Resources depend on each other in a circle. */
 export const ShutdownCircleError = createError<[string]>('FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY', 'Resources depend on each other in a circle: %s', 500)
-/** A task or a resource came too late: cleaning had begun. */
-export const ShutdownLateError = createError<[string, string]>('FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in its phase '%s'", 500)
-/** The server drains, and rejects the request with 503. It has no stack trace: one is created for each rejected request, always at the same place. */
+/** A task or a resource was added too late, or `listen()` was called too late. */
+export const ShutdownLateError = createError<[string, string]>('FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in phase '%s'", 500)
+/**
+ * The server drains and rejects the request with 503. The error has no stack trace, because it is always created at the
+ * same place.
+ */
 export const ShutdownDrainingError = createError<[]>('FST_ERR_SHUTDOWN_DRAINING', 'The server is shutting down, please try again', 503, Error, false)
-/** The same error, as the app's error handler receives it. Its properties are getters, so that a logged error does not print the whole state. */
+/**
+ * The same error, as the app's error handler receives it. Its properties are getters, so that a log line does not
+ * contain the whole state.
+ */
 export class ShutdownRejectionError extends ShutdownDrainingError {
   readonly #state: ShutdownState
   readonly #retryAfter: number
@@ -39,15 +48,16 @@ export class ShutdownRejectionError extends ShutdownDrainingError {
     this.#retryAfter = retryAfter
   }
 
+  /** The state of the shutdown. */
   get state (): ShutdownState { return this.#state }
   /** The Retry-After header, in whole seconds. */
   get retryAfter (): number { return this.#retryAfter }
 }
 
-/** Something did not finish in its time. Also the reason of an aborted signal. */
+/** The timeout of a resource, hook, task or exporter has passed. It is also the reason of an aborted signal. */
 export const ShutdownTimeoutError = createError<[string, number]>('FST_ERR_SHUTDOWN_TIMEOUT', '%s did not finish in %d ms', 503)
 
-/** Something did not close. `errors` holds every error, and each names its resource or hook. */
+/** Some resources or onClose hooks did not close. `errors` contains one error for each, with its name. */
 export class ShutdownTeardownError extends AggregateError {
   readonly code = 'FST_ERR_SHUTDOWN_TEARDOWN'
   constructor (errors: readonly Error[]) {
@@ -56,7 +66,10 @@ export class ShutdownTeardownError extends AggregateError {
   }
 }
 
-/** Turns a thrown value into an Error. `throw undefined` is a failure, too, and so is a value that cannot become a string. */
+/**
+ * Turns a thrown value into an Error. Any value can be thrown, also `undefined`, and one that cannot be turned into a
+ * string.
+ */
 export function toError (thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
 }

@@ -1,11 +1,11 @@
-/** The public names. */
+/** The public names of the package. */
 import fp = require('fastify-plugin')
 import type * as Types from '../types/index'
 import { plugin } from './plugin'
 import { sse } from './lifecycle/ending-stream'
 import { teardown } from './resources/teardown'
 
-// Types only, so that it may stand beside the constant of the same name.
+// It contains only types, so that it can have the same name as the constant.
 declare namespace gracefulShutdown {
   export type Options = Types.ShutdownOptions
   export type Check = Types.Check
@@ -46,15 +46,17 @@ interface Exported extends Types.GracefulShutdown {
 }
 
 /**
- * The plugin. Register it first of all, at the root: `await app.register(gracefulShutdown)`.
+ * The plugin. Register it before all other plugins, at the root: `await app.register(gracefulShutdown)`.
  *
- * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET, FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_REGISTRATION at registration
+ * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET, FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_REGISTRATION at
+ *   registration
  */
 // eslint-disable-next-line @typescript-eslint/no-redeclare -- a namespace of types and a constant merge into one export
 const gracefulShutdown = fp(plugin, { fastify: '5.x', name: 'fastify-shutdown' }) as Exported
 Object.assign(gracefulShutdown, { default: gracefulShutdown, gracefulShutdown, sse, teardown })
 
-// Only a hint for Node's cjs-module-lexer, so that `import { gracefulShutdown } from 'fastify-shutdown'` finds the names.
+// For Node's cjs-module-lexer: it finds the names of `import { gracefulShutdown } from 'fastify-shutdown'` in these
+// lines.
 module.exports.gracefulShutdown = gracefulShutdown
 module.exports.sse = sse
 module.exports.teardown = teardown

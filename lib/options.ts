@@ -1,26 +1,27 @@
 /**
- * The options, checked and completed. Each error names the option, what was expected and what was received. The platform is a
- * parameter, so that this file reads no environment.
+ * Checks the options and fills in the defaults. Each error names the option, the expected value and the received value.
+ * The platform is a parameter, because this file does not read the environment.
  */
 import type { Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
 import { suggest } from './util/did-you-mean'
 
-/** Defaults that depend on the platform. Each is overridable. */
+/** Defaults that depend on the platform. An option can override each of them. */
 export interface PlatformDefaults {
   readonly name: string
   readonly delay: number
   readonly gracePeriod: number | null
-  /** Whether the environment names the grace period. Otherwise it is the platform's usual one. */
+  /** Whether the environment contains the grace period. Otherwise it is the platform's default. */
   readonly gracePeriodKnown: boolean
 }
 
-/** The name of a platform; `plain` for none of the known ones. */
+/** The name of a platform; `plain` if no platform was detected. */
 export type PlatformName = 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'plain'
 
 /**
  * Defaults of each platform, in milliseconds. The grace periods are Kubernetes' terminationGracePeriodSeconds, PM2 7's
- * KILL_TIMEOUT (constants.js) and systemd's DefaultTimeoutStopSec. A cluster's primary and a terminal do not send SIGKILL.
+ * KILL_TIMEOUT (constants.js) and systemd's DefaultTimeoutStopSec. A cluster's primary and a terminal do not send
+ * SIGKILL.
  */
 export const platformDefaults: Readonly<Record<PlatformName, Pick<PlatformDefaults, 'delay' | 'gracePeriod'>>> = {
   kubernetes: { delay: 5_000, gracePeriod: 30_000 },
@@ -47,11 +48,11 @@ export interface Settings {
   readonly track: Track
   readonly probes: false | Required<Omit<Probes, 'checks'>> & { readonly checks: Probes['checks'] }
   readonly exporters: NonNullable<ShutdownOptions['exporters']>
-  /** Not checked here: the registry knows what a resource is. */
+  /** Not checked here: the registry checks each resource. */
   readonly resources: Readonly<Record<string, ResourceInput>>
   readonly webSocketMessage: string | Buffer | undefined
   readonly onReport: ShutdownOptions['onReport']
-  /** What deserves a warning, and no error. */
+  /** Problems that the log reports as warnings at the start. */
   readonly warnings: readonly string[]
 }
 
@@ -59,8 +60,9 @@ export interface Settings {
 export const defaultTotal = 60_000
 
 /**
- * The total that fits in a grace period, in milliseconds: what `delay` leaves of it, less a twentieth (at most 1 000) in which the
- * process ends. At most the default. A result below 1 means that no time is left.
+ * Returns the `timeouts.total` that fits in a grace period, in milliseconds: the grace period minus `delay`, minus 5 %
+ * (at most 1 000 ms) for the end of the process. It is at most the default. A result below 1 means that no time is
+ * left.
  */
 export function totalWithin (delay: number, gracePeriod: number | null): number {
   if (gracePeriod === null) return defaultTotal
@@ -68,8 +70,8 @@ export function totalWithin (delay: number, gracePeriod: number | null): number 
 }
 
 /**
- * The part of the total that is reserved for the resources, in milliseconds: a stuck request never leaves the database without
- * time to close.
+ * Returns the part of the total that is reserved for the resources, in milliseconds, so that a stuck request never uses
+ * the time in which the database must close.
  */
 export function reserveOf ({ resources, total }: Required<Timeouts>): number {
   return Math.min(resources, total / 2)
@@ -82,8 +84,8 @@ export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 
 /** The default of `retryAfter`, in seconds. */
 export const defaultRetryAfter = 10
 
-const stages = ['requests', 'streams', 'tasks', 'resources'] as const satisfies readonly (keyof Timeouts)[]
-type Stage = (typeof stages)[number]
+const timeoutNames = ['requests', 'streams', 'tasks', 'resources'] as const satisfies readonly (keyof Timeouts)[]
+type TimeoutName = (typeof timeoutNames)[number]
 
 /** The longest time of a Node timer, in milliseconds. A longer one fires after 1 ms. */
 const longest = 2 ** 31 - 1
@@ -93,13 +95,13 @@ const names = [
   'probes', 'exporters', 'resources', 'webSocketMessage', 'exit', 'onReport'
 ] as const satisfies readonly (keyof ShutdownOptions)[]
 
-/** Old name -> new name, as it was before version 1.0. */
+/** Name before version 1.0 -> name now. */
 type Renamed = Readonly<Record<string, string>>
 
 const renamedOptions: Renamed = { errors: 'uncaughtErrors', refuse: 'newConnections', rejection: 'errorResponseBuilder' }
 const renamedProbes: Renamed = { live: 'liveness', ready: 'readiness' }
 
-/** Options that Fastify adds to those of every plugin. */
+/** Options that Fastify accepts for every plugin. */
 const foreign = ['prefix', 'logLevel', 'logSerializers']
 
 /**
@@ -137,7 +139,7 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
     track: checkTrack(track, times),
     probes: checkProbes(probes),
     exporters: checkExporters(exporters),
-    resources: isPlainObject(resources) ? resources : refuse('resources', 'an object of name -> resource', resources),
+    resources: isPlainObject(resources) ? resources : throwInvalid('resources', 'an object of name -> resource', resources),
     webSocketMessage: checkMessage(given.webSocketMessage),
     onReport: checkFunction('onReport', given.onReport),
     warnings: fitted.warnings
@@ -147,25 +149,26 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
 interface Grace {
   /** In milliseconds; `null` on a platform without one. */
   readonly period: number | null
-  /** Whether the option or the environment names it. Otherwise it is the platform's usual one. */
+  /** Whether the option or the environment contains it. Otherwise it is the platform's default. */
   readonly binding: boolean
 }
 
 /**
- * Scales the timeouts that the user did not set, so that `delay + total` fits in the grace period. A timeout that the user set is
- * never changed. If it does not fit, that is an error, or a warning if the grace period is only the platform's usual one.
+ * Scales the timeouts that the user did not set, so that `delay + total` fits in the grace period. A timeout that the
+ * user set is never changed. If the sum does not fit, this is an error, or a warning if the grace period is the
+ * platform's default.
  */
 function fitTimeouts (given: Timeouts, delay: number, grace: Grace): { timeouts: Required<Timeouts>, warnings: string[] } {
-  checkNames('timeouts', given, [...stages, 'total'], 'a timeout')
+  checkNames('timeouts', given, [...timeoutNames, 'total'], 'a timeout')
   for (const [name, value] of Object.entries(given)) {
     if (value !== undefined) milliseconds(`timeouts.${name}`, value, 1)
   }
   const total = given.total ?? chooseTotal(given, delay, grace)
   const scale = given.total === undefined ? total / defaultTotal : 1
-  const pick = (name: Stage): number => given[name] ?? Math.max(1, Math.min(total, Math.round(defaultTimeouts[name] * scale)))
+  const pick = (name: TimeoutName): number => given[name] ?? Math.max(1, Math.min(total, Math.round(defaultTimeouts[name] * scale)))
   const timeouts = { requests: pick('requests'), streams: pick('streams'), tasks: pick('tasks'), resources: pick('resources'), total }
 
-  for (const name of stages) {
+  for (const name of timeoutNames) {
     if (timeouts[name] > total) {
       throw new ShutdownBudgetError(`'timeouts.${name}' (${timeouts[name]} ms) does not fit in 'timeouts.total' (${total} ms)`)
     }
@@ -173,22 +176,22 @@ function fitTimeouts (given: Timeouts, delay: number, grace: Grace): { timeouts:
   if (grace.period === null || delay + total <= grace.period) return { timeouts, warnings: [] }
   const message = `'delay' (${delay} ms) and 'timeouts.total' (${total} ms) make ${delay + total} ms, which does not fit in the grace period of ${grace.period} ms`
   if (grace.binding) throw new ShutdownBudgetError(message)
-  return { timeouts, warnings: [`${message} that this platform usually grants; set 'gracePeriod' to what yours grants`] }
+  return { timeouts, warnings: [`${message} that is this platform's default; set 'gracePeriod' to the value of your deployment`] }
 }
 
 function chooseTotal (given: Timeouts, delay: number, { period, binding }: Grace): number {
   const total = totalWithin(delay, period)
-  // A timeout that the user set counts more than a grace period that is only usual.
-  if (!binding && total < Math.max(1, ...stages.map(name => given[name] ?? 0))) return defaultTotal
+  // A timeout that the user set has precedence over the platform's default grace period.
+  if (!binding && total < Math.max(1, ...timeoutNames.map(name => given[name] ?? 0))) return defaultTotal
   if (total < 1) {
-    throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the shutdown itself in the grace period of ${period} ms`)
+    throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the rest of the shutdown in the grace period of ${period} ms`)
   }
   return total
 }
 
 /**
- * Whether the value can be a Retry-After header: a non-negative decimal integer (RFC 9110, section 10.2.3). Any other value,
- * above all one with CR or LF, must never reach a header.
+ * Returns whether the value is valid for a Retry-After header: a non-negative integer (RFC 9110, section 10.2.3). No
+ * other value may reach the header, because a string could contain CR or LF.
  */
 export function isRetryAfter (value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
@@ -203,25 +206,25 @@ function checkRetryAfter (given: NonNullable<ShutdownOptions['retryAfter']>): (s
       return () => min + Math.floor(Math.random() * (max - min + 1))
     }
   }
-  return refuse('retryAfter', 'a whole number of seconds >= 0, a range [min, max] of such, or a function that returns one', given)
+  return throwInvalid('retryAfter', 'a whole number of seconds >= 0, a range [min, max], or a function that returns a number', given)
 }
 
 function checkSignals (given: ShutdownOptions['signals']): readonly ShutdownSignal[] | false {
   if (given === undefined) return ['SIGTERM', 'SIGINT']
   if (given === false) return false
-  if (!Array.isArray(given) || given.length === 0) return refuse('signals', `false or a list of signals out of ${signalNames.join(', ')}`, given)
+  if (!Array.isArray(given) || given.length === 0) return throwInvalid('signals', `false or a list of signals out of ${signalNames.join(', ')}`, given)
   for (const signal of given as readonly unknown[]) {
-    if (!signalNames.includes(signal as ShutdownSignal)) refuse('signals', `signals out of ${signalNames.join(', ')}`, signal)
+    if (!signalNames.includes(signal as ShutdownSignal)) throwInvalid('signals', `signals out of ${signalNames.join(', ')}`, signal)
   }
   return [...new Set(given as readonly ShutdownSignal[])]
 }
 
 function checkCategories (given: Readonly<Record<string, number>>): ReadonlyMap<string, number> {
-  if (!isPlainObject(given)) return refuse('categories', 'an object of name -> milliseconds', given)
+  if (!isPlainObject(given)) return throwInvalid('categories', 'an object of name -> milliseconds', given)
   return new Map(Object.entries(given).map(([name, time]) => [name, milliseconds(`categories.${name}`, time, 0)]))
 }
 
-/** Categories need `track: 'category'`, also if the user does not say so. */
+/** Categories need `track: 'category'`. It replaces `count` if there are categories. */
 function checkTrack (given: Track, categories: Settings['categories']): Track {
   oneOf('track', given, ['count', 'category', 'detail'])
   return given === 'count' && categories.size > 0 ? 'category' : given
@@ -230,19 +233,19 @@ function checkTrack (given: Track, categories: Settings['categories']): Track {
 function checkProbes (given: boolean | Probes): Settings['probes'] {
   if (given === false) return false
   const probes: Probes = given === true ? {} : given
-  if (!isPlainObject(probes)) return refuse('probes', 'a boolean or an object', given)
+  if (!isPlainObject(probes)) return throwInvalid('probes', 'a boolean or an object', given)
   checkNames('probes', probes, ['liveness', 'readiness', 'startup', 'checks'], 'a probe', renamedProbes)
   const path = (name: 'liveness' | 'readiness' | 'startup', standard: string): string | false => {
     const { [name]: value = standard } = probes
-    if (value !== false && (typeof value !== 'string' || !value.startsWith('/'))) refuse(`probes.${name}`, "a path that begins with '/', or false", value)
+    if (value !== false && (typeof value !== 'string' || !value.startsWith('/'))) throwInvalid(`probes.${name}`, "a path that begins with '/', or false", value)
     return value
   }
   const checks = probes.checks
   if (checks !== undefined) {
-    if (!isPlainObject(checks)) refuse('probes.checks', 'an object of name -> function', checks)
+    if (!isPlainObject(checks)) throwInvalid('probes.checks', 'an object of name -> function', checks)
     for (const [name, check] of Object.entries(checks)) {
       if (typeof check === 'function') continue
-      if (!isPlainObject(check) || typeof check.check !== 'function') refuse(`probes.checks.${name}`, 'a function, or { check, timeout }', check)
+      if (!isPlainObject(check) || typeof check.check !== 'function') throwInvalid(`probes.checks.${name}`, 'a function, or { check, timeout }', check)
       else if (check.timeout !== undefined) milliseconds(`probes.checks.${name}.timeout`, check.timeout, 1)
     }
   }
@@ -250,9 +253,9 @@ function checkProbes (given: boolean | Probes): Settings['probes'] {
 }
 
 function checkExporters (given: NonNullable<ShutdownOptions['exporters']>): NonNullable<ShutdownOptions['exporters']> {
-  if (!Array.isArray(given)) return refuse('exporters', 'a list of exporters', given)
+  if (!Array.isArray(given)) return throwInvalid('exporters', 'a list of exporters', given)
   for (const exporter of given) {
-    if (typeof exporter?.start !== 'function') refuse('exporters', 'objects with a function `start`', exporter)
+    if (typeof exporter?.start !== 'function') throwInvalid('exporters', 'objects with a function `start`', exporter)
   }
   return given
 }
@@ -261,7 +264,7 @@ function checkMessage (given: ShutdownOptions['webSocketMessage']): string | Buf
   if (given === undefined || given === false) return undefined
   if (given === true) return '{"type":"close","reason":"server_shutdown"}'
   if (typeof given === 'string' || Buffer.isBuffer(given)) return given
-  return refuse('webSocketMessage', 'a boolean, a string or a Buffer', given)
+  return throwInvalid('webSocketMessage', 'a boolean, a string or a Buffer', given)
 }
 
 function checkNewConnections (given: Settings['newConnections']): Settings['newConnections'] {
@@ -271,25 +274,25 @@ function checkNewConnections (given: Settings['newConnections']): Settings['newC
 
 function checkBoolean (name: string, given: unknown, otherwise: boolean): boolean {
   if (given === undefined) return otherwise
-  return typeof given === 'boolean' ? given : refuse(name, 'a boolean', given)
+  return typeof given === 'boolean' ? given : throwInvalid(name, 'a boolean', given)
 }
 
 function checkFunction<T> (name: string, given: T): T {
-  return given === undefined || typeof given === 'function' ? given : refuse(name, 'a function', given)
+  return given === undefined || typeof given === 'function' ? given : throwInvalid(name, 'a function', given)
 }
 
 function oneOf<T extends string> (name: string, given: T, allowed: readonly T[]): T {
-  return allowed.includes(given) ? given : refuse(name, `one of ${allowed.map(word => `'${word}'`).join(', ')}`, given)
+  return allowed.includes(given) ? given : throwInvalid(name, `one of ${allowed.map(word => `'${word}'`).join(', ')}`, given)
 }
 
 /** Checks a time. @returns the time in milliseconds @throws FST_ERR_SHUTDOWN_OPTION */
 export function milliseconds (name: string, given: unknown, least: number): number {
   if (typeof given === 'number' && given >= least && given <= longest) return given
-  return refuse(name, `a number of milliseconds from ${least} to ${longest}`, given)
+  return throwInvalid(name, `a number of milliseconds from ${least} to ${longest}`, given)
 }
 
 function checkNames (option: string, given: object, allowed: readonly string[], kind: string, renamed: Renamed = {}): void {
-  if (!isPlainObject(given)) refuse(option, 'an object', given)
+  if (!isPlainObject(given)) throwInvalid(option, 'an object', given)
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(renamed, name)) throw new ShutdownOptionError(`'${name}' was renamed to '${renamed[name]}'`)
     if (!allowed.includes(name)) throw new ShutdownOptionError(`'${name}' is not ${kind}${suggest(name, allowed)}`)
@@ -300,6 +303,6 @@ function isPlainObject (value: unknown): value is Record<string, any> { // any: 
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function refuse (name: string, expected: string, value: unknown): never {
+function throwInvalid (name: string, expected: string, value: unknown): never {
   throw new ShutdownOptionError(`Expected '${name}' to be ${expected}, got ${received(value)}`)
 }

@@ -1,20 +1,20 @@
-/** Where the plugin is registered: once for each server, at its root, and before the plugins that it is to wait for. */
+/** The rules of registration: once for each server, at its root, and before all plugins with onClose hooks. */
 import type { FastifyInstance } from 'fastify'
 import { ShutdownRegistrationError } from './errors'
 import { registeredPluginsOf } from './util/node-internals'
 
-/** @throws FST_ERR_SHUTDOWN_REGISTRATION for a second registration, and for one in an encapsulated context */
+/** Checks that the plugin is registered once, and at the root. @throws FST_ERR_SHUTDOWN_REGISTRATION */
 export function checkRegistration (app: FastifyInstance): void {
-  if (app.hasDecorator('shutdownState')) throw new ShutdownRegistrationError('fastify-shutdown is already registered: one for each server, at its root')
-  // Fastify makes a child with its parent as prototype; the root is a plain object.
+  if (app.hasDecorator('shutdownState')) throw new ShutdownRegistrationError('fastify-shutdown is already registered: register it once for each server, at its root')
+  // Fastify creates an encapsulated context with its parent as the prototype. The root is a plain object.
   if (Object.getPrototypeOf(app) !== Object.prototype) {
-    throw new ShutdownRegistrationError('fastify-shutdown must be registered at the root of the server, got an encapsulated context: its routes would be the only ones drained')
+    throw new ShutdownRegistrationError('fastify-shutdown must be registered at the root of the server, got an encapsulated context: only the routes of that context would be drained')
   }
 }
 
-/** @returns a warning for the plugins that were registered before: their onClose hooks run after ours, without a deadline */
+/** Returns a warning if plugins were registered earlier: their onClose hooks run after ours, without a deadline. */
 export function warningsOf (app: FastifyInstance): string[] {
   const earlier = registeredPluginsOf(app).filter(name => name !== 'fastify-shutdown')
   if (earlier.length === 0) return []
-  return [`registered before fastify-shutdown: ${earlier.join(', ')}; their onClose hooks run after everything else, without a deadline. Register fastify-shutdown first`]
+  return [`registered before fastify-shutdown: ${earlier.join(', ')}. Their onClose hooks run last, without a deadline. Register fastify-shutdown first`]
 }

@@ -1,6 +1,6 @@
 /**
- * Our own symbols: where objects of Node and Fastify keep what belongs to them. A Map with these objects as keys costs up to a
- * third of the CPU time under load, because of what it leaves to the garbage collector: see `util/linked-list.ts`.
+ * Our own symbols: properties that we add to objects of Node and Fastify. A Map with these objects as keys costs up to
+ * a third of the CPU time under load, because of garbage collection: see `util/linked-list.ts`.
  */
 
 /** On Node's request: its entry in the table of requests in flight. */

@@ -116,7 +116,7 @@ t.test('times', t => {
     refuses(t, { delay: 10_000, timeouts: { requests: 10_000, total: 25_000 }, gracePeriod: 30_000 }, 'make 35000 ms, which does not fit', 'FST_ERR_SHUTDOWN_BUDGET')
     refuses(t, { timeouts: { requests: 20_000, total: 10_000 } }, "'timeouts.requests' (20000 ms) does not fit in 'timeouts.total' (10000 ms)", 'FST_ERR_SHUTDOWN_BUDGET')
     refuses(t, { timeouts: { resources: 11_000 }, gracePeriod: 10_000 }, "'timeouts.resources' (11000 ms) does not fit in 'timeouts.total' (9500 ms)", 'FST_ERR_SHUTDOWN_BUDGET')
-    refuses(t, { delay: 30_000, gracePeriod: 30_000 }, "'delay' (30000 ms) leaves no time for the shutdown itself in the grace period of 30000 ms", 'FST_ERR_SHUTDOWN_BUDGET')
+    refuses(t, { delay: 30_000, gracePeriod: 30_000 }, "'delay' (30000 ms) leaves no time for the rest of the shutdown in the grace period of 30000 ms", 'FST_ERR_SHUTDOWN_BUDGET')
     t.throws(() => on({ KUBERNETES_SERVICE_HOST: 'x', TERMINATION_GRACE_PERIOD_SECONDS: '30' }, { timeouts: { total: 40_000 } }), { code: 'FST_ERR_SHUTDOWN_BUDGET' })
     t.doesNotThrow(() => resolve({ delay: 5_000, timeouts: { requests: 10_000, total: 25_000 }, gracePeriod: 30_000 }), 'an exact fit is valid')
   })
@@ -124,7 +124,7 @@ t.test('times', t => {
   t.test("a platform's default grace period yields to the times that the user set, with a warning", async t => {
     const warned = (env: Record<string, string>, options: object): Settings => {
       const settings = on(env, options)
-      t.match(settings.warnings, [/does not fit in the grace period of \d+ ms that this platform usually grants; set 'gracePeriod' to what yours grants/])
+      t.match(settings.warnings, [/does not fit in the grace period of \d+ ms that is this platform's default; set 'gracePeriod' to the value of your deployment/])
       return settings
     }
     const kubernetes = { KUBERNETES_SERVICE_HOST: 'x' }
@@ -179,7 +179,7 @@ t.test('retryAfter', t => {
     ]
     for (const [value, text] of bad) {
       t.throws(() => resolve({ retryAfter: value }), {
-        code: 'FST_ERR_SHUTDOWN_OPTION', message: `Expected 'retryAfter' to be a whole number of seconds >= 0, a range [min, max] of such, or a function that returns one, got ${text}`
+        code: 'FST_ERR_SHUTDOWN_OPTION', message: `Expected 'retryAfter' to be a whole number of seconds >= 0, a range [min, max], or a function that returns a number, got ${text}`
       })
     }
   })
@@ -191,7 +191,7 @@ t.test('retryAfter', t => {
     }
     t.equal(createRejection(() => { throw new Error('broken') }, () => state, (...problem) => problems.push(problem)).retryAfter(), 10)
     t.equal(problems.length, 7)
-    t.match(problems[0], ["'retryAfter' failed, 10 is sent instead", { code: 'FST_ERR_SHUTDOWN_OPTION', message: "got '10\\r\\nX: y' (string)" }])
+    t.match(problems[0], ["'retryAfter' failed: 10 is sent", { code: 'FST_ERR_SHUTDOWN_OPTION', message: "got '10\\r\\nX: y' (string)" }])
     t.match(problems[6], [String, { message: 'broken' }])
   })
 

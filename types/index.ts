@@ -5,13 +5,16 @@
 import type { FastifyInstance, FastifyPluginCallback, FastifyRequest } from 'fastify'
 import type { Readable } from 'node:stream'
 
-/** The phases of a server's life, in their order. A phase may be skipped; none is entered twice. */
+/** The phases of a server's life, in their order. A phase may be skipped, and is entered at most once. */
 export type Phase = 'running' | 'lame-duck' | 'draining' | 'cleaning' | 'shutdown'
 
 /** A signal that can begin a shutdown, and that is safe to handle in JavaScript. */
 export type ShutdownSignal = 'SIGTERM' | 'SIGINT' | 'SIGHUP' | 'SIGQUIT' | 'SIGUSR2'
 
-/** What began a shutdown. `detail` is the signal's name, the error's message, the argument of `start()`, or the message. */
+/**
+ * What began a shutdown. `detail` is the name of the signal, the error's message, the argument of `start()`, or the
+ * message of the process manager.
+ */
 export interface ShutdownReason {
   /** What began it: a signal, an uncaught error, `app.close()`, `shutdown.start()`, or a message of a process manager. */
   readonly kind: 'signal' | 'error' | 'close' | 'start' | 'message'
@@ -19,15 +22,18 @@ export interface ShutdownReason {
   readonly detail: string
 }
 
-/** Longest time of each stage, in milliseconds. */
+/** Longest time of each part of the shutdown, in milliseconds. */
 export interface Timeouts {
   /** For the requests in flight. @default 30_000 */
   readonly requests?: number
   /** For responses that stream, and for WebSockets. @default 10_000 */
   readonly streams?: number
-  /** For background tasks. Its clock starts when requests and streams are done. @default 10_000 */
+  /** For background tasks. This time begins when requests and streams are over. @default 10_000 */
   readonly tasks?: number
-  /** For each resource and each of the app's own onClose hooks. This part of the total is reserved for them. @default 10_000 */
+  /**
+   * For each resource and each of the app's own onClose hooks. This part of the total is reserved for them. @default
+   * 10_000
+   */
   readonly resources?: number
   /** For everything after `delay`. @default 60_000 */
   readonly total?: number
@@ -43,7 +49,7 @@ export type Track = 'count' | 'category' | 'detail'
 export interface Resource {
   /** Names of the resources that this one uses. They close after it. */
   readonly dependsOn?: readonly string[]
-  /** Stops taking new work. Called when lame-duck or draining begins; it may take `timeout` milliseconds. */
+  /** Stops taking new work. Called when lame-duck or draining begins. It may take `timeout` milliseconds. */
   pause?(): void | Promise<void>
   /** Finishes the work and closes. The signal aborts after `timeout` milliseconds. */
   close?(signal: AbortSignal): void | Promise<void>
@@ -51,13 +57,16 @@ export interface Resource {
   force?(): void | Promise<void>
   /** Longest time of `close`, in milliseconds. @default timeouts.resources */
   readonly timeout?: number
-  /** Closes after all resources that are not `last`: logs, metrics and traces, which the others still write to. @default false */
+  /**
+   * Closes after all resources that are not `last`. Use it for logs, metrics and traces, because other resources still
+   * write to them. @default false
+   */
   readonly last?: boolean
   /** Details of this resource for the report. Called after it has closed. */
   detail?(): Readonly<Record<string, unknown>> | undefined
 }
 
-/** A client of a known kind (a pg Pool, a BullMQ worker, …). Its adapter makes it a resource. */
+/** A client that an adapter turns into a resource: a pg Pool, a BullMQ worker, … */
 export interface ClientResource {
   /** The client: a pg Pool, a BullMQ worker, … */
   readonly client: object
@@ -67,7 +76,7 @@ export interface ClientResource {
   readonly timeout?: number
 }
 
-/** What can be given as a resource. */
+/** A resource, or a value that can be turned into one. */
 export type ResourceInput = Resource | ClientResource | AsyncDisposable | Disposable
 
 /** Health routes. */
@@ -79,16 +88,17 @@ export interface Probes {
   /** Path of the startup route, `false` for none. @default '/health/startup' */
   readonly startup?: string | false
   /**
-   * What must hold for the service to be ready. The checks run in parallel, and probes share the current run of each. A
-   * run that exceeds its timeout is given up, and the next probe starts a new one. Their errors never reach the body.
+   * Checks of readiness, by name: the service is ready if all of them succeed. They run in parallel, and probes share
+   * the current run of each check. A run that exceeds its timeout is abandoned, and the next probe starts a new run.
+   * The body of the response never contains their errors.
    */
   readonly checks?: Readonly<Record<string, Check | { readonly check: Check, readonly timeout?: number }>>
 }
 
 /**
- * Ready unless it throws, rejects, resolves to `false`, or takes longer than its timeout (default 2 000 ms). The signal
- * aborts at the timeout. Pass it on where the client takes one: a run that was given up keeps its connection until it
- * settles.
+ * One check of readiness. It fails if it throws, rejects, resolves to `false`, or exceeds its timeout (default 2 000
+ * ms). The signal aborts at the timeout. Pass it to the client if the client accepts a signal, because an abandoned run
+ * keeps its connection until it settles.
  */
 export type Check = (signal: AbortSignal) => unknown
 
@@ -96,19 +106,22 @@ export type Check = (signal: AbortSignal) => unknown
 export interface Exporter {
   /** Names the exporter in log lines. */
   readonly name: string
-  /** Called once at registration. It may return a function that ends it, which is called after the report. */
+  /**
+   * Starts the exporter. Called once, at registration. It may return a function that ends it, which is called after the
+   * report.
+   */
   start(source: ExporterSource): void | (() => void | Promise<void>)
 }
 
-/** What an exporter reads. */
+/** What an exporter receives. */
 export interface ExporterSource {
   /** The live state. */
   readonly state: ShutdownState
-  /** Calls the listener with each event. @returns undo */
+  /** Calls the listener with each event. @returns a function that removes the listener */
   listen(listener: (event: ShutdownEvent) => void): () => void
 }
 
-/** What happens in a shutdown, as data. Loggers, metrics and traces listen to it. */
+/** An event of the shutdown. Exporters write it to logs, metrics and traces. */
 export type ShutdownEvent =
   | { readonly type: 'platform', readonly platform: string, readonly delay: number, readonly gracePeriod: number | null, readonly timeouts: Required<Timeouts>, readonly warnings: readonly string[] }
   | { readonly type: 'phase', readonly phase: Phase, readonly previous: Phase, readonly reason: ShutdownReason, readonly atMs: number }
@@ -124,48 +137,64 @@ export type ShutdownEvent =
 export interface ShutdownOptions {
   /** Signals that begin a shutdown. `false`: the plugin adds no process listener. @default ['SIGTERM', 'SIGINT'] */
   readonly signals?: readonly ShutdownSignal[] | false
-  /** Whether uncaughtException and unhandledRejection begin a shutdown with exit code 1. @default true if `signals` is on */
+  /**
+   * Whether uncaughtException and unhandledRejection begin a shutdown with exit code 1. @default true if `signals` is
+   * on
+   */
   readonly uncaughtErrors?: boolean
-  /** Length of lame-duck, in milliseconds. @default by platform: Kubernetes 5_000, PM2 and cluster workers 1_000, else 0 */
+  /**
+   * Length of lame-duck, in milliseconds. @default by platform: Kubernetes 5_000, PM2 and cluster workers 1_000, else 0
+   */
   readonly delay?: number
-  /** Longest time of each stage, in milliseconds. */
+  /** Longest time of each part of the shutdown, in milliseconds. */
   readonly timeouts?: Timeouts
-  /** What the orchestrator grants before SIGKILL, in milliseconds. `delay + timeouts.total` must fit in it. @default by platform */
+  /**
+   * Time between the request to stop and SIGKILL, in milliseconds. `delay + timeouts.total` must fit in it. @default by
+   * platform
+   */
   readonly gracePeriod?: number
   /**
-   * Whole seconds of the Retry-After header (RFC 9110, section 10.2.3). `[min, max]` draws a number for each 503, so that many
-   * clients do not come back at the same moment. @default 10
+   * Whole seconds of the Retry-After header (RFC 9110, section 10.2.3). `[min, max]` is a random number for each 503,
+   * so that clients do not all retry at the same time. @default 10
    */
   readonly retryAfter?: number | readonly [min: number, max: number] | ((state: ShutdownState) => number)
   /**
-   * What a new connection meets while draining. `'answer'`: it is accepted, and its request gets the 503. `'refuse'`: the
-   * listeners close when draining begins, for proxies that retry a refused connection but hand on a 503. `'auto'`: `'refuse'`
-   * after a lame-duck, else `'answer'`. @default 'auto'
+   * How a new connection is handled while draining. `'answer'`: it is accepted, and its request gets the 503.
+   * `'refuse'`: the server stops listening when draining begins, for proxies that retry a refused connection but pass a
+   * 503 to the client. `'auto'`: `'refuse'` after a lame-duck, else `'answer'`. @default 'auto'
    */
   readonly newConnections?: 'auto' | 'answer' | 'refuse'
-  /** Returns the body of the 503, or a promise of it. @default an error with code FST_ERR_SHUTDOWN_DRAINING, through the app's own error handler */
+  /**
+   * Returns the body of the 503, or a promise of it. @default the app's error handler gets FST_ERR_SHUTDOWN_DRAINING
+   */
   readonly errorResponseBuilder?: (request: FastifyRequest, state: ShutdownState) => unknown
   /** Name of a category -> its drain time, in milliseconds. @default {} */
   readonly categories?: Readonly<Record<string, number>>
   /** Returns the category of a request, or `undefined`. A route's `config.shutdown.category` comes first. */
   readonly categorize?: (request: FastifyRequest) => string | undefined
-  /** How much the plugin remembers of each request in flight. @default 'count' */
+  /** What the plugin records of each request in flight. @default 'count' */
   readonly track?: Track
   /** Health routes. @default false */
   readonly probes?: boolean | Probes
-  /** Receive the events, besides the log and diagnostics_channel. @default [] */
+  /** Exporters of the events, in addition to the log and diagnostics_channel. @default [] */
   readonly exporters?: readonly Exporter[]
   /** Resources to close, by name. @default {} */
   readonly resources?: Readonly<Record<string, ResourceInput>>
-  /** Sent to each open WebSocket before its close frame 1001. `true` is `{"type":"close","reason":"server_shutdown"}`. @default false */
+  /**
+   * Last message to each open WebSocket, before its close frame 1001. `true` is
+   * `{"type":"close","reason":"server_shutdown"}`. @default false
+   */
   readonly webSocketMessage?: boolean | string | Buffer
-  /** Whether the process ends once every instance in it has closed. A plain `app.close()` never ends it. @default true if `signals` is on */
+  /**
+   * Whether the process ends when every Fastify instance in it has closed. A plain `app.close()` never ends it.
+   * @default true if `signals` is on
+   */
   readonly exit?: boolean
   /** Called with the report. An error that it throws is logged and changes nothing. */
   readonly onReport?: (report: ShutdownReport) => void | Promise<void>
 }
 
-/** One request in flight. `track` decides how much is known of it. */
+/** One request in flight. The option `track` decides which details it has. */
 export interface InFlight {
   /** `request.id` as a string; empty while it is not known. */
   readonly id: string
@@ -177,11 +206,11 @@ export interface InFlight {
   readonly ageMs: number | null
   /** The category; `null` if it has none. */
   readonly category: string | null
-  /** A stream has sent its headers, and its body is not over. */
+  /** `stream` if the headers are sent and the body is not over. */
   readonly kind: 'request' | 'stream'
 }
 
-/** Counts over the life of the app. `received` = `completed` + `rejected` + `aborted` + `cut` + in flight. */
+/** Counts since the app was created. `received` = `completed` + `rejected` + `aborted` + `cut` + in flight. */
 export interface ShutdownStats {
   /** Requests that have arrived. */
   readonly received: number
@@ -207,7 +236,7 @@ export interface ShutdownStats {
 export interface ShutdownState {
   /** The current phase. */
   readonly phase: Phase
-  /** Whether a load balancer should send traffic here. */
+  /** Whether a load balancer should send traffic to this server. */
   readonly ready: boolean
   /** Whether new requests are served. */
   readonly accepting: boolean
@@ -227,7 +256,7 @@ export interface ShutdownState {
   readonly activeTasks: number
   /** Counts over the life of the app. */
   readonly stats: ShutdownStats
-  /** Returns what is in flight. `track` decides how much is known of it. */
+  /** Returns the requests in flight. The option `track` decides which details they have. */
   requests(): InFlight[]
   /** Returns route patterns and numbers only: no URL, id, host or stack trace. */
   toJSON(): Record<string, unknown>
@@ -235,26 +264,34 @@ export interface ShutdownState {
 
 /** Options of `shutdown.stream()`. */
 export interface StreamOptions {
-  /** The end marker: sent last when draining begins. */
+  /** The end marker: the last chunk, sent when draining begins. */
   readonly end?: string | Uint8Array | (() => string | Uint8Array)
 }
 
-/** What `shutdown.stream()` can read. */
+/** A source of `shutdown.stream()`. */
 export type StreamSource = AsyncIterable<string | Uint8Array> | Iterable<string | Uint8Array>
 
 /** `fastify.shutdown`: the methods of the plugin. */
 export interface Shutdown {
-  /** Begins a shutdown, or joins it. Always resolves to the report. Do not await it in a handler: the drain waits for that request. */
+  /**
+   * Begins a shutdown, or joins the current one. Always resolves to the report. Do not await it in a handler, because
+   * the drain waits for the request of that handler.
+   */
   start(reason?: string): Promise<ShutdownReport>
-  /** Adds a resource. @returns undo, which may be called twice */
+  /** Adds a resource. @returns a function that removes it, and may be called twice */
   resource(name: string, resource: ResourceInput): () => void
-  /** Makes draining wait for a promise. @throws FST_ERR_SHUTDOWN_LATE once cleaning has begun */
+  /** Makes draining wait for a promise. @throws FST_ERR_SHUTDOWN_LATE if cleaning has begun */
   waitUntil(promise: PromiseLike<unknown>, options?: { readonly name?: string }): void
   /** Runs work that draining waits for. Its signal aborts when draining begins. @returns what `work` returns */
   task<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
   /** Creates a Readable that, when draining begins, stops reading its source, sends the end marker and ends. */
   stream(source: StreamSource, options?: StreamOptions): Readable
-  /** Calls the listener when the phase is entered. @returns undo @throws FST_ERR_SHUTDOWN_PHASE for an unknown phase */
+  /**
+   * Calls the listener when the phase is entered.
+   *
+   * @returns a function that removes the listener
+   * @throws FST_ERR_SHUTDOWN_PHASE for an unknown phase
+   */
   on(phase: Phase, listener: (phase: Phase) => void): () => void
   /** Cuts one request now, by its id. @returns whether it was in flight */
   cut(id: string): boolean
@@ -329,7 +366,7 @@ export interface HookResult {
   readonly error: Error | null
 }
 
-/** What happened in a shutdown: frozen data. */
+/** The report of a shutdown: frozen data. */
 export interface ShutdownReport {
   /** What began the shutdown. */
   readonly reason: ShutdownReason
@@ -359,7 +396,7 @@ export interface ShutdownReport {
   readonly resources: readonly ResourceResult[]
   /** The app's own onClose hooks. */
   readonly hooks: readonly HookResult[]
-  /** The chain of resources that took the longest, the first to close first. */
+  /** The chain of resources that set the duration, first to close first. */
   readonly criticalPath: readonly string[]
 }
 
@@ -379,11 +416,14 @@ export interface TeardownResult {
 export interface RouteShutdownConfig {
   /** A name in the option `categories`. */
   readonly category?: string
-  /** Whether the route is still served while draining: probes, metrics, a callback that running work waits for. @default false */
+  /**
+   * Whether the route is still served while draining. For probes, metrics, and callbacks that work in flight waits for.
+   * @default false
+   */
   readonly exempt?: boolean
 }
 
-/** The plugin. */
+/** The type of the plugin. */
 export type GracefulShutdown = FastifyPluginCallback<ShutdownOptions>
 
 declare module 'fastify' {
@@ -394,10 +434,11 @@ declare module 'fastify' {
     readonly shutdown: Shutdown
   }
   interface FastifyRequest {
-    /** Aborts when this request is about to be cut, or when its client has left. Created when it is first read. */
+    /** Aborts right before this request is cut, or when its client has left. Created at its first read. */
     readonly shutdownSignal: AbortSignal
   }
   interface FastifyContextConfig {
+    /** How this route behaves during a shutdown. */
     shutdown?: RouteShutdownConfig
   }
 }

@@ -1,14 +1,15 @@
 /**
- * Checks whether the times of a deployment fit together. Pure: numbers in, findings out. All times are in milliseconds.
+ * Checks whether the times of a deployment fit together. It has no input except its arguments. All times are in
+ * milliseconds.
  *
- * A preStop hook, lame-duck (`delay`) and the rest of the shutdown (`timeouts.total`) follow each other within the grace
- * period. The readiness probe must fail before lame-duck ends.
+ * A preStop hook, lame-duck (`delay`) and the rest of the shutdown (`timeouts.total`) run one after the other, within
+ * the grace period. The readiness probe must fail before lame-duck ends.
  */
 import { defaultTotal, totalWithin, platformDefaults, type PlatformName } from '../options'
 
 /** The times of one deployed process, as its file states them. */
 export interface Deployment {
-  /** The file, the kind and the name. */
+  /** The file, the kind and the name of the process. */
   readonly source: string
   /** The platform that the plugin will detect. */
   readonly platform: PlatformName
@@ -18,7 +19,10 @@ export interface Deployment {
   readonly graceName: string
   /** Duration of a preStop hook, which runs before the process receives a signal. @default 0 */
   readonly preStop?: number
-  /** The grace period in the process' environment; `null` for none, so that the plugin uses the platform's default. @default null */
+  /**
+   * The grace period in the environment of the process. `null` if it is missing; the plugin then uses the platform's
+   * default. @default null
+   */
   readonly environmentGrace?: number | null
   /** The readiness probe; `null` if it is missing, `undefined` if the platform has none. */
   readonly readiness?: { readonly period: number, readonly threshold: number } | null
@@ -36,17 +40,17 @@ export interface Times {
 export interface Finding {
   /** What does not fit. */
   readonly rule: 'grace' | 'environment' | 'registration' | 'delay' | 'readiness' | 'scaled' | 'no-readiness'
-  /** `error`: the times do not fit. `warning`: they fit, but perhaps not as intended. */
+  /** `error`: the times do not fit. `warning`: they fit, but may be a mistake. */
   readonly severity: 'error' | 'warning'
   /** The finding in one sentence. */
   readonly message: string
-  /** By how much, in milliseconds; `null` if it is not a matter of time. */
+  /** The difference in milliseconds; `null` if the finding is not about a time. */
   readonly by: number | null
 }
 
 /** The times of a deployment, with the plugin's defaults, and the findings. */
 export interface Budget {
-  /** The file, the kind and the name. */
+  /** The file, the kind and the name of the process. */
   readonly source: string
   /** Duration of the preStop hook. */
   readonly preStop: number
@@ -77,7 +81,7 @@ export function checkBudget (deployment: Deployment, times: Times = {}): Budget 
     add('grace', 'error', sum - grace, `${formatSum(preStop, delay, total)}, but ${graceName} is ${formatTime(grace)}: SIGKILL comes ${formatTime(sum - grace)} too early`)
   }
   if (times.total === undefined && total < 1) {
-    add('delay', 'error', -totalWithin(delay, assumedGrace), `'delay' (${formatTime(delay)}) leaves no time for the shutdown itself in ${formatTime(assumedGrace ?? 0)}: the plugin will not start`)
+    add('delay', 'error', -totalWithin(delay, assumedGrace), `'delay' (${formatTime(delay)}) leaves no time for the rest of the shutdown in ${formatTime(assumedGrace ?? 0)}: the plugin will not start`)
   } else if (environmentGrace !== null && delay + total > environmentGrace) {
     add('registration', 'error', delay + total - environmentGrace, `delay ${formatTime(delay)} + timeouts.total ${formatTime(total)} exceeds the grace period in the environment (${formatTime(environmentGrace)}) by ${formatTime(delay + total - environmentGrace)}: the plugin will not start`)
   } else if (times.total === undefined && total < defaultTotal) {
@@ -90,7 +94,8 @@ export function checkBudget (deployment: Deployment, times: Times = {}): Budget 
   if (readiness === null) {
     add('no-readiness', 'warning', null, 'there is no readiness probe: the platform does not notice a shutdown that it did not request')
   } else if (readiness !== undefined && !(delay === 0 && preStop > 0)) {
-    // With a preStop hook and without a lame-duck, the platform stops the traffic before the process receives a signal.
+    // Without a lame-duck, a preStop hook gives the platform time to stop the traffic before the process receives a
+    // signal.
     const noticed = readiness.period * readiness.threshold
     if (noticed >= delay) {
       add('readiness', 'error', noticed - delay, `readiness fails after ${formatTime(readiness.period)} x ${readiness.threshold} = ${formatTime(noticed)}, which is not shorter than the delay of ${formatTime(delay)}: lame-duck ends before the platform notices it`)

@@ -1,4 +1,4 @@
-/** Durations as systemd and Go write them, in milliseconds. Each function returns `null` if the text is not valid. */
+/** Parses durations of systemd and Go into milliseconds. Each function returns `null` if the text is not valid. */
 
 const systemdUnits: ReadonlyMap<string, number> = new Map(([
   [0.001, ['us', 'usec']], [1, ['ms', 'msec']], [1e3, ['', 's', 'sec', 'second', 'seconds']],
@@ -12,7 +12,7 @@ export function parseSystemdTimeSpan (text: string): number | null {
   return addUp(text, systemdUnits)
 }
 
-/** Parses a duration of Go, as compose files have it: `1m30s`, `500ms`. */
+/** Parses a duration of Go, the format of compose files: `1m30s`, `500ms`. */
 export function parseGoDuration (text: string): number | null {
   return addUp(text, goUnits)
 }

@@ -1,4 +1,4 @@
-/** Reads and parses the files of deployments. A PM2 ecosystem in JavaScript is executed, as by PM2. */
+/** Reads and parses the files of deployments. A PM2 ecosystem in JavaScript is executed, as PM2 does. */
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, extname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -10,7 +10,7 @@ const usualNames = [
   'docker-compose.yaml', 'docker-compose.yml', 'deployment.yaml', 'deployment.yml'
 ]
 
-/** The files of the current directory that have a usual name. */
+/** Returns the files of the current directory that have a usual name. */
 export function findFiles (): string[] {
   return usualNames.filter(name => existsSync(name))
 }

@@ -1,4 +1,4 @@
-/** The command `fastify-shutdown`. The plugin loads nothing of it. */
+/** The command `fastify-shutdown`. The plugin does not load it. */
 import { parseArgs } from 'node:util'
 import { checkBudget, formatSum, formatTime, type Budget, type Times } from './budget'
 import { findFiles, readDeployments } from './files'
@@ -19,7 +19,7 @@ probe's period x threshold must be shorter than the delay.
 
 FILE      a Kubernetes manifest, a PM2 ecosystem (.js, .cjs, .mjs, .json, .yaml), a systemd unit (.service) or a compose
           file; - is standard input (kubectl kustomize … | fastify-shutdown budget -). Default: the files in this
-          directory that have a usual name. A PM2 ecosystem in JavaScript is executed, as by PM2.
+          directory that have a usual name. A PM2 ecosystem in JavaScript is executed, as PM2 does.
 --delay   the option 'delay', in milliseconds (default: the plugin's, by platform)
 --total   the option 'timeouts.total', in milliseconds (default: the plugin's, 60000 shortened to fit)
 --json    prints JSON
@@ -69,7 +69,7 @@ function format ({ source, preStop, delay, total, grace, spare, findings }: Budg
   return `${source}\n  ${formatSum(preStop, delay, total)}, of ${limit}\n${lines.join('')}`
 }
 
-/** The range is the plugin's own (options.ts). */
+/** Parses an option of the command. Its range is the range of the plugin's option (options.ts). */
 function milliseconds (name: 'delay' | 'total', given: string | undefined): Times {
   if (given === undefined) return {}
   const least = name === 'total' ? 1 : 0

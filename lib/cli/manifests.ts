@@ -1,19 +1,19 @@
 /**
- * Finds the times of a process in Kubernetes manifests, PM2 ecosystems, systemd units and compose files. Pure: `files.ts`
- * reads and parses the files.
+ * Finds the times of a process in Kubernetes manifests, PM2 ecosystems, systemd units and compose files. It gets parsed
+ * documents: `files.ts` reads and parses the files.
  */
 import type { Deployment } from './budget'
 import { parseGoDuration, parseSystemdTimeSpan } from './durations'
 
 /** The contents of a file. */
 export interface Reading {
-  /** Each process of the file. */
+  /** The processes of the file. */
   readonly deployments: readonly Deployment[]
-  /** What is not checked, and why. */
+  /** The parts that are not checked, each with its reason. */
   readonly skipped: readonly string[]
 }
 
-/** A file is not valid, or contains nothing to check. */
+/** An error: a file is not valid, or contains nothing to check. */
 export class ManifestError extends Error {}
 
 type Json = Record<string, unknown>
@@ -41,7 +41,7 @@ function readDocument (file: string, document: unknown): Reading[] {
   throw new ManifestError(`${file}: neither a Kubernetes manifest, a PM2 ecosystem, a systemd unit nor a compose file`)
 }
 
-/** Kinds with a server. Jobs have no readiness probe, and drain nothing. */
+/** Kinds that run servers. A Job has no readiness probe and no requests. */
 const workloads = ['Deployment', 'StatefulSet', 'DaemonSet', 'ReplicaSet', 'Pod']
 
 function kubernetes (file: string, manifest: Json): Reading {
@@ -51,7 +51,7 @@ function kubernetes (file: string, manifest: Json): Reading {
   const name = String(object(manifest.metadata).name ?? 'unnamed')
   const pod = kind === 'Pod' ? object(manifest.spec) : object(object(object(manifest.spec).template).spec)
   const containers = list(pod.containers).map(object)
-  // A strategic-merge patch is a part of a manifest.
+  // A strategic-merge patch may contain only a part of a manifest.
   if (containers.length === 0) return { deployments: [], skipped: [`${file}: ${kind} ${name} has no containers (if it is a patch, check the output of kustomize)`] }
   const grace = amount(file, 'terminationGracePeriodSeconds', pod.terminationGracePeriodSeconds, 30)
   const skipped: string[] = []
@@ -79,7 +79,7 @@ function kubernetes (file: string, manifest: Json): Reading {
   return { deployments, skipped }
 }
 
-/** The duration of the hook in seconds, if it sleeps; `null` for any other command. */
+/** Returns the duration of the hook in seconds; `null` if its command is not `sleep`. */
 function preStopSeconds (file: string, hook: Json): number | null {
   if (Object.keys(hook).length === 0) return 0
   if (isObject(hook.sleep)) return amount(file, 'preStop.sleep.seconds', hook.sleep.seconds, 0)
@@ -92,7 +92,7 @@ function ecosystem (file: string, apps: readonly unknown[]): Reading {
     skipped: [],
     deployments: apps.map((app): Deployment => {
       const { name, script, kill_timeout: timeout } = object(app)
-      // To PM2, 0 is the default (God/Methods.js). Other values are in the environment of the process.
+      // PM2 reads 0 as its default (God/Methods.js). It copies other values into the environment of the process.
       const grace = amount(file, 'kill_timeout', timeout, 0) || null
       return { source: `${file}: PM2 app ${String(name ?? script)}`, platform: 'pm2', grace: grace ?? 1_600, graceName: 'kill_timeout', environmentGrace: grace }
     })
@@ -101,7 +101,7 @@ function ecosystem (file: string, apps: readonly unknown[]): Reading {
 
 function compose (file: string, services: Json): Reading {
   const entries = Object.entries(services).map(([name, service]) => [name, object(service)] as const)
-  // A database beside the service has no `build`, and no plugin.
+  // A service without `build` is usually a database or a cache, which does not use the plugin.
   const built = entries.filter(([, service]) => service.build !== undefined || service.stop_grace_period !== undefined)
   const chosen = built.length > 0 ? built : entries
   return {
@@ -132,7 +132,7 @@ export function readUnit (file: string, text: string): Reading {
     const [name, value = ''] = line.split(/\s*=\s*(.*)/, 2)
     if (section !== 'Service') continue
     if (name === 'Type') type = value
-    // The last one counts, and TimeoutSec= sets TimeoutStopSec= too (systemd.service(5)).
+    // The last value is used, and TimeoutSec= also sets TimeoutStopSec= (systemd.service(5)).
     if (name === 'TimeoutStopSec' || name === 'TimeoutSec') timeout = value || '90s'
   }
   if (!started) throw new ManifestError(`${file}: the unit has no [Service] section`)
@@ -148,7 +148,7 @@ function goDuration (file: string, given: unknown): number {
   return parseGoDuration(String(given)) ?? invalid(file, 'stop_grace_period', 'a duration such as 1m5s', given)
 }
 
-/** A number >= 0, also as text. */
+/** Returns a number >= 0, which may be given as text. */
 function amount (file: string, name: string, given: unknown, fallback: number): number {
   if (given === undefined || given === null) return fallback
   const value = typeof given === 'string' && /^\d+$/.test(given) ? Number(given) : given
@@ -163,7 +163,7 @@ function isObject (value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Reads a missing or invalid object as an empty one. */
+/** Returns the value if it is an object, otherwise an empty object. */
 function object (value: unknown): Json {
   return isObject(value) ? value : {}
 }

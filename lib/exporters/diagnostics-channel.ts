@@ -1,8 +1,8 @@
-/** Publishes the events to diagnostics_channel, in one channel for each type: `fastify-shutdown:phase` and so on. */
+/** Publishes the events to diagnostics_channel. Each type has its own channel, such as `fastify-shutdown:phase`. */
 import { channel, type Channel } from 'node:diagnostics_channel'
 import type { Exporter } from '../../types/index'
 
-/** An exporter to diagnostics_channel. An event without a subscriber costs one look-up. */
+/** Creates the exporter to diagnostics_channel. An event without a subscriber costs one look-up. */
 export function diagnosticsChannelExporter (): Exporter {
   const channels = new Map<string, Channel>()
   return {

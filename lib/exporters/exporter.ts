@@ -1,4 +1,7 @@
-/** Starts the exporters at registration, and ends them after the report. An exporter that fails does not affect the others. */
+/**
+ * Starts the exporters at registration, and ends them after the report. An exporter that fails does not affect the
+ * others.
+ */
 import type { Exporter, ExporterSource } from '../../types/index'
 import { within } from '../util/time'
 import { ShutdownTimeoutError } from '../errors'
@@ -10,7 +13,7 @@ const endTimeout = 1_000
  * Starts each exporter with the same source.
  *
  * @param onProblem called for each exporter that does not start or end
- * @returns a function that ends all exporters in parallel. It never rejects, and settles after 1 000 ms at the latest
+ * @returns a function that ends all exporters in parallel. It never rejects, and resolves after at most 1 000 ms
  */
 export function startExporters (exporters: readonly Exporter[], source: ExporterSource, onProblem: (message: string, error: unknown) => void): () => Promise<void> {
   const started = exporters.map(exporter => {

@@ -1,6 +1,6 @@
 /**
- * Writes the events to the app's log: a line for each phase, one for each second that names what is pending, and one for
- * the report. A line of level warn or error is about something that was cut, that failed, or that needs a change.
+ * Writes the events to the app's log: one line for each phase, one line per second with what is pending, and one line
+ * for the report. A line of level warn or error reports a cut, a failure, or a setting that should be changed.
  */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Exporter, ShutdownEvent } from '../../types/index'
@@ -9,7 +9,7 @@ import { within } from '../util/time'
 /** Longest time the flush may take, in milliseconds. */
 const flushTimeout = 1_000
 
-/** An exporter to the app's log. */
+/** Creates the exporter to the app's log. */
 export function logExporter (log: FastifyBaseLogger): Exporter {
   return {
     name: 'log',
@@ -17,7 +17,10 @@ export function logExporter (log: FastifyBaseLogger): Exporter {
   }
 }
 
-/** Flushes the log: an asynchronous pino destination buffers lines, which `process.exit()` loses. Never rejects. */
+/**
+ * Flushes the log, because an asynchronous pino destination buffers lines, which are lost at `process.exit()`. Never
+ * rejects.
+ */
 export async function flushLog (log: FastifyBaseLogger): Promise<void> {
   const { flush } = log as { flush?: (callback: () => void) => void }
   if (typeof flush !== 'function') return
@@ -62,7 +65,7 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
     case 'report': {
       const { report } = event
       const line = `shutdown: ${report.outcome} in ${Math.round(report.durationMs)} ms`
-      // pino writes a nested Error as {}. Each error has a line of its own.
+      // pino writes a nested Error as {}, so only its message is written here. Each error also has its own line.
       const resources = report.resources.map(withMessage)
       const hooks = report.hooks.map(withMessage)
       log[report.exitCode === 0 ? 'info' : 'error']({ shutdown: { ...report, resources, hooks } }, line)

@@ -5,12 +5,17 @@ import { ShutdownOptionError, received } from '../errors'
 import type { Settings } from '../options'
 import { suggest } from '../util/did-you-mean'
 
+/** The categories of requests. */
 export interface Categories {
   /** Returns the category of a request, or `null` if it has none. */
   of(request: FastifyRequest): string | null
 }
 
-/** @param onProblem called if `categorize` throws, or returns an unknown category: then the request has none */
+/**
+ * Creates the categories.
+ *
+ * @param onProblem called if `categorize` throws or returns an unknown category. The request then has no category.
+ */
 export function createCategories ({ categories, categorize }: Pick<Settings, 'categories' | 'categorize'>, onProblem: (message: string, error: unknown) => void): Categories {
   return {
     of (request) {
@@ -19,7 +24,7 @@ export function createCategories ({ categories, categorize }: Pick<Settings, 'ca
         if (category === undefined || categories.has(category)) return category ?? null
         throw new ShutdownOptionError(`Expected 'categorize' to return undefined or one of ${names(categories)}, got ${received(category)}`)
       } catch (error) {
-        onProblem("'categorize' failed, the request has no category", error)
+        onProblem("'categorize' failed: the request has no category", error)
         return null
       }
     }

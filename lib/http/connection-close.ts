@@ -1,11 +1,13 @@
 /**
- * `Connection: close` on the answers that HTTP/1 clients get anyway, and the end of the connection after it (RFC 9112, section 9.6).
+ * Closes HTTP/1 connections: their last answer has the header `Connection: close`, and the connection ends after it
+ * (RFC 9112, section 9.6).
  *
- * Node closes the connection after an answer with this header, and drops the pipelined answers behind it. So only the last answer
- * on a connection has it. If one more follows, the answer before it loses the header again.
+ * Node closes the connection after an answer with this header, and drops the pipelined answers behind it. So only the
+ * last answer on a connection has the header. If one more request arrives, the header is removed from the answer before
+ * it.
  *
- * A socket that is closed while the client still sends is reset, and the client loses the answer that it has not read. So the rest
- * of a request's body is read and dropped before the socket is destroyed.
+ * A socket that is closed while the client still sends is reset, and the client loses the answer that it has not read.
+ * So the rest of a request's body is read and dropped before the socket is destroyed.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -17,25 +19,29 @@ import type { Exchange } from './response'
 /** Longest time that the rest of a request's body is read, in milliseconds. */
 const readTimeout = 2_000
 
+/** Closes HTTP/1 connections after their last answer. */
 export interface ConnectionClose {
   /** Makes this answer the last one on its connection. */
   announceClose(exchange: Exchange): void
-  /** Closes the connection after its last answer, also if its headers were sent before `announceClose`, or are its own. */
+  /**
+   * Closes the connection after its last answer, also if its headers were sent before `announceClose`, or if the app
+   * has set its own `Connection` header.
+   */
   closeAfterResponse(exchange: Exchange): void
-  /** Resolves when no request's body is read any more, in `ms` milliseconds at the latest. */
+  /** Resolves when no body of a request is being read, in `ms` milliseconds at the latest. */
   untilClosed(ms: number): Promise<void>
 }
 
-/** The last answer on a connection, and whether its connection would stay open without us. */
+/** The last answer on a connection. `keepAlive`: whether Node would keep the connection open without us. */
 interface LastAnswer {
   readonly res: ServerResponse
   readonly keepAlive: boolean
 }
 
-/** A socket keeps its last answer. */
+/** A socket with its last answer. */
 type ClosingSocket = Socket & { [kLastAnswer]?: LastAnswer | undefined }
 
-/** Creates what announces the close of connections. It knows of none yet. */
+/** Creates a `ConnectionClose` without connections. */
 export function createConnectionClose (): ConnectionClose {
   /** Sockets that wait for the rest of a request's body. */
   const reading = new Set<Promise<void>>()
@@ -89,8 +95,8 @@ function readToEnd (req: IncomingMessage, socket: Socket): Promise<void> {
     socket.once('close', end)
     req.once('end', end)
     socket.end()
-    // The handler's consumer may hold the body back, as a pipe to a slow destination does. It gets no more of it, and its stream is
-    // destroyed at the end.
+    // A consumer of the body may stop the socket, as a pipe to a slow destination does. So it gets no more of the body,
+    // and its stream is destroyed at the end.
     const hasConsumer = req.listenerCount('data') + req.listenerCount('readable') > 0
     if (hasConsumer) {
       dropBody(req, end)

@@ -1,4 +1,4 @@
-/** The open connections of all our servers, from their accept to their close. */
+/** The open connections of all servers. A connection is in the list from its accept until its close. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { kConnection } from '../symbols'
@@ -10,27 +10,32 @@ import type { Entry } from './in-flight-entry'
 /** One connection. It is created once, with all its fields. */
 export interface Connection extends Linked<Connection> {
   readonly socket: Socket
-  /** When it was accepted, by the clock of `util/time.ts`. */
+  /** The time at which it was accepted, by the clock of `util/time.ts`. */
   readonly since: number
   /** Whether the last request on it was on the fast path: see `fast-path.ts`. */
   usesFastPath: boolean
-  /** Answers that wait behind another one, in their order; `null` if there never was one. */
+  /** Pipelined answers that wait for the answer before them, in order; `null` if there never was one. */
   queued: Set<Entry> | null
 }
 
+/** The open connections. */
 export interface Connections {
   /** Follows the connections of a server. */
   attach(server: Server): void
   /** Returns the connection of a socket. */
   of(socket: Socket | null): Connection | undefined
-  /** Returns a copy of the list, which later connections do not change. */
+  /** Returns all connections. The array does not change later. */
   all(): Connection[]
 }
 
-/** A socket keeps its connection. */
+/** A socket with its connection. */
 type Followed = Socket & { [kConnection]?: Connection | undefined }
 
-/** @param onClose called before the listeners of the answer that was being sent */
+/**
+ * Creates an empty list.
+ *
+ * @param onClose called when a connection closes, before the `close` listeners of the answer that was being sent
+ */
 export function createConnections (onClose: (connection: Connection) => void): Connections {
   const list = createLinkedList<Connection>()
 

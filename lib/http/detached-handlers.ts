@@ -1,10 +1,11 @@
 /**
- * Detached handlers: handlers that still run after their client has left. No resource may close under them, so their
- * requests stay in flight until the handler's code is done and its answer, which no client gets, has been sent or is not due.
+ * Detached handlers: handlers that still run after their client has left. A handler may still use resources, so its
+ * request stays in flight until two things hold: its code is over, and its answer has been sent or is not expected. No
+ * client receives that answer.
  *
- * Signs for the code: an async handler's promise settles. A callback handler, or a hook that runs before the handler, has no
- * sign but its answer. Signs for the answer: Fastify ends the response or pipes a stream into it. If no sign comes, the
- * time limit ends the wait. Every path has it.
+ * The code of an async handler is over when its promise settles. The code of a callback handler, or of a hook before
+ * the handler, counts as over when its answer is sent. The answer is sent when Fastify ends the response, or pipes a
+ * stream into it. If neither happens, the timeout ends the wait.
  */
 import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
@@ -15,19 +16,19 @@ import { every, now, turn } from '../util/time'
 import { handlerResultOf, observeResult, whenSettled, type Remainder } from './handler-result'
 import { endedBy, type Exchange } from './response'
 
-/** A handler whose client has left. It is one object with shared functions, because many clients may leave at once. */
+/** A handler whose client has left. It has no functions of its own, because many clients may leave at the same time. */
 export interface Detached extends Linked<Detached> {
   readonly exchange: Exchange
   readonly reply: FastifyReply
-  /** When its client left, by the clock of `util/time.ts`. */
+  /** The time at which its client left, by the clock of `util/time.ts`. */
   readonly since: number
-  /** Called when the handler is done or its time is up, maybe more than once. */
+  /** Called when the handler is over or its time is up, maybe more than once. */
   readonly onDone: () => void
-  /** `await reply` listens for the end of the answer, which is then no sign of the handler's own end. */
+  /** Whether the handler uses `await reply`. Its code then waits for the end of the answer. */
   readonly awaitsAnswer: boolean
-  /** The promise of an async handler is pending: its code still runs. */
+  /** Whether the promise of an async handler is pending: its code still runs. */
   codeRuns: boolean
-  /** The answer has been sent, or none is due. */
+  /** Whether the answer has been sent, or none is expected. */
   answered: boolean
   /** The stream that was piped into the answer. */
   source: Source | null
@@ -37,32 +38,33 @@ export interface Detached extends Linked<Detached> {
   readonly then: FastifyReply['then']
 }
 
+/** The detached handlers of all requests. */
 export interface DetachedHandlers {
   /**
    * Follows a request whose client has left.
    *
    * @param source the stream that has been piped into the answer, if it is known
-   * @param onDone called when the handler is done or its time is up, maybe more than once
+   * @param onDone called when the handler is over or its time is up, maybe more than once
    */
   follow(exchange: Exchange, reply: FastifyReply, source: Source | null, onDone: () => void): Detached
   /** Stops following: the request is over. */
   forget(detached: Detached): void
 }
 
-/** The part of a Readable that matters for its end. */
+/** The part of a Readable that shows its end. */
 export interface Source {
   readonly destroyed: boolean
   readonly closed: boolean
   once(event: 'close', listener: () => void): unknown
 }
 
-/** A response whose client has left keeps its handler. */
+/** A response with its detached handler. */
 type Followed = ServerResponse & { [kDetached]?: Detached }
 
-/** How often the time limit is checked, in milliseconds. */
+/** How often the timeout is checked, in milliseconds. */
 const sweepStep = 1_000
 
-/** Returns a route's handler that does the same, and keeps what the handler returned. */
+/** Wraps the handler of a route, to record what the handler returns. */
 export function wrapHandler (handler: RouteHandlerMethod): RouteHandlerMethod {
   return function (this: FastifyInstance, request, reply) {
     const returned = handler.call(this, request, reply) as unknown
@@ -76,8 +78,8 @@ export function wrapHandler (handler: RouteHandlerMethod): RouteHandlerMethod {
   } as RouteHandlerMethod
 }
 
-/** @param limit how long a handler may go on after its client has left, in milliseconds */
-export function createDetachedHandlers (limit: number): DetachedHandlers {
+/** Creates an empty list. @param timeout longest time of a handler after its client has left, in milliseconds */
+export function createDetachedHandlers (timeout: number): DetachedHandlers {
   /** In the order in which their clients left. */
   const list = createLinkedList<Detached>()
   let stopSweeping = (): void => {}
@@ -92,7 +94,7 @@ export function createDetachedHandlers (limit: number): DetachedHandlers {
         onDone,
         awaitsAnswer: res.listenerCount('end') > 0,
         codeRuns: false,
-        // A hijacked answer ends with its connection: there is no other sign.
+        // A hijacked answer ends with its connection. No other event shows its end.
         answered: res.headersSent || reply.sent || source !== null,
         source,
         end: res.end,
@@ -101,7 +103,7 @@ export function createDetachedHandlers (limit: number): DetachedHandlers {
         previous: null,
         next: null
       }
-      if (list.size === 0) stopSweeping = every(Math.min(sweepStep, Math.max(1, limit)), sweep)
+      if (list.size === 0) stopSweeping = every(Math.min(sweepStep, Math.max(1, timeout)), sweep)
       list.add(detached)
       watchAnswer(detached)
       followHandler(detached)
@@ -114,7 +116,7 @@ export function createDetachedHandlers (limit: number): DetachedHandlers {
   }
 
   function sweep (): void {
-    const due = now() - limit
+    const due = now() - timeout
     for (const { since, onDone } of list.toArray()) {
       if (since > due) break
       onDone()
@@ -128,7 +130,7 @@ function followHandler (detached: Detached): void {
   const { raw } = reply.request
   const result = handlerResultOf(raw)
   if (result === undefined) {
-    // A hook that ends the connection may not go on to the handler: it has one turn to do so.
+    // A hook that has ended the connection may never call the handler. It has one turn of the event loop to do so.
     if (endedBy(exchange) !== 'client') void turn().then(() => { if (handlerResultOf(raw) === undefined) onAnswer(detached) })
   } else if (result === 'callback') {
     if (endedBy(exchange) === 'server') detached.answered = true
@@ -152,15 +154,16 @@ function onAnswer (detached: Detached): void {
 
 function check ({ codeRuns, answered, source, onDone }: Detached): void {
   if (codeRuns || !answered) return
-  // Fastify destroys the source of an answer whose client has left. The source may have a cursor to return, or a file to close.
-  // A source that is not destroyed after a turn is never read again and never closes (HTTP/2, sent after its client has left).
+  // Fastify destroys the source of an answer whose client has left. The wait includes the close of the source, which
+  // may use a file or a database cursor. A source that is not destroyed after a turn never closes (HTTP/2, if it is
+  // sent after its client has left).
   void turn().then(() => {
     if (source !== null && source.destroyed && !source.closed) source.once('close', onDone)
     else onDone()
   })
 }
 
-/** Notices the answer that Fastify sends to a client that has left. */
+/** Detects the answer that Fastify sends after the client has left. */
 function watchAnswer (detached: Detached): void {
   const { exchange: { res }, reply } = detached
   ;(res as Followed)[kDetached] = detached
@@ -184,14 +187,14 @@ const endUnread = function (this: Followed, ...args: unknown[]): ServerResponse 
   return (detached.end as (...args: unknown[]) => ServerResponse).apply(this, args)
 } as ServerResponse['end']
 
-/** Fastify neither ends nor pipes the response if the answer is a web stream. */
+/** Detects a web stream, because Fastify then neither ends the response nor pipes into it. */
 function sendUnread (this: FastifyReply, payload: unknown): FastifyReply {
   const detached = (this.raw as Followed)[kDetached]!
   if (payload instanceof ReadableStream || payload instanceof Response) onAnswer(detached)
   return detached.send.call(this, payload)
 }
 
-/** `return reply` in an async handler: its promise now waits for an answer that may never end (HTTP/2). */
+/** Detects `return reply` in an async handler: its promise now waits for an answer that may never end (HTTP/2). */
 function awaitUnread (this: FastifyReply, ...args: Parameters<FastifyReply['then']>): ReturnType<FastifyReply['then']> {
   const detached = (this.raw as Followed)[kDetached]!
   detached.codeRuns = false

@@ -1,9 +1,10 @@
 /**
- * The fast path: an ordinary HTTP/1 request costs one counter while the server runs. It gets an entry in the table of requests in
- * flight only when its details are needed.
+ * The fast path. An ordinary HTTP/1 request costs one counter while the server runs. It gets an entry in the table of
+ * requests in flight only when its details are needed.
  *
- * A request that is on the fast path can be found again, because Node keeps the response that a socket sends now. A response
- * that waits behind another one, HTTP/2 and inject are not kept there, and get an entry at once.
+ * A request on the fast path can be found again, because each socket has a reference to the response that it sends now.
+ * There is no such reference for a pipelined response that waits, for HTTP/2 and for inject. These requests get an
+ * entry at once.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
@@ -17,16 +18,17 @@ export interface TakenResponse {
   readonly connection: Connection
 }
 
+/** The requests without an entry. */
 export interface FastPath {
-  /** How many requests have been on it, without those that were taken off. */
+  /** How many requests have used the fast path, without the requests that were taken off. */
   readonly count: number
-  /** Counts a new request if it can be found again. @returns whether that is so; else it needs an entry */
+  /** Counts a new request if it can be found again. @returns whether it was counted; otherwise it needs an entry */
   add(connection: Connection | undefined, res: ServerResponse): connection is Connection
   /** Keeps the reply of Fastify. @returns whether its request is on the fast path */
   identify(reply: FastifyReply): boolean
-  /** Takes off all requests that are in flight: they need an entry now. */
+  /** Takes all requests in flight off the fast path. The caller creates their entries. */
   takeAll(): TakenResponse[]
-  /** Takes off the request that is in flight on one connection. */
+  /** Takes the request in flight on one connection off the fast path. */
   takeFrom(connection: Connection): ServerResponse | undefined
   /** Returns the response that a connection sends now, also if it has an entry. */
   currentOf(connection: Connection): ServerResponse | undefined
@@ -36,10 +38,10 @@ export interface FastPath {
   close(): TakenResponse[]
 }
 
-/** Node's request keeps the reply, because the response leads to its request. */
+/** A request of Node with its reply. A response has a reference to its request. */
 type WithReply = IncomingMessage & { [kReply]?: FastifyReply }
 
-/** @param hasEntry whether a response has an entry in the table */
+/** Creates an open fast path. @param hasEntry returns whether a response has an entry in the table */
 export function createFastPath (connections: Connections, hasEntry: (res: ServerResponse) => boolean): FastPath {
   let count = 0
   let closed = false
@@ -79,7 +81,7 @@ export function createFastPath (connections: Connections, hasEntry: (res: Server
   function takeFrom (connection: Connection): ServerResponse | undefined {
     if (closed || !connection.usesFastPath) return undefined
     const res = currentResponse(connection.socket)
-    // The request that was counted may be over, and another one may have followed it.
+    // The counted request may be over, and another request may have followed on this connection.
     if (res == null || hasEntry(res)) return undefined
     connection.usesFastPath = false
     count--

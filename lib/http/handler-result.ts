@@ -1,38 +1,40 @@
 /**
- * What is known of a route's handler before it has ended: the promise that it returned, or that it uses callbacks.
+ * The result of a route's handler: the promise that it returned, or the word `callback`.
  *
- * Nothing that a handler returned is called here, except a native Promise. A query builder (knex, drizzle, mongoose) runs its query
- * once for each call of `then`, and that call belongs to Fastify. So a thenable is observed through Fastify's own call.
+ * Only a native Promise is observed by a call of its `then`. A query builder (knex, drizzle, mongoose) runs its query
+ * at each call of `then`. So any other thenable is observed through the one call that Fastify makes.
  */
 import type { IncomingMessage } from 'node:http'
 import { types } from 'node:util'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { kHandler } from '../symbols'
 
-/** Whether a handler that has settled still has an answer to send. Fastify sends none if a promise resolves to `undefined`. */
+/**
+ * Whether an answer still follows after a handler has settled. Fastify sends none if a promise resolves to `undefined`.
+ */
 export type Remainder = 'nothing' | 'answer'
 
-/** A thenable that is no native Promise, observed through Fastify's own call of `then`. */
+/** A thenable that is not a native Promise, observed through Fastify's own call of `then`. */
 interface ObservedThenable {
   remainder: Remainder | null
   onSettled: ((remainder: Remainder) => void) | null
 }
 
-/** What is known of a handler that has begun. */
+/** The result of a handler that has been called. */
 export type HandlerResult = Promise<unknown> | ObservedThenable | 'callback'
 
 type WithHandler = IncomingMessage & { [kHandler]?: HandlerResult }
 
-/** Returns what is known of the handler of a request: `undefined` while its hooks run. */
+/** Returns the result of the handler of a request; `undefined` while its hooks run. */
 export function handlerResultOf (req: IncomingMessage): HandlerResult | undefined {
   return (req as WithHandler)[kHandler]
 }
 
 /**
- * Keeps what a handler returned, to learn later how it ends.
+ * Records what a handler returned.
  *
- * @returns what Fastify gets in the place of `result`: the same value, or for a thenable that is no native Promise an object
- *   that forwards `then`
+ * @returns the value for Fastify: `result` itself, or an object that forwards `then` if `result` is a thenable and not
+ *   a native Promise
  */
 export function observeResult (request: FastifyRequest, reply: FastifyReply, result: unknown): unknown {
   if (result === undefined || result === reply) {
@@ -57,7 +59,10 @@ function remainderOf (reply: FastifyReply, value: unknown): Remainder {
   return value === undefined || reply.sent ? 'nothing' : 'answer'
 }
 
-/** Returns whether a value is a promise of the language itself. A subclass may run its work when `then` is called (postgres.js, p-lazy). */
+/**
+ * Returns whether a value is a native Promise. A subclass may begin its work when `then` is called (postgres.js,
+ * p-lazy).
+ */
 function isNativePromise (value: unknown): value is Promise<unknown> {
   return types.isPromise(value) && Object.getPrototypeOf(value) === Promise.prototype && !Object.hasOwn(value, 'then')
 }

@@ -1,4 +1,4 @@
-/** The list of requests in flight, including those on the fast path, which get their entry when the list is read. */
+/** The list of requests in flight. A request on the fast path gets its entry when the list is read. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Track } from '../../types/index'
@@ -11,16 +11,17 @@ import { createFastPath } from './fast-path'
 import { createEntry, entryOf, type Entry } from './in-flight-entry'
 import { closeQueuedResponse, onStreamClose } from './response'
 
+/** The entries of all requests in flight. */
 export interface Entries {
-  /** How many requests there have been. */
+  /** How many requests have arrived. */
   readonly received: number
   /** How many requests were on the fast path until they were over. */
   readonly completedOnFastPath: number
   /** How many entries there are. It does not include the fast path. */
   readonly size: number
-  /** Puts a new request on the fast path. @returns whether that is possible; else it needs `add` */
+  /** Puts a new request on the fast path. @returns whether that is possible; otherwise the request needs `add` */
   addToFastPath(connection: Connection | undefined, res: ServerResponse): connection is Connection
-  /** Keeps the reply of a request on the fast path. @returns whether it is there */
+  /** Records the reply of a request on the fast path. @returns whether the request is on the fast path */
   identify(reply: FastifyReply): boolean
   /** Adds the entry of a request that has none. */
   add(res: ServerResponse, connection: Connection | undefined): Entry
@@ -28,7 +29,10 @@ export interface Entries {
   remove(entry: Entry): void
   /** Returns all requests in flight, in the order in which they got their entries. */
   all(): Entry[]
-  /** Handles the close of a connection, before the listeners of its answers: closes the answers that wait behind another one. */
+  /**
+   * Handles the close of a connection, before the listeners of its answers: closes the answers that wait behind another
+   * one.
+   */
   onConnectionClose(connection: Connection): void
   /** Returns the entry of a request, which may still be on the fast path. */
   find(request: FastifyRequest): Entry | undefined
@@ -37,8 +41,11 @@ export interface Entries {
 }
 
 /**
- * @param track with `count`, requests use the fast path
- * @param onClose `close` listener of each response. It is the first one: Fastify's unpipes the stream of the answer.
+ * Creates an empty list.
+ *
+ * @param track requests use the fast path if it is `count`
+ * @param onClose `close` listener of each response. It runs before Fastify's listener, which unpipes the stream of the
+ *   answer
  */
 export function createEntries (track: Track, connections: Connections, onClose: (this: ServerResponse) => void): Entries {
   const list = createLinkedList<Entry>()
@@ -57,7 +64,7 @@ export function createEntries (track: Track, connections: Connections, onClose: 
     identify: fastPath.identify,
     add (res, connection) {
       const isQueued = connection !== undefined && res.socket === null && res.req.httpVersionMajor === 1
-      // The entries of one connection are in order: the answer that this one waits for is the first.
+      // Keeps the order of the connection: this answer waits for the current one, which needs its entry first.
       if (isQueued) enterFrom(connection)
       const entry = enter(res, connection)
       if (isQueued) (connection.queued ??= new Set()).add(entry)
@@ -76,12 +83,12 @@ export function createEntries (track: Track, connections: Connections, onClose: 
       const res = fastPath.currentOf(connection)
       const current = res === undefined ? undefined : entryOf(res)
       if (current !== undefined) current.destroyedByServer = current.res.destroyed
-      // Node 24 closes the queued answers by itself, in the same turn.
+      // Node 24 closes the queued answers itself, in the same turn of the event loop.
       if (connection.queued !== null) process.nextTick(closeQueued, connection.queued)
     },
     find ({ raw }) {
       const known = fastPath.replyOf(raw)?.raw
-      // Its reply is not known while hooks before ours run.
+      // There is no reply while hooks before ours run.
       const connection = connections.of(known === undefined ? raw.socket : known.socket)
       if (connection === undefined) return undefined
       const res = known ?? fastPath.currentOf(connection)
@@ -120,7 +127,7 @@ export function createEntries (track: Track, connections: Connections, onClose: 
   }
 }
 
-/** HTTP/2 only: HTTP/1 unpipes the source after our `close` listener. */
+/** Records the source of an HTTP/2 answer. With HTTP/1, the source is unpiped after our `close` listener. */
 function onPipe (this: ServerResponse, source: Source): void {
   entryOf(this)!.source = source
 }
@@ -132,7 +139,7 @@ const destroyHttp2 = function (this: ServerResponse & { readonly req: IncomingMe
 
 function closeQueued (queued: Iterable<Entry>): void {
   for (const entry of queued) {
-    // Node 24 has destroyed it by now, with an error of its own.
+    // Node 24 has already destroyed it, with an error that has a code.
     entry.destroyedByServer = entry.res.destroyed && typeof (entry.res.errored as NodeJS.ErrnoException | null)?.code !== 'string'
     closeQueuedResponse(entry.res)
   }

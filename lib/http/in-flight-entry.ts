@@ -1,4 +1,4 @@
-/** One request in flight: what the table of `in-flight.ts` keeps of it. */
+/** One request in flight: an entry in the table of `in-flight.ts`. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -11,6 +11,7 @@ import type { Detached, Source } from './detached-handlers'
 import { isStream, type Exchange } from './response'
 
 /**
+ * The state of a request:
  * - `active`: it is handled, and its client waits for the answer
  * - `rejected`: its answer is our 503
  * - `detached`: its client has left, and its handler still runs
@@ -22,21 +23,24 @@ export type EntryState = 'active' | 'rejected' | 'detached' | 'cut' | 'closed'
 /** One request. It is created once, with all its fields, so that all entries have one shape. */
 export interface Entry extends Linked<Entry>, Exchange {
   readonly connection: Connection | null
-  /** Fastify's reply, once it is known. */
+  /** Fastify's reply; `null` until our onRequest hook has run. */
   reply: FastifyReply | null
+  /** The state of the request. */
   state: EntryState
   /** Created when the request's signal is read for the first time. */
   abort: AbortController | null
+  /** The time at which the request arrived, by the clock of `util/time.ts`; `null` unless `track` is `detail`. */
   readonly startedAt: number | null
   category: string | null
+  /** Whether the app has destroyed the response. */
   destroyedByServer: boolean
-  /** The stream that is piped into an HTTP/2 answer. It is unpiped before the answer closes, and no event names it then. */
+  /** The stream that is piped into an HTTP/2 answer. It is recorded because it is unpiped before the answer closes. */
   source: Source | null
-  /** Its handler, if its client has left. */
+  /** The detached handler, if the client has left. */
   detached: Detached | null
 }
 
-/** Node's request keeps the entry: the response and Fastify's request both lead there. */
+/** A request of Node with its entry. The response and Fastify's request both have a reference to it. */
 type WithEntry = IncomingMessage & { [kEntry]?: Entry }
 
 /** Returns the entry of a request. */
@@ -49,7 +53,11 @@ export function entryOf ({ req }: ServerResponse): Entry | undefined {
   return (req as WithEntry)[kEntry]
 }
 
-/** Creates the entry of a request. @param startedAt when the request began, by the clock of `util/time.ts` */
+/**
+ * Creates the entry of a request.
+ *
+ * @param startedAt the time at which the request arrived, by the clock of `util/time.ts`
+ */
 export function createEntry (req: IncomingMessage, res: ServerResponse, connection: Connection | null, startedAt: number | null): Entry {
   const socket = connection?.socket ?? req.socket ?? null
   const entry: Entry = { res, socket, connection, reply: null, state: 'active', abort: null, startedAt, category: null, destroyedByServer: false, source: null, detached: null, previous: null, next: null }
@@ -58,8 +66,8 @@ export function createEntry (req: IncomingMessage, res: ServerResponse, connecti
 }
 
 /**
- * Creates the entry of a request that is not in the table, for its signal: an upgrade, whose signal aborts with its connection, or
- * a request that is over.
+ * Creates the entry of a request that is not in the table, for its signal: an upgrade, whose signal aborts with its
+ * connection, or a request that is over.
  */
 export function createEntryOutside ({ raw }: FastifyRequest): Entry {
   const entry = createEntry(raw, {} as ServerResponse, null, null) // Nothing reads its response.
@@ -68,7 +76,7 @@ export function createEntryOutside ({ raw }: FastifyRequest): Entry {
   return entry
 }
 
-/** Returns what a report says of a request. */
+/** Describes a request, for reports and logs. */
 export function describeEntry ({ res, reply, startedAt, category }: Entry): InFlight {
   const request = reply?.request
   return {
@@ -81,7 +89,7 @@ export function describeEntry ({ res, reply, startedAt, category }: Entry): InFl
   }
 }
 
-/** Returns the signal of a request. @param cutReason creates the reason if the request is over already */
+/** Returns the signal of a request. @param cutReason creates the reason if the request is already over */
 export function signalOfEntry (entry: Entry, cutReason: () => Error): AbortSignal {
   if (entry.abort === null) {
     entry.abort = new AbortController()
@@ -93,5 +101,5 @@ export function signalOfEntry (entry: Entry, cutReason: () => Error): AbortSigna
 
 /** Creates the reason of a signal that aborts because the client has left. */
 export function clientLeft (): DOMException {
-  return new DOMException('The client is gone', 'AbortError')
+  return new DOMException('The client has left', 'AbortError')
 }

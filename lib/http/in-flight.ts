@@ -1,11 +1,13 @@
 /**
- * The table of requests in flight: every request from the moment when Node has parsed its head until its answer is flushed.
+ * The table of requests in flight. A request is in the table from the time when Node has parsed its head until its
+ * answer is flushed.
  *
- * The pair of Fastify's onRequest and onResponse hooks miscounts aborts, hijacked replies, early replies of other plugins and bad
- * URLs. So a request is added at the server's `request` event, or at onRequest if it has none (inject, an unknown server). It is
- * removed at the response's `close`, not at `end()`: the answer to a slow reader would be truncated.
+ * The pair of Fastify's onRequest and onResponse hooks miscounts aborts, hijacked replies, early replies of other
+ * plugins and bad URLs. So a request is added at the server's `request` event, or in our onRequest hook if there was no
+ * such event (inject, an unknown server). It is removed when the response emits `close`. At `end()`, the answer to a
+ * slow client is not flushed, and would be truncated.
  *
- * This file is on the path of every request: see `fast-path.ts`.
+ * This code runs for every request: see `fast-path.ts`.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -22,8 +24,9 @@ import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest,
 import { createEntries } from './in-flight-entries'
 import { endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
+/** The table of requests in flight, with its counts. */
 export interface InFlightTable {
-  /** How many requests there have been. */
+  /** How many requests have arrived. */
   readonly received: number
   /** How many were answered by the app. */
   readonly completed: number
@@ -40,9 +43,9 @@ export interface InFlightTable {
   /** Adds a request at the server's `request` event. */
   track(req: IncomingMessage, res: ServerResponse): void
   /**
-   * Keeps Fastify's request and reply, at onRequest.
+   * Records Fastify's request and reply. Called in our onRequest hook.
    *
-   * @returns whether the request has been added by `track`, or is over already
+   * @returns whether the request was added by `track`, or is already over
    */
   identify(reply: FastifyReply): boolean
   /** Marks the answer of a request as our 503. */
@@ -51,7 +54,10 @@ export interface InFlightTable {
   announceClose(): void
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
-  /** Resolves when only our 503s are in flight, of which there may always be one more, and requests that were cut. */
+  /**
+   * Resolves when only our 503s and requests that were cut are in flight. It does not wait for the 503s, because new
+   * ones may always follow.
+   */
   untilAnswered(): Promise<void>
   /** Resolves when nothing is in flight. */
   untilEmpty(): Promise<void>
@@ -60,8 +66,8 @@ export interface InFlightTable {
   /** Returns the HTTP/2 sessions of all requests in flight. */
   busySessions(): Set<unknown>
   /**
-   * Ends requests now: their signals abort, then they get the 503 if their headers are not sent. Else their connection ends, or
-   * their HTTP/2 stream.
+   * Ends requests now. Their signals abort first. A request whose headers are not sent gets the 503; otherwise its
+   * connection ends, or its HTTP/2 stream.
    *
    * @returns the requests that were cut
    */
@@ -72,6 +78,7 @@ export interface InFlightTable {
   signalOf(request: FastifyRequest): AbortSignal
 }
 
+/** Options of the table. */
 export interface InFlightOptions {
   readonly track: Track
   readonly categories: Categories
@@ -81,7 +88,7 @@ export interface InFlightOptions {
   readonly reject: (res: ServerResponse) => void
   /** Creates the reason of a signal that aborts because its request is cut. */
   readonly cutReason: () => Error
-  /** How long a handler may go on after its client has left, in milliseconds. */
+  /** Longest time of a handler after its client has left, in milliseconds. */
   readonly handlerTimeout: number
 }
 
@@ -113,7 +120,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
       const known = entryOf(res)
       if (known === undefined) {
         if (entries.identify(reply)) return true
-        // A hook before ours may go on after the client has left: that request has been counted.
+        // An earlier hook may have waited until the client had left. That request has been counted.
         if (isDisconnected({ res, socket: request.raw.socket })) return true
       }
       const entry = known ?? add(res, connections.of(request.raw.socket))
@@ -145,7 +152,8 @@ export function createInFlightTable ({ track, categories, connections, connectio
       const described = chosen.map(describeEntry)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))
       for (const entry of chosen) cutEntry(entry)
-      // A handler may answer by itself when its signal aborts. It has one turn for it, and its answer is flushed.
+      // A handler may answer when its signal aborts. It has one turn of the event loop to do so, and its answer is
+      // flushed.
       await turn()
       for (const entry of chosen) if (entry.state !== 'closed' && (flushing.has(entry) || isDisconnected(entry) || !entry.res.writableEnded)) end(entry)
       checkConditions()
@@ -162,7 +170,8 @@ export function createInFlightTable ({ track, categories, connections, connectio
     const known = entryOf(res)
     if (known !== undefined) return known
     const entry = entries.add(res, connection)
-    // HTTP/2: a stream that was reset right after its head has closed and emits nothing. Its handler still runs.
+    // HTTP/2: a stream that was reset right after its head is already closed and emits no event. Its handler still
+    // runs.
     if (isDisconnected(entry)) process.nextTick(closeEntry, entry)
     if (closing) connectionClose.announceClose(entry)
     return entry
@@ -178,7 +187,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
     else detach(entry, entry.reply)
   }
 
-  /** Its client has left, and no resource may close under its handler. It has a function of its own, for its closure. */
+  /** Detaches a handler whose client has left. A separate function, so that `closeEntry` creates no closure. */
   function detach (entry: Entry, reply: FastifyReply): void {
     entry.state = 'detached'
     entry.abort?.abort(clientLeft())

@@ -7,7 +7,7 @@ import type { Lifecycle } from '../lifecycle/phases'
 import { readHttp2Body, type Rejection } from './rejection'
 import type { Traffic } from './traffic'
 
-/** What the hook reads and calls. */
+/** Options of the hook. */
 export interface OnRequestOptions {
   readonly lifecycle: Lifecycle
   readonly state: ShutdownState
@@ -17,17 +17,20 @@ export interface OnRequestOptions {
   readonly onProblem: (message: string, error: unknown) => void
 }
 
-/** Creates the hook. While the server runs it costs one property and one look at the in-flight table. */
+/**
+ * Creates the hook. While the server runs, it costs one property and one look-up in the table of requests in flight.
+ */
 export function createOnRequest ({ lifecycle, state, traffic: { inFlight, servers }, rejection, errorResponseBuilder, onProblem }: OnRequestOptions) {
   return function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
-    // An upgrade is no request: it has no response that ends.
+    // An upgrade is not in the table, because it has no response that ends.
     if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
-    // A request that the table does not know came through a server that is not attached yet, or through inject.
+    // A request that is not in the table comes from a server that is not attached yet, or from inject.
     if (!inFlight.identify(reply)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
     if (lifecycle.phase === 'running' || lifecycle.phase === 'lame-duck') return next()
     if (request.routeOptions.config?.shutdown?.exempt === true) {
       reply.raw.removeHeader('retry-after')
-      // HTTP/1.0 has no interim responses: the client would take this one for the response (RFC 9110, section 10.1.1).
+      // HTTP/1.0 has no interim responses. Its client would read this one as the final response (RFC 9110, section
+      // 10.1.1).
       if (request.raw.headers.expect !== undefined && request.raw.httpVersion !== '1.0') reply.raw.writeContinue()
       return next()
     }
@@ -40,9 +43,9 @@ export function createOnRequest ({ lifecycle, state, traffic: { inFlight, server
     const retryAfter = rejection.retryAfter()
     reply.header('retry-after', retryAfter)
     if (errorResponseBuilder === undefined) return next(new ShutdownRejectionError(state, retryAfter))
-    // The function may be async: a promise is no body, and an unhandled rejection would end the process.
+    // The function may be async. An unhandled rejection would end the process.
     new Promise(resolve => { resolve(errorResponseBuilder(request, state)) }).then(payload => { reply.code(503).send(payload) }).catch((thrown: unknown) => {
-      onProblem("'errorResponseBuilder' failed, the default is sent instead", thrown)
+      onProblem("'errorResponseBuilder' failed: the default is sent", thrown)
       next(new ShutdownRejectionError(state, retryAfter))
     })
   }

@@ -5,12 +5,16 @@ import { defaultRetryAfter, isRetryAfter } from '../options'
 import { turn } from '../util/time'
 import type { ShutdownState } from '../../types/index'
 
+/** The 503. */
 export interface Rejection {
-  /** Returns the Retry-After of one answer, in seconds. If the user's function fails, that is reported, and the default is returned. */
+  /**
+   * Returns the Retry-After of one answer, in seconds. If the user's function fails, the error is reported, and the
+   * default is returned.
+   */
   retryAfter(): number
-  /** Writes the whole 503, where no reply of Fastify exists. */
+  /** Writes the whole 503 of a response. Used if there is no reply of Fastify. */
   rejectRequest(res: ServerResponse): void
-  /** Returns the whole 503 for an upgrade, which has a socket and no response. */
+  /** Returns the whole 503 as text. Used for an upgrade, which has a socket and no response. */
   upgradeResponse(): string
 }
 
@@ -35,7 +39,7 @@ export function createRejection (
       if (isRetryAfter(seconds)) return seconds
       throw new ShutdownOptionError(`Expected 'retryAfter' to return a whole number of seconds >= 0, got ${received(seconds)}`)
     } catch (error) {
-      onProblem(`'retryAfter' failed, ${defaultRetryAfter} is sent instead`, error)
+      onProblem(`'retryAfter' failed: ${defaultRetryAfter} is sent`, error)
       return defaultRetryAfter
     }
   }
@@ -44,16 +48,16 @@ export function createRejection (
     try {
       write(res)
     } catch (error) {
-      // Middleware that has replaced `writeHead` may throw, and the shutdown must not wait for this answer.
-      onProblem('A 503 could not be written, its connection ends without', error)
+      // Middleware may have replaced `writeHead`, and may throw. The shutdown must not wait for this answer.
+      onProblem('A 503 could not be written: its connection is closed', error)
       // A turn later, because the caller may be inside an event of this response.
       void turn().then(() => res.destroy())
     }
   }
 
   function write (res: ServerResponse): void {
-    // The headers of the answer that is replaced are removed: encoding, cookies, caching. `Connection` stays, because Node sends no
-    // `Connection: close` once it has been removed. The table sets it, on the last answer of a connection.
+    // The headers of the replaced answer are removed: encoding, cookies, caching. `Connection` stays, because after its
+    // removal Node never sends `Connection: close`. The table sets it on the last answer of a connection.
     for (const name of res.getHeaderNames()) if (name !== 'connection') res.removeHeader(name)
     readHttp2Body(res.req)
     const headers: Record<string, string | number> = {
@@ -70,9 +74,9 @@ export function createRejection (
 }
 
 /**
- * Reads and drops the body of an HTTP/2 request that is rejected. An HTTP/2 stream that is not read closes with its answer, and after
- * GOAWAY the session closes with its last stream. The socket is reset while the client sends, and the client loses the answer.
- * HTTP/1 has `connection-close.ts` for this.
+ * Reads and drops the body of a rejected HTTP/2 request. If the body is not read, the stream closes with its answer,
+ * and after GOAWAY the session closes with its last stream. The socket would be reset while the client still sends, and
+ * the client would lose the answer. For HTTP/1, `connection-close.ts` does this.
  */
 export function readHttp2Body (req: IncomingMessage): void {
   if (req.httpVersionMajor > 1) req.resume()

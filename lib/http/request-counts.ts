@@ -1,4 +1,4 @@
-/** Counts what becomes of the requests from the moment a shutdown begins: the numbers of the report. */
+/** Counts the requests from the beginning of a shutdown, for the report. */
 import type { CutRequest, InFlight } from '../../types/index'
 import type { Events } from '../lifecycle/events'
 import type { InFlightTable } from './in-flight'
@@ -8,26 +8,30 @@ import type { Lifecycle } from '../lifecycle/phases'
 export interface RequestCounts {
   /** The shutdown begins: the report counts from here. */
   begin(): void
-  /** Remembers the streams that are open now. Before any of them ends because draining begins. */
+  /** Records the streams that are open now. Call it before draining ends any of them. */
   beginDraining(): void
   /** Counts a request or a stream that was cut. */
   cut(entry: InFlight): void
-  /** Reports something else that was cut. */
+  /** Emits the event of a WebSocket or HTTP/2 session that was cut. */
   cutOther(what: 'websocket' | 'http2-session', name: string): void
+  /** Returns the counts of the report. */
   counts(): {
     readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
     readonly streams: { readonly ended: number, readonly cut: number }
   }
 }
 
-/** Most requests that the report names. */
+/** Most cut requests that the report lists. */
 const mostRecords = 1_000
 
-/** Starts at zero. `begin` sets the base line. */
+/** Creates the counts. They are relative to the last call of `begin`. */
 export function createRequestCounts (table: InFlightTable, events: Events, lifecycle: Lifecycle): RequestCounts {
   const cut: CutRequest[] = []
   let before = { completed: 0, rejected: 0, aborted: 0 }
-  /** The streams that were open when draining began, by request id. Another request may begin to stream later. */
+  /**
+   * The streams that were open when draining began, by request id. A request that begins to stream later is not in the
+   * map.
+   */
   const streaming = new Map<string, number>()
   let streams = 0
   let cutStreams = 0
@@ -44,7 +48,7 @@ export function createRequestCounts (table: InFlightTable, events: Events, lifec
     cut (entry) {
       const { id, method, route, ageMs, category, kind } = entry
       events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
-      // Cut by its id while the server runs: no part of a shutdown.
+      // The app may cut a request by its id while the server runs. It is not a part of a shutdown.
       if (lifecycle.phase === 'running') return
       if (kind === 'request') {
         if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })

@@ -1,4 +1,4 @@
-/** The state of a response and how to end it: with HTTP/1, HTTP/2 and inject, which differ in all of this. */
+/** Reads the state of a response, and ends it. HTTP/1, HTTP/2 and inject differ in both. */
 import type { ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { markClosed } from '../util/node-internals'
@@ -7,15 +7,15 @@ import { markClosed } from '../util/node-internals'
 const http2Cancel = 8
 
 /**
- * A request and its response, with the socket that carries them. The socket is read once, when the request arrives. Node sets
- * `req.socket` to null when the body is left early (a `for await` that breaks, a `pipeline()` that fails). It sets `res.socket` to
- * null when the response is over, and while it waits behind another one.
+ * A request and its response, with the socket that carries them. The socket is read once, when the request arrives.
+ * Node sets `req.socket` to null if the body is not read to its end (a `for await` that breaks, a `pipeline()` that
+ * fails). It sets `res.socket` to null when the response is over, and while it waits behind another one.
  */
 export interface Exchange {
   readonly res: ServerResponse
-  /** Not a Socket of `node:net` for inject. */
+  /** The socket of the request. For inject it is not a Socket of `node:net`. */
   readonly socket: Socket | null
-  /** Whether the app has destroyed the response. It is only known in the moment before `close`. */
+  /** Whether the app has destroyed the response. It is only set right before `close`. */
   readonly destroyedByServer?: boolean
 }
 
@@ -26,19 +26,25 @@ interface Http2Response {
 
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
 
-/** Returns whether the headers are sent and the body is not over. An answer that is ended and still being flushed is no stream. */
+/**
+ * Returns whether the headers are sent and the body is not over. An answer that is ended and still being flushed is not
+ * a stream.
+ */
 export function isStream (res: ServerResponse): boolean {
   return res.headersSent && !res.writableEnded
 }
 
-/** Returns whether the response has closed. Some emit no `close`, as one that waits behind another on a closed connection. */
+/**
+ * Returns whether the response has closed. Not every response emits `close`: a pipelined one that waits on a closed
+ * connection does not.
+ */
 export function isDisconnected ({ res, socket }: Exchange): boolean {
   return res.destroyed || streamOf(res)?.destroyed === true || socket?.destroyed === true
 }
 
 /**
- * Returns whether the whole response has reached the kernel. HTTP/2's compatible response sets `writableFinished` for a stream
- * that was reset, too. The response of inject closes before it is finished, and has no client that could leave in between.
+ * Returns whether the whole response has reached the kernel. An HTTP/2 response also sets `writableFinished` if its
+ * stream was reset. The response of inject closes before it is finished, and has no client that could leave.
  */
 export function isFlushed ({ res, socket }: Exchange): boolean {
   if (!res.writableEnded) return false
@@ -48,8 +54,9 @@ export function isFlushed ({ res, socket }: Exchange): boolean {
 }
 
 /**
- * Returns which side ended a response that was not flushed. A socket that the server destroys has neither an error nor an end. With
- * HTTP/2, a stream that its client closes without an error cannot be separated from one that the server closes.
+ * Returns which side ended a response that was not flushed. A socket that the server destroys has neither an error nor
+ * an end. With HTTP/2, a stream that its client closes without an error cannot be separated from one that the server
+ * closes.
  */
 export function endedBy ({ res, socket, destroyedByServer }: Exchange): 'client' | 'server' | 'unknown' {
   if (destroyedByServer === true) return 'server'
@@ -86,15 +93,15 @@ export function onStreamClose (res: ServerResponse, listener: () => void): void 
 export function endResponse ({ res, socket }: Exchange, reject: (res: ServerResponse) => void): void {
   const stream = streamOf(res)
   if (!res.headersSent && !res.writableEnded) reject(res)
-  // With HTTP/2 it is one stream of many. CANCEL leaves the others alone (RFC 9113, section 7).
+  // With HTTP/2, only one stream of the session ends: CANCEL does not affect the others (RFC 9113, section 7).
   else if (stream !== undefined) stream.close(http2Cancel)
   else if (!res.writableEnded || socket === null) res.destroy()
-  else socket.destroy() // It is ended, and its client does not read it.
+  else socket.destroy() // Ended, but its client does not read.
 }
 
 /**
- * Closes a response that waits behind another one when the connection has closed. Node 24 does the same. In Node 20 and 22 it never
- * closes: its stream is not destroyed, and `await reply` does not end.
+ * Closes a response that waits behind another one when the connection has closed. Node 24 does the same. In Node 20 and
+ * 22 it never closes: its stream is not destroyed, and `await reply` does not end.
  */
 export function closeQueuedResponse (res: ServerResponse): void {
   if (res.closed) return

@@ -1,49 +1,62 @@
 /**
- * The servers that one Fastify instance listens with. Fastify starts a second server if `listen({ host: 'localhost' })`, which is also
- * the default, finds a second address. `app.server` is only the first one, so the second would not be drained (fastify#7043).
+ * The servers of one Fastify instance. Fastify starts a second server if the host is `localhost`, which is the default,
+ * and has a second address. `app.server` is only the first server, so the second one would not be drained
+ * (fastify#7043).
  */
 import type { FastifyInstance } from 'fastify'
 import { Server as NetServer } from 'node:net'
 import type { Server as HttpServer } from 'node:http'
 import { secondaryServersOf } from '../util/node-internals'
-import { keepAddress, keepConnections, rejectListen } from '../util/replaced-methods'
+import { keepAddress, keepConnections, failListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 import { createAcceptQueue } from './accept-queue'
 
+/** The servers of one app. */
 export interface Servers {
-  /** Finds the secondary servers. `listen()` is over, and Fastify has started them. */
+  /**
+   * Adds the main server and the secondary servers. Call it when `listen()` is over, because Fastify has started them
+   * then.
+   */
   refresh(): void
-  /** Adds a server that was found with a request. */
+  /** Adds a server that was found through a request. */
   add(server: unknown): void
   /** Whether any server listens. */
   readonly listening: boolean
   /**
-   * Stops listening and does nothing else. `http.Server.close()` would also close idle connections, truncate answers that are ended
-   * but not flushed, and stop the checks for slow headers.
+   * Stops listening and does nothing else. `http.Server.close()` would also close idle connections, truncate answers
+   * that are ended but not flushed, and stop the checks for slow headers.
    *
-   * The accept queue is emptied before, for at most `turns` turns of the event loop. If a `listen()` is not over yet, its server
-   * stops when it is.
+   * Before that, the accept queue is emptied, for at most `turns` turns of the event loop. If a `listen()` is not over
+   * yet, its server stops listening when it is over.
    */
   stopListening(turns?: number): Promise<void>
   /** From now on, a request with `Expect: 100-continue` gets its 503 without an interim `100 Continue`. */
   answerExpectations(): void
   /**
-   * From now on, `listen()` fails, also one at the end of the boot.
+   * From now on, every `listen()` fails, also a `listen()` that waits for the boot.
    *
-   * @param reason the error. A `listen()` fails when it resolves: an app whose `listen()` fails often ends the process, and that must not
-   *   happen during the shutdown. The servers get their own `listen` and `address` back after it.
+   * @param reason resolves to the error when `listen()` may fail. Many apps end the process if `listen()` fails, which
+   *   must not happen during the shutdown. After that, `listen` and `address` of the servers are restored.
    */
-  rejectListen(reason: Promise<Error>): void
-  /** Disables `server.closeIdleConnections()`, which truncates answers that are not flushed. `http.Server.close()` calls it. */
+  failListen(reason: Promise<Error>): void
+  /**
+   * Disables `server.closeIdleConnections()`, which truncates answers that are not flushed. `http.Server.close()` calls
+   * it.
+   */
   disableCloseIdleConnections(): void
   /** Enables `server.closeIdleConnections()` again. */
   enableCloseIdleConnections(): void
 }
 
-/** How long the message that a worker of a cluster has closed may take to its primary, in milliseconds. */
-const handOver = 100
+/** Time for a cluster worker's message that it no longer listens to reach the primary, in milliseconds. */
+const closeMessageTime = 100
 
-/** @param inCluster whether this is a worker of node:cluster, whose sockets belong to its primary */
+/**
+ * Creates an empty list of servers. `refresh` adds the first ones.
+ *
+ * @param inCluster whether this is a worker of node:cluster, because its sockets belong to the primary
+ * @param attach called for each server that is added
+ */
 export function createServers (app: FastifyInstance, inCluster: boolean, attach: (server: HttpServer) => void): Servers {
   const servers = new Set<HttpServer>()
   /** Servers that listen, while Fastify's `listen()` is not over. */
@@ -78,18 +91,19 @@ export function createServers (app: FastifyInstance, inCluster: boolean, attach:
       stopped = true
       if (!self.listening) return
       close()
-      // The primary of a cluster may have sent us a connection that has not arrived. Node returns it because this server is closed, and
-      // the primary sends it to another worker. A worker that has exited returns nothing, and the client waits without end.
-      if (inCluster) await sleep(handOver)
+      // The primary of a cluster may have sent a connection that has not arrived. Node returns it, because this server
+      // is closed, and the primary sends it to another worker. If this worker has exited, the connection is not
+      // returned, and its client waits without end.
+      if (inCluster) await sleep(closeMessageTime)
     },
     answerExpectations () {
       for (const server of servers) {
         if (server.listenerCount('checkContinue') === 0) server.on('checkContinue', (req, res) => server.emit('request', req, res))
       }
     },
-    rejectListen (reason) {
-      for (const server of servers) restoreListen.push(rejectListen(server, reason))
-      // The last step of `app.close()` resolves it, and `app.close()` settles in the same turn of the event loop.
+    failListen (reason) {
+      for (const server of servers) restoreListen.push(failListen(server, reason))
+      // `reason` resolves at the end of `app.close()`, which settles in the same turn of the event loop.
       void reason.then(turn).then(() => restoreAll(restoreListen))
     },
     disableCloseIdleConnections () {

@@ -1,4 +1,4 @@
-/** All that comes in: the servers, the table of what is in flight, and the drains that wait for it. */
+/** The traffic of the app: its servers, the table of requests in flight, and the drains. */
 import type { Server } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import type { Outcome, ShutdownReport } from '../../types/index'
@@ -21,40 +21,45 @@ import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
 import { createServers, type Servers } from './servers'
 
-/** The face of this wing. */
+/** The traffic, as the other wings use it. */
 export interface Traffic {
+  /** The table of requests in flight. */
   readonly inFlight: InFlightTable
+  /** The servers of the app. */
   readonly servers: Servers
+  /** The drains, which run in parallel. */
   readonly drains: readonly Drain[]
+  /** How many connections are upgraded now. */
   readonly activeWebSockets: number
-  /** Whether a server listens: otherwise no load balancer can see this one. */
+  /** Whether a server listens. If none does, no load balancer sends traffic here. */
   readonly listening: boolean
   /** The shutdown begins: the report counts from here. */
   begin(): void
-  /** Stops listening and nothing else. */
+  /** Stops listening and does nothing else. */
   stopListening(): Promise<void>
-  /** Waits for the first bytes of the connections that were accepted last, while requests are still served. */
+  /** Waits for the first bytes of the last accepted connections. Call it while requests are still served. */
   waitForFirstBytes(): Promise<void>
-  /** Rejects each later `listen()`. @param over resolves to the error that the caller gets, and to when */
-  rejectListen(over: Promise<Error>): void
-  /** Draining begins: from here on no other part of Node or Fastify ends a connection. */
+  /** From now on, every `listen()` fails. @param reason resolves to the error when `listen()` may fail */
+  failListen(reason: Promise<Error>): void
+  /** Draining begins. From now on, no other part of Node or Fastify closes a connection. */
   beginDraining(): void
-  /** Gives what is left `ms` milliseconds, then ends all connections. */
+  /** Waits up to `ms` milliseconds for the remaining requests, then closes all connections. */
   end(ms: number): Promise<Outcome>
-  /** Fastify closes its server now, and answers later requests with a 503 of its own: each gets a Retry-After header. */
+  /** Cleaning begins. Fastify now answers requests with its own 503, so each one gets a Retry-After header. */
   beginCleaning(): void
-  /** Ends one request now. @returns whether there was one of that id */
+  /** Cuts one request now. @returns whether a request with this id was in flight */
   cut(id: string): boolean
+  /** Returns the counts of the report. */
   counts(): Pick<ShutdownReport, 'requests' | 'streams' | 'webSockets' | 'http2Sessions' | 'sockets'>
 }
 
-/** Time for the first bytes of a connection that was accepted last, in milliseconds. */
+/** Time for the first bytes of the last accepted connections, in milliseconds. */
 const firstBytes = 100
 
 /** Time for a destroyed socket to emit `close`, in milliseconds. */
 const socketClose = 100
 
-/** What the traffic needs of the others. */
+/** Options of the traffic. */
 export interface TrafficOptions {
   readonly settings: Settings
   readonly lifecycle: Lifecycle
@@ -65,7 +70,7 @@ export interface TrafficOptions {
   readonly onProblem: (message: string, error: unknown) => void
 }
 
-/** Attaches itself to the servers of the app. */
+/** Creates the traffic, and attaches it to the servers of the app. */
 export function createTraffic (app: FastifyInstance, { settings, lifecycle, events, rejection, inCluster, onProblem }: TrafficOptions): Traffic {
   const { timeouts } = settings
   const connections = createConnections(connection => inFlight.onConnectionClose(connection))
@@ -113,8 +118,8 @@ export function createTraffic (app: FastifyInstance, { settings, lifecycle, even
     get listening () { return servers.listening },
     begin: requestCounts.begin,
     stopListening: () => servers.stopListening(),
-    waitForFirstBytes: () => idleConnections.untilHeard(firstBytes),
-    rejectListen: servers.rejectListen,
+    waitForFirstBytes: () => idleConnections.untilFirstBytes(firstBytes),
+    failListen: servers.failListen,
     beginDraining () {
       servers.disableCloseIdleConnections()
       servers.answerExpectations()
@@ -127,14 +132,14 @@ export function createTraffic (app: FastifyInstance, { settings, lifecycle, even
       const left = await inFlight.cut(() => true)
       left.forEach(requestCounts.cut)
       await idleConnections.closeAll()
-      // A destroyed socket emits `close` a moment later, and with it end the answers that waited behind another one.
+      // A destroyed socket emits `close` later. The pipelined answers that waited on it end then.
       await within(socketClose, inFlight.untilEmpty)
       servers.enableCloseIdleConnections()
       return left.length === 0 ? 'clean' : 'forced'
     },
     beginCleaning () { attached.forEach(addRetryAfter) },
     cut (given) {
-      // `genReqId` may return numbers, whatever Fastify's type of `request.id` says.
+      // `genReqId` may return a number, although Fastify's type of `request.id` is string.
       const id = String(given)
       const known = id !== '' && inFlight.list().some(entry => entry.id === id)
       if (known) void inFlight.cut(entry => entry.id === id).then(entries => entries.forEach(requestCounts.cut))

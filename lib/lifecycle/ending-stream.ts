@@ -1,12 +1,16 @@
 /**
- * Ending streams: when draining begins, the stream stops reading its source, sends its end marker and ends. The marker tells the
- * client that the end is no failure.
+ * Ending streams: when draining begins, the stream stops reading its source, sends its end marker and ends. By the
+ * marker, the client recognises that the end is not a failure.
  */
 import { Readable } from 'node:stream'
 import type { StreamOptions, StreamSource } from '../../types/index'
 import { ShutdownOptionError, received, toError } from '../errors'
 
-/** Wraps a source. @throws FST_ERR_SHUTDOWN_OPTION if the source cannot be read, or the end marker has a wrong type */
+/**
+ * Creates an ending stream.
+ *
+ * @throws FST_ERR_SHUTDOWN_OPTION if the source cannot be read, or if the end marker has a wrong type
+ */
 export function endingStream (source: StreamSource, { end }: StreamOptions, signal: AbortSignal): Readable {
   if (end !== undefined && typeof end !== 'string' && typeof end !== 'function' && !(end instanceof Uint8Array)) {
     throw new ShutdownOptionError(`Expected the stream's 'end' to be a string, a Buffer or a function, got ${received(end)}`)
@@ -27,7 +31,7 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
   else signal.addEventListener('abort', finish, { once: true })
   return stream
 
-  // Not `Promise.race([next, aborted])`: each race would add one more reaction to a promise that lives as long as the process.
+  // Not `Promise.race([next, aborted])`: each race would add a reaction to `aborted`, and they would never be freed.
   async function take (): Promise<void> {
     try {
       const { done, value } = await chunks.next()
@@ -51,7 +55,7 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
       if (marker !== undefined) stream.push(marker)
       stream.push(null)
     } catch (error) {
-      stream.destroy(toError(error)) // An error thrown by an abort listener would be an uncaught exception.
+      stream.destroy(toError(error)) // If an abort listener throws, it is an uncaught exception.
     }
   }
 
@@ -59,7 +63,7 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
     if (over) return
     over = true
     signal.removeEventListener('abort', finish)
-    // The source may be in the middle of its `next()`: it is closed without waiting for it.
+    // Not awaited, because the current `next()` of the source may never settle.
     void new Promise(resolve => { resolve(chunks.leave()) }).catch(() => {})
   }
 }
@@ -69,7 +73,10 @@ interface Chunks {
   leave(): unknown
 }
 
-/** Reads a source, and closes it. A stream is closed by `destroy()` or `cancel()`: the `return()` of its iterator waits for a chunk that may never come. */
+/**
+ * Returns the means to read a source and to close it. A stream is closed by `destroy()` or `cancel()`, because the
+ * `return()` of its iterator waits for a chunk that may never come.
+ */
 function iterate (source: StreamSource): Chunks {
   if (source instanceof Readable) {
     const chunks: AsyncIterator<unknown> = source[Symbol.asyncIterator]()
@@ -87,7 +94,7 @@ function iteratorOf (source: StreamSource): AsyncIterator<unknown> | Iterator<un
   const asyncSource = source as Partial<AsyncIterable<unknown>> | null
   if (typeof asyncSource?.[Symbol.asyncIterator] === 'function') return asyncSource[Symbol.asyncIterator]!()
   const syncSource = source as Partial<Iterable<unknown>> | null
-  // A string and a Buffer are iterable, too, but by characters and bytes.
+  // A string and a Buffer are not a source: their iterators return characters and bytes.
   if (typeof source === 'object' && !ArrayBuffer.isView(source) && typeof syncSource?.[Symbol.iterator] === 'function') return syncSource[Symbol.iterator]!()
   throw new ShutdownOptionError(`Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`)
 }
@@ -98,14 +105,15 @@ export interface SseOptions {
   readonly event?: string
   /** The event's data, as JSON. @default { type: 'end', reason: 'shutdown' } */
   readonly data?: unknown
-  /** When the client is to reconnect, in milliseconds (HTML standard, section 9.2.6). @default 1_000 */
+  /** Time after which the client reconnects, in milliseconds (HTML standard, section 9.2.6). @default 1_000 */
   readonly retry?: number
 }
 
 /**
  * Creates the end marker of a stream of server-sent events.
  *
- * @throws FST_ERR_SHUTDOWN_OPTION if the event's name holds a line break, `retry` is no whole number >= 0, or `data` is not JSON
+ * @throws FST_ERR_SHUTDOWN_OPTION if the event's name contains a line break, `retry` is not a whole number >= 0, or
+ *   JSON cannot represent `data`
  * @example
  * reply.header('content-type', 'text/event-stream').send(app.shutdown.stream(source, { end: sse() }))
  */
@@ -113,6 +121,6 @@ export function sse ({ event = 'end', data = { type: 'end', reason: 'shutdown' }
   if (typeof event !== 'string' || /[\r\n\0]/.test(event)) throw new ShutdownOptionError(`Expected 'event' to be a single line, got ${received(event)}`)
   if (!Number.isSafeInteger(retry) || retry < 0) throw new ShutdownOptionError(`Expected 'retry' to be a whole number of milliseconds >= 0, got ${received(retry)}`)
   const text: string | undefined = JSON.stringify(data)
-  if (text === undefined) throw new ShutdownOptionError(`Expected 'data' to be something that JSON can say, got ${received(data)}`)
+  if (text === undefined) throw new ShutdownOptionError(`Expected 'data' to be a value that JSON can represent, got ${received(data)}`)
   return `event: ${event}\nretry: ${retry}\ndata: ${text}\n\n`
 }

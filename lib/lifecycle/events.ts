@@ -1,10 +1,11 @@
-/** Typed events of the shutdown. A listener that throws or rejects changes nothing for the others. */
+/** Typed events of the shutdown. A listener that throws or rejects does not affect the others. */
 import type { ShutdownEvent } from '../../types/index'
 
 /** The events, with their listeners. */
 export interface Events {
+  /** Calls each listener with the event. Never throws. */
   emit(event: ShutdownEvent): void
-  /** @returns undo */
+  /** Calls the listener with each event. @returns a function that removes the listener */
   listen(listener: (event: ShutdownEvent) => void): () => void
 }
 
@@ -15,15 +16,15 @@ export function createEvents (): Events {
     emit (event) {
       for (const listener of listeners) {
         try {
-          const answer: unknown = listener(event)
-          if (answer instanceof Promise) answer.catch(ignore)
+          const result: unknown = listener(event)
+          if (result instanceof Promise) result.catch(ignore)
         } catch (error) {
           ignore(error)
         }
       }
     },
     listen (listener) {
-      // A wrapper for each call: the same function given twice is called twice, and each undo removes one.
+      // A wrapper for each call: a function that is added twice is called twice, and each removal removes one.
       const own = (event: ShutdownEvent): void => listener(event)
       listeners.add(own)
       return () => { listeners.delete(own) }
@@ -31,5 +32,5 @@ export function createEvents (): Events {
   }
 }
 
-/** The error of a listener is dropped: a shutdown does not stop for a metric, and no listener is left to report it to. */
+/** Ignores the error of a listener. It cannot be emitted, because the same listener could fail again. */
 function ignore (_error: unknown): void {}

@@ -1,8 +1,9 @@
 /**
- * The phases of a shutdown, and the lifecycle: the one object that says where the server is. It is made first and handed to
- * every part that needs it. Only `shutdown.ts` moves it.
+ * The phases of a shutdown, and the lifecycle: the one object that contains the current phase. It is created first, and
+ * every part reads it. Only `shutdown.ts` changes it.
  *
- * Phases go forward only. A phase may be skipped (a plain `close()` has no lame-duck); none is entered twice.
+ * Phases only follow each other in this order. A phase may be skipped (a plain `close()` has no lame-duck), and is
+ * entered at most once.
  */
 import { setMaxListeners } from 'node:events'
 import type { Outcome, Phase, PhaseResult, ShutdownReason } from '../../types/index'
@@ -10,40 +11,52 @@ import { ShutdownPhaseError } from '../errors'
 import { suggest } from '../util/did-you-mean'
 import { now, type Deadline } from '../util/time'
 
-/** All phases, in their order. */
+/** All phases, in order. */
 export const phases = ['running', 'lame-duck', 'draining', 'cleaning', 'shutdown'] as const satisfies readonly Phase[]
 
-/** Where the server is in its life, for every part to read. */
+/** The current phase and times of the server. Every part may read it. */
 export interface Lifecycle {
-  /** A plain property: the `onRequest` hook reads it for each request. */
+  /** The current phase. A plain property, because the `onRequest` hook reads it for each request. */
   readonly phase: Phase
-  /** `null` while running. */
+  /** What began the shutdown; `null` while running. */
   readonly reason: ShutdownReason | null
-  /** When all must be over; `null` while running. */
+  /** The deadline of the whole shutdown; `null` while running. */
   readonly deadline: Deadline | null
   /** Aborts when draining begins. */
   readonly signal: AbortSignal
-  /** Whether the app has booted: every plugin is loaded, every name is known. */
+  /** Whether the app has booted: every plugin is loaded, and every resource is registered. */
   readonly booted: boolean
-  /** @returns whether this phase, or a later one, has been entered */
+  /** Returns whether this phase, or a later one, has been entered. */
   hasReached(phase: Phase): boolean
-  /** Milliseconds until all must be over; `Infinity` while running. */
+  /** Returns the milliseconds until the deadline; `Infinity` while running. */
   remaining(): number
-  /** Milliseconds since the shutdown began. */
+  /** Returns the milliseconds since the shutdown began. */
   elapsed(): number
-  /** Calls the listener when the phase is entered. @returns undo @throws FST_ERR_SHUTDOWN_PHASE for an unknown phase */
+  /**
+   * Calls the listener when the phase is entered.
+   *
+   * @returns a function that removes the listener
+   * @throws FST_ERR_SHUTDOWN_PHASE for an unknown phase
+   */
   on(phase: Phase, listener: (phase: Phase) => void): () => void
 }
 
-/** The lifecycle, with the means to move it. */
+/** The lifecycle, with the methods that change it. */
 export interface LifecycleControl extends Lifecycle {
-  /** The phases so far, with their outcomes. The one that is still open has a duration of -1. */
+  /** The phases so far, with their outcomes. The current phase has a duration of -1. */
   readonly results: readonly PhaseResult[]
+  /** Marks the app as booted. */
   boot(): void
+  /** Begins the shutdown: sets its reason and its deadline. */
   begin(reason: ShutdownReason, deadline: Deadline): void
-  /** @returns the phase that was left @throws FST_ERR_SHUTDOWN_PHASE where the phase was entered before, or a later one */
+  /**
+   * Enters a phase.
+   *
+   * @returns the previous phase
+   * @throws FST_ERR_SHUTDOWN_PHASE if this phase, or a later one, has been entered
+   */
   enter(phase: Phase): Phase
-  /** Ends the time of the current phase. @default outcome 'clean' */
+  /** Sets the duration and the outcome of the current phase. @default outcome 'clean' */
   end(outcome?: Outcome): void
   /** Aborts the signal. */
   abort(): void
@@ -51,10 +64,14 @@ export interface LifecycleControl extends Lifecycle {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** @param onListenerError receives what a phase listener throws, or rejects with */
+/**
+ * Creates the lifecycle, in phase `running`.
+ *
+ * @param onListenerError called with the error if a phase listener throws or rejects
+ */
 export function createLifecycle (onListenerError: (error: unknown) => void): LifecycleControl {
   const controller = new AbortController()
-  // Each open stream and each task listens to it: a thousand listeners are no leak.
+  // Each open stream and each task adds a listener, so a thousand listeners are not a leak.
   setMaxListeners(0, controller.signal)
   const listeners = new Map<Phase, Set<(phase: Phase) => void>>(phases.map(phase => [phase, new Set()]))
   const results: Mutable<PhaseResult>[] = []
@@ -94,7 +111,7 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
     on (phase, listener) {
       const set = listeners.get(phase)
       if (set === undefined) throw new ShutdownPhaseError(`'${String(phase)}' is not a phase${suggest(String(phase), phases)}`)
-      // A wrapper for each call: the same function given twice is called twice, and each undo removes one.
+      // A wrapper for each call: a function that is added twice is called twice, and each removal removes one.
       const own = (entered: Phase): void => listener(entered)
       set.add(own)
       return () => { set.delete(own) }
@@ -105,7 +122,7 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
   function call (listener: (phase: Phase) => unknown, phase: Phase): void {
     try {
       const result = listener(phase)
-      // An async listener may reject. Unhandled, the rejection would end the process in the middle of the shutdown.
+      // An async listener may reject. An unhandled rejection would end the process during the shutdown.
       if (result instanceof Promise) result.catch(onListenerError)
     } catch (error) {
       onListenerError(error)

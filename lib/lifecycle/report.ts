@@ -1,8 +1,11 @@
-/** The report: what happened in a shutdown, as one frozen object. `start()`, `onReport` and the last log line use it. */
+/**
+ * The report of a shutdown, as one frozen object. `start()` resolves to it, and `onReport` and the last log line
+ * contain it.
+ */
 import type { CutRequest, HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport, TaskResult } from '../../types/index'
 
-/** What the lifecycle knows of a shutdown, before it becomes a report. */
-export interface Story {
+/** The data of a shutdown that the lifecycle and the resources record. */
+export interface ShutdownRecord {
   readonly reason: ShutdownReason
   readonly startedAt: Date
   readonly durationMs: number
@@ -12,7 +15,7 @@ export interface Story {
   readonly criticalPath: readonly string[]
 }
 
-/** What the traffic and the tasks count. */
+/** The data of a shutdown that the traffic and the tasks count. */
 export interface Counts {
   readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
   readonly streams: { readonly ended: number, readonly cut: number }
@@ -25,24 +28,24 @@ export interface Counts {
 }
 
 /** Builds the report, with its outcome and its exit code. */
-export function createReport (story: Story, counts: Counts): ShutdownReport {
-  const outcome = outcomeOf(story, counts)
+export function createReport (record: ShutdownRecord, counts: Counts): ShutdownReport {
+  const outcome = outcomeOf(record, counts)
   const { crashed, ...counted } = counts
   return frozen({
-    reason: story.reason,
+    reason: record.reason,
     outcome,
     exitCode: outcome === 'clean' && !crashed ? 0 : 1,
-    startedAt: story.startedAt.toISOString(),
-    durationMs: story.durationMs,
-    phases: story.phases,
+    startedAt: record.startedAt.toISOString(),
+    durationMs: record.durationMs,
+    phases: record.phases,
     ...counted,
-    resources: story.resources,
-    hooks: story.hooks,
-    criticalPath: story.criticalPath
+    resources: record.resources,
+    hooks: record.hooks,
+    criticalPath: record.criticalPath
   })
 }
 
-/** The resources and hooks that did not close, as errors that name them. */
+/** Returns one error for each resource and hook that did not close, with its name. */
 export function failuresOf (report: ShutdownReport): Error[] {
   const failed = [
     ...report.resources.map(result => ({ ...result, kind: 'Resource' })),
@@ -54,16 +57,17 @@ export function failuresOf (report: ShutdownReport): Error[] {
   })
 }
 
-function outcomeOf ({ phases }: Story, { requests, streams }: Counts): Outcome {
+function outcomeOf ({ phases }: ShutdownRecord, { requests, streams }: Counts): Outcome {
   const outcomes = new Set(phases.map(phase => phase.outcome))
   if (outcomes.has('failed')) return 'failed'
-  // The app may have cut a request by its id: no phase did it, but the request was cut.
+  // The app may have cut a request by its id, outside of any phase.
   return outcomes.has('forced') || requests.cut.length > 0 || streams.cut > 0 ? 'forced' : 'clean'
 }
 
 /**
- * Copies a value and freezes the copy to its last level, because the lists in it may still grow. A frozen value is not copied:
- * results of resources and hooks hold errors, which may be thrown again, and the `detail` of a resource, which may be anything.
+ * Copies a value and freezes the copy, at all levels. It is a copy because the lists may still grow. A frozen value is
+ * not copied: the results of resources and hooks contain errors, which may be thrown again, and the `detail` of a
+ * resource, which may be any value.
  */
 function frozen<T> (value: T): T
 function frozen (value: unknown): unknown {

@@ -2,8 +2,8 @@
  * The shutdown, from its reason to its report. `drain` and `finish` read like the table of phases in the README:
  * running -> lame-duck -> draining -> cleaning -> shutdown.
  *
- * Every shutdown is an `app.close()`. avvio calls `drain` before Fastify stops its server, and `finish` after the last onClose
- * hook. Between the two, Fastify closes and the app's own hooks run.
+ * Every shutdown is an `app.close()`. avvio calls `drain` before Fastify stops its server, and `finish` after the last
+ * onClose hook. Between the two, Fastify closes and the app's own hooks run.
  */
 import type { Phase, ShutdownReason, ShutdownReport } from '../../types/index'
 import { ShutdownLateError, ShutdownTeardownError } from '../errors'
@@ -20,19 +20,19 @@ import type { LifecycleControl } from './phases'
 import { createReport, failuresOf } from './report'
 import type { Tasks } from './tasks'
 
-/** The parts of a shutdown. Each wing hands in its face. */
+/** The parts that a shutdown uses: one object of each wing. */
 export interface ShutdownParts {
   readonly lifecycle: LifecycleControl
   readonly settings: Pick<Settings, 'delay' | 'timeouts' | 'newConnections' | 'onReport' | 'signals' | 'uncaughtErrors' | 'exit'>
   readonly events: Events
   readonly tasks: Tasks
-  readonly traffic: Pick<Traffic, 'drains' | 'listening' | 'begin' | 'stopListening' | 'waitForFirstBytes' | 'beginDraining' | 'end' | 'beginCleaning' | 'rejectListen' | 'counts'>
+  readonly traffic: Pick<Traffic, 'drains' | 'listening' | 'begin' | 'stopListening' | 'waitForFirstBytes' | 'beginDraining' | 'end' | 'beginCleaning' | 'failListen' | 'counts'>
   readonly resources: Pick<Resources, 'pause' | 'paused' | 'pendingHooks' | 'hookResults' | 'startTeardown'>
   /** Closes the app. */
   readonly close: () => PromiseLike<unknown>
-  /** Makes this instance one of those that a signal or a crash shuts down. */
+  /** Adds this instance to the process. A signal or an uncaught error then begins its shutdown. */
   readonly joinProcess: (member: Member) => Membership
-  /** Ends what may still log, measure or report to a process manager: the last step before the process may go. */
+  /** Ends the exporters and the connections to process managers: the last step before the process may exit. */
   readonly flush: () => Promise<void>
   /** Logs a line right before the process is ended by force. */
   readonly onForcedExit: (message: string) => void
@@ -41,30 +41,43 @@ export interface ShutdownParts {
 
 /** The shutdown of one app. */
 export interface ShutdownSequence {
-  /** Begins the shutdown, or joins it. Always resolves to the report, also where `app.close()` rejects or never settles. */
+  /**
+   * Begins the shutdown, or joins the current one. Always resolves to the report, also if `app.close()` rejects or
+   * never settles.
+   */
   start(reason: ShutdownReason): Promise<ShutdownReport>
-  /** Waits for what is in flight. avvio calls it first. Never rejects. @returns the teardown of the resources, which has begun */
+  /**
+   * Waits for the requests, streams and tasks in flight. avvio calls it first. Never rejects.
+   *
+   * @returns the teardown of the resources, which has begun
+   */
   drain(): Promise<Teardown>
-  /** Closes what is left and publishes the report. avvio calls it last. @throws FST_ERR_SHUTDOWN_TEARDOWN where something did not close */
+  /**
+   * Closes the remaining resources and publishes the report. avvio calls it last.
+   *
+   * @throws FST_ERR_SHUTDOWN_TEARDOWN if a resource or hook did not close
+   */
   finish(): Promise<void>
-  /** What the shutdown waits for, by name. */
+  /** Returns what the shutdown waits for, by name. */
   pending(): string[]
 }
 
-/** Time for the last answers, once all that was in flight is over, in milliseconds. */
+/** Time for the last responses to be flushed, in milliseconds. */
 const lastAnswers = 2_500
 
-/** Least time for `onReport`, also where the total is used up, in milliseconds. */
+/** Least time for `onReport`, also if the total is used up, in milliseconds. */
 const leastReportTime = 500
 
 /** Time for the hooks of plugins that were registered before this one and run after `finish`, in milliseconds. */
 const afterReport = 1_000
 
-/** Time beyond the whole budget until a shutdown counts as stuck, in milliseconds. */
+/** Time after `delay` and `timeouts.total` until a shutdown counts as stuck, in milliseconds. */
 const backstop = 2_000
 
+/** The longest time of a Node timer, in milliseconds. */
 const longestTimer = 2 ** 31 - 1
 
+/** Creates the shutdown of one app. Nothing happens before `start` or `drain` is called. */
 export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   const { lifecycle, settings, events, tasks, traffic, resources } = parts
   const { delay, timeouts } = settings
@@ -86,26 +99,26 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
       resources.pause()
       await sleep(delay)
     }
-    // While requests are still served: the last connections to be accepted get an answer.
+    // Before draining, so that requests on the last accepted connections are served.
     if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && lameDuck)) {
       await traffic.stopListening()
       await traffic.waitForFirstBytes()
     }
 
-    // Before the listeners of the phase: one of them may end a stream.
-    traffic.rejectListen(caller.left)
+    // Before `enter`, because a phase listener may end a stream, and that stream must be counted.
+    traffic.failListen(caller.listenError)
     traffic.beginDraining()
     enter('draining')
     lifecycle.abort()
     for (const drain of traffic.drains) drain.beginDraining()
     resources.pause()
-    const drained = await Promise.all(traffic.drains.map(drain => drain.drain(deadline.stage(drain.timeout, reserve))))
-    await tasks.drain(deadline.stage(timeouts.tasks, reserve))
+    const drained = await Promise.all(traffic.drains.map(drain => drain.drain(deadline.limit(drain.timeout, reserve))))
+    await tasks.drain(deadline.limit(timeouts.tasks, reserve))
     await resources.paused()
     await traffic.stopListening()
-    const connections = await traffic.end(deadline.stage(lastAnswers, reserve))
-    // An exempt request, served until now, may have started one more task.
-    const tasksDrained = await tasks.drain(deadline.stage(timeouts.tasks, reserve))
+    const connections = await traffic.end(deadline.limit(lastAnswers, reserve))
+    // Exempt requests were served until now, and may have started tasks.
+    const tasksDrained = await tasks.drain(deadline.limit(timeouts.tasks, reserve))
     lifecycle.end(worstOutcome([...drained, tasksDrained, connections]))
 
     enter('cleaning')
@@ -170,15 +183,19 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   }
 }
 
-/** The side of the caller: `start()`, a signal or a crash on one end, the report and the exit on the other. */
+/**
+ * The beginning and the end of a shutdown: `start()`, a signal or an uncaught error begins it. At the end, its callers
+ * get the report, and the process may exit.
+ */
 interface Caller {
   /** What began the shutdown, or a plain `app.close()`. */
   readonly reason: ShutdownReason
+  /** Whether an uncaught exception or an unhandled rejection has occurred. */
   readonly crashed: boolean
-  /** Resolves when this instance has closed and the process goes on, to the error of a `listen()` that comes too late. */
-  readonly left: Promise<Error>
+  /** Resolves to the error of a late `listen()`, when this instance has closed and the process does not exit. */
+  readonly listenError: Promise<Error>
   start(reason: ShutdownReason): Promise<ShutdownReport>
-  /** The report is published, and the logs are flushed. */
+  /** Resolves `start()`: the report is published, and the logs are flushed. */
   resolve(report: ShutdownReport): void
 }
 
@@ -186,7 +203,7 @@ function createCaller ({ lifecycle, settings, traffic, joinProcess, close, onFor
   const { exit, signals } = settings
   const budget = settings.delay + settings.timeouts.total
   const reported = createDeferred<ShutdownReport>()
-  const left = createDeferred<Error>()
+  const listenError = createDeferred<Error>()
   const run = once(closeApp)
   let reason: ShutdownReason = { kind: 'close', detail: 'app.close()' }
   let started = false
@@ -207,7 +224,7 @@ function createCaller ({ lifecycle, settings, traffic, joinProcess, close, onFor
   return {
     get reason () { return reason },
     get crashed () { return crashed },
-    left: left.promise,
+    listenError: listenError.promise,
     start,
     resolve (report) {
       reported.resolve(report)
@@ -222,14 +239,14 @@ function createCaller ({ lifecycle, settings, traffic, joinProcess, close, onFor
   }
 
   async function closeApp (): Promise<ShutdownReport> {
-    // Before it is ready, `close()` finishes the boot first, and the phases begin after that.
+    // If the app is not ready, `close()` first finishes the boot. The phases begin after that.
     if (lifecycle.booted) await drain()
-    else traffic.rejectListen(left.promise)
+    else traffic.failListen(listenError.promise)
     const closed = Promise.allSettled([close()])
     const settled = await within(Math.min(longestTimer, budget + backstop), () => reported.promise)
     if (settled.status === 'late') {
-      // Each of our steps has its time. A boot that never ends has none, and `close()` waits for it.
-      onForcedExit('not over in time, nobody waits for it any more')
+      // Each of our steps has a timeout. A boot that never ends has none, and `close()` waits for it.
+      onForcedExit('abandoned, because it is not over in time')
       leave(exit ? 1 : null)
     }
     const report = await reported.promise
@@ -240,7 +257,8 @@ function createCaller ({ lifecycle, settings, traffic, joinProcess, close, onFor
 
   function leave (exitCode: 0 | 1 | null): void {
     membership.leave(exitCode)
-    // A caller of `listen()` may end the process when it is refused: not where we are about to end it.
-    if (exitCode === null) left.resolve(new ShutdownLateError('listen()', lifecycle.phase))
+    // A caller of `listen()` may end the process if `listen()` fails. This must not happen if we are about to end it
+    // ourselves.
+    if (exitCode === null) listenError.resolve(new ShutdownLateError('listen()', lifecycle.phase))
   }
 }

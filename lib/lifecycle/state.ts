@@ -4,19 +4,19 @@ import type { InFlightTable } from '../http/in-flight'
 import type { Lifecycle } from './phases'
 import type { Tasks } from './tasks'
 
-/** What the state reads. */
+/** The parts that the state reads. */
 export interface StateSources {
   readonly lifecycle: Lifecycle
   readonly table: InFlightTable
   readonly tasks: Tasks
-  /** How many WebSockets are open. */
+  /** Returns the number of open WebSockets. */
   readonly webSockets: () => number
 }
 
-/** Longest list of requests in `toJSON()`: a status page cannot show ten thousand. */
+/** Longest list of requests in `toJSON()`, because a status page cannot show ten thousand. */
 const mostListed = 100
 
-/** Creates the state. Every property is read when it is asked for. */
+/** Creates the state. Its properties are getters, so each read returns the current value. */
 export function createState (sources: StateSources): ShutdownState {
   const { lifecycle, table, tasks } = sources
   const state: ShutdownState = {
@@ -38,7 +38,7 @@ export function createState (sources: StateSources): ShutdownState {
         phase: state.phase,
         ready: state.ready,
         accepting: state.accepting,
-        // An error's message may hold a secret. The name of a signal and our own words do not.
+        // An error's message may contain a secret. The name of a signal and our own text do not.
         reason: reason === null ? null : { kind: reason.kind, detail: reason.kind === 'signal' || reason.kind === 'close' ? reason.detail : '' },
         remaining: Number.isFinite(remaining) ? Math.round(remaining) : null,
         activeRequests: state.activeRequests,

@@ -1,28 +1,37 @@
 /**
- * Tasks: work behind an answer, which only the shutdown waits for. `waitUntil(promise)` is the call of the edge runtimes; `task(name,
- * work)` also gives the work a signal that aborts when draining begins.
+ * Tasks: background work, which the shutdown waits for and no client does. `waitUntil(promise)` has its name from the
+ * edge runtimes. `task(name, work)` also passes a signal to the work, which aborts when draining begins.
  */
 import type { Outcome, TaskResult } from '../../types/index'
 import { now, startDeadline, within } from '../util/time'
 import { ShutdownLateError, ShutdownTimeoutError, toError } from '../errors'
 import type { Lifecycle } from './phases'
 
-/** The tasks that run, and what became of the others. */
+/** The running tasks, and the counts and results of the others. */
 export interface Tasks {
+  /** How many tasks run now. */
   readonly active: number
+  /** How many tasks have fulfilled. */
   readonly completed: number
+  /** How many tasks have stopped because of their signal. */
   readonly cancelled: number
+  /** How many tasks have rejected for another reason. */
   readonly failed: number
+  /** How many tasks had not settled when their time was up. */
   readonly abandoned: number
-  /** Names of the tasks that run. */
+  /** Returns the names of the running tasks. */
   pending(): string[]
-  /** Waits for the promise while draining. @throws FST_ERR_SHUTDOWN_LATE once cleaning has begun */
+  /** Adds a promise as a task. @throws FST_ERR_SHUTDOWN_LATE if cleaning has begun */
   add(name: string, promise: PromiseLike<unknown>): void
-  /** Runs the work as a task. @returns what it returns; rejects with FST_ERR_SHUTDOWN_LATE once cleaning has begun */
+  /**
+   * Runs work as a task.
+   *
+   * @returns a promise of its result. It rejects with FST_ERR_SHUTDOWN_LATE if cleaning has begun
+   */
   run<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
   /** Waits for all tasks, also for new ones. A task that runs after `timeout` milliseconds is abandoned. */
   drain(timeout: number): Promise<Outcome>
-  /** The results of the tasks that ran when draining began, or began later. */
+  /** Returns the results of the tasks that ended after draining had begun. */
   results(): readonly TaskResult[]
 }
 
@@ -31,7 +40,7 @@ interface Running {
   readonly startedAt: number
 }
 
-/** @param onEnd receives the result of each task */
+/** Creates an empty list of tasks. @param onEnd called with the result of each task */
 export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'hasReached'>, onEnd: (result: TaskResult, error: Error | null) => void): Tasks {
   const running = new Set<Running>()
   const results: TaskResult[] = []
@@ -47,12 +56,12 @@ export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'ha
     get abandoned () { return count.abandoned },
     pending: () => Array.from(running, task => task.name),
     add (name, promise) {
-      refuseLate(name)
+      throwIfLate(name)
       follow(name, promise)
     },
     run<T> (name: string, work: (signal: AbortSignal) => T | PromiseLike<T>) {
       try {
-        refuseLate(name)
+        throwIfLate(name)
       } catch (error) {
         return Promise.reject(error)
       }
@@ -62,7 +71,7 @@ export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'ha
     },
     async drain (timeout) {
       const { remaining } = startDeadline(timeout)
-      // In a loop: code that awaits one task may start the next before this function continues.
+      // A loop, because code that awaits one task may start the next before this function continues.
       while (running.size > 0 && remaining() > 0) await within(remaining(), () => new Promise<void>(resolve => { empty = resolve }))
       for (const task of running) end(task, 'abandoned', new ShutdownTimeoutError(`Task '${task.name}'`, Math.round(timeout)))
       return results.some(({ outcome }) => outcome === 'failed' || outcome === 'abandoned') ? 'failed' : 'clean'
@@ -70,15 +79,15 @@ export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'ha
     results: () => results
   }
 
-  function refuseLate (name: string): void {
+  function throwIfLate (name: string): void {
     if (lifecycle.hasReached('cleaning')) throw new ShutdownLateError(name, lifecycle.phase)
   }
 
   function follow (name: string, promise: PromiseLike<unknown>): void {
     const task: Running = { name, startedAt: now() }
     running.add(task)
-    // Both outcomes are handled, so that a task without an awaiter is no unhandled rejection: it is reported as failed.
-    // Not `promise.then()`: the value may be no promise, and its `then` may throw.
+    // The rejection is handled here, because a caller that does not await the task would cause an unhandled rejection.
+    // Not `promise.then()`, because the value may not be a promise, and its `then` may throw.
     Promise.resolve(promise).then(
       () => end(task, 'completed', null),
       thrown => end(task, isCancellation(thrown) ? 'cancelled' : 'failed', toError(thrown))
@@ -94,7 +103,10 @@ export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'ha
     if (running.size === 0) empty()
   }
 
-  /** Whether the task stopped because of the signal: it threw the signal's reason, or an AbortError after the signal had aborted. */
+  /**
+   * Returns whether a task stopped because of its signal: it threw the signal's reason, or an AbortError after the
+   * signal had aborted.
+   */
   function isCancellation (thrown: unknown): boolean {
     return signal.aborted && (thrown === signal.reason || (thrown as Error | undefined)?.name === 'AbortError')
   }

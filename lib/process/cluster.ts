@@ -1,12 +1,13 @@
 /**
- * node:cluster. A worker is asked to stop by `worker.disconnect()` in the primary, by `cluster.worker.disconnect()` in its
- * own code, or by the message `shutdown`.
+ * node:cluster. A worker must stop after `worker.disconnect()` in the primary, after `cluster.worker.disconnect()` in
+ * its own code, or after the message `shutdown`.
  *
- * Node handles a disconnect at once: it closes every server, which ends idle keep-alive connections that clients are about
- * to use, and then it closes the channel. No public event comes before that. So Node's own message
- * (`{ cmd: 'NODE_CLUSTER', act: 'disconnect' }` on 'internalMessage') is taken before Node reads it, and Node disconnects
- * when the shutdown is over. It is the same in Node 20, 22, 24 and 26 (lib/internal/cluster/child.js). If a later Node words
- * it differently, Node closes the servers at once, and 'disconnect' starts the shutdown.
+ * Node handles a disconnect at once: it closes every server, which ends idle keep-alive connections that clients are
+ * about to use, and then it closes the channel. No public event comes before that. So our listener takes Node's own
+ * message (`{ cmd: 'NODE_CLUSTER', act: 'disconnect' }` on 'internalMessage') before Node reads it, and Node
+ * disconnects when the shutdown is over. The message is the same in Node 20, 22, 24 and 26
+ * (lib/internal/cluster/child.js). If a later version changes it, Node closes the servers at once, and 'disconnect'
+ * starts the shutdown.
  */
 import nodeCluster from 'node:cluster'
 import { type ManagedServer, type ManagerConnection, notManaged } from './process-manager'
@@ -27,7 +28,8 @@ export function connectCluster (server: ManagedServer): ManagerConnection {
       // The first of several servers in this process takes the message from Node, for all of them.
       const shutdowns: Array<Promise<unknown>> = message.shutdowns = []
       message.act = 'disconnect-after-shutdown'
-      // Node sets this too at a disconnect. Otherwise the worker exits at once if its primary dies during the shutdown.
+      // Node also sets this at a disconnect. Without it, the worker exits at once if its primary dies during the
+      // shutdown.
       worker.exitedAfterDisconnect = true
       queueMicrotask(() => { Promise.allSettled(shutdowns).then(() => Object.getPrototypeOf(worker).disconnect.call(worker)) })
     }

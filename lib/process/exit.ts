@@ -1,6 +1,11 @@
-/** Ends the process. An exit code that is already set, by a crash or by the user, outlives a clean shutdown. */
+/**
+ * Ends the process. An exit code that is already set, by an uncaught error or by the user, is kept after a clean
+ * shutdown.
+ */
 
-/** Ends the process after the callbacks that are already queued, so that the callers of `start()` receive the report. */
+/**
+ * Ends the process after the callbacks that are already queued, so that the callers of `start()` receive the report.
+ */
 export function exit (code: 0 | 1): void {
   process.exitCode = Number(process.exitCode) || code
   setImmediate(() => process.exit())

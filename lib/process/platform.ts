@@ -1,10 +1,11 @@
-/** The platform of this process, read from its environment, with the times that are usual there. */
+/** Detects the platform of this process from its environment, and its default times. */
 import nodeCluster from 'node:cluster'
 import { ShutdownEnvironmentError } from '../errors'
 import { platformDefaults, type PlatformName } from '../options'
 
+/** A platform with its default times. */
 export interface Platform {
-  /** The outermost platform, if one runs inside another. */
+  /** The name; the outermost platform if one runs inside another. */
   readonly name: PlatformName
   /** Length of lame-duck, in milliseconds. */
   readonly delay: number
@@ -15,8 +16,8 @@ export interface Platform {
 }
 
 /**
- * Detects the platform. If several match, the outermost one counts, because it sends SIGKILL: PM2 in a pod has the pod's
- * grace period.
+ * Detects the platform. If several match, the outermost one counts, because it sends SIGKILL: PM2 in a pod has the
+ * pod's grace period.
  *
  * @param env @default process.env
  * @param cluster @default node:cluster
@@ -24,14 +25,15 @@ export interface Platform {
  */
 export function detectPlatform (env: NodeJS.ProcessEnv = process.env, cluster: { readonly isWorker: boolean } = nodeCluster): Platform {
   if (env.KUBERNETES_SERVICE_HOST) return platform('kubernetes', readTime(env, 'TERMINATION_GRACE_PERIOD_SECONDS', 'seconds', 1_000))
-  // PM2 copies an app's settings into its environment (ForkMode.js, ProcessContainer.js). To PM2, 0 is its default (God/Methods.js).
+  // PM2 copies an app's settings into its environment (ForkMode.js, ProcessContainer.js). PM2 reads 0 as its default
+  // (God/Methods.js).
   if (env.pm_id) return platform('pm2', env.kill_timeout === '0' ? null : readTime(env, 'kill_timeout', 'milliseconds', 1))
   if (cluster.isWorker) return platform('cluster', null)
   if (env.NOTIFY_SOCKET) return platform('systemd', null)
   return platform('plain', null)
 }
 
-/** Whether this is a worker of node:cluster: its listening sockets belong to the primary. */
+/** Returns whether this is a worker of node:cluster. Its listening sockets belong to the primary. */
 export function isClusterWorker (): boolean {
   return nodeCluster.isWorker
 }
@@ -41,7 +43,7 @@ function platform (name: PlatformName, gracePeriod: number | null): Platform {
   return { name, delay: defaults.delay, gracePeriod: gracePeriod ?? defaults.gracePeriod, gracePeriodKnown: gracePeriod !== null }
 }
 
-/** Reads a time in milliseconds. An empty variable counts as none, because a template without a value leaves one behind. */
+/** Reads a time in milliseconds. An empty variable counts as missing, because templates without a value create it. */
 function readTime (env: NodeJS.ProcessEnv, name: string, unit: string, factor: number): number | null {
   const text = env[name]
   if (text === undefined || text === '') return null

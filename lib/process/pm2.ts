@@ -1,7 +1,7 @@
 /**
- * PM2. It waits for the message `ready` (`wait_ready`), and stops an app by the message `shutdown` (`shutdown_with_message`).
- * A reload sends SIGINT in any case: PM2 7 sends the message only to a numeric pm_id, and a reload has renamed it to
- * `_old_<id>` (God/Methods.js). So the signals are needed too.
+ * PM2. PM2 waits for the message `ready` (`wait_ready`), and sends the message `shutdown` to stop an app
+ * (`shutdown_with_message`). A reload always sends SIGINT, because PM2 7 sends the message only to a numeric pm_id, and
+ * a reload renames it to `_old_<id>` (God/Methods.js). So the signals are also needed.
  */
 import { type ManagedServer, type ManagerConnection, notManaged } from './process-manager'
 

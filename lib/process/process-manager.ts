@@ -1,13 +1,13 @@
 /** The contract between a server and the manager of its process: PM2, the primary of node:cluster, or systemd. */
 import type { Phase, ShutdownReason, ShutdownState } from '../../types/index'
 
-/** What a process manager needs of a server. */
+/** A server, as a process manager uses it. */
 export interface ManagedServer {
-  /** Starts a shutdown, or joins the shutdown that has begun. */
+  /** Starts a shutdown, or joins the current one. */
   start(reason: ShutdownReason): Promise<unknown>
   /** The server's state: its phase, and the number of requests, streams and tasks in flight. */
   readonly state: ShutdownState
-  /** Calls the listener when the phase begins. @returns a function that removes the listener */
+  /** Calls the listener when the phase is entered. @returns a function that removes the listener */
   on(phase: Phase, listener: (phase: Phase) => void): () => void
 }
 
@@ -19,5 +19,5 @@ export interface ManagerConnection {
   close(): void
 }
 
-/** The connection of a process that has no such manager: both functions do nothing. */
+/** The connection of a process without a manager: both functions do nothing. */
 export const notManaged: ManagerConnection = { notifyReady () {}, close () {} }

@@ -1,9 +1,9 @@
 /**
- * Signals and uncaught errors. All Fastify instances of a process share one set of process listeners, also instances of two
- * copies of this package: the process must not exit before the last of them has closed.
+ * Signals and uncaught errors. All Fastify instances of a process share one set of process listeners, also if they use
+ * two copies of this package. The process must not exit before the last instance has closed.
  *
  * close-with-grace ends the process if a shutdown exceeds its time. Only its `close()` is used, and all its events are
- * skipped: its own listeners exit on any error during a shutdown, and on a duplicate of the first signal.
+ * skipped, because its own listeners exit after any error during a shutdown, and after a duplicate of the first signal.
  */
 import closeWithGrace from 'close-with-grace'
 import type { ShutdownReason, ShutdownSignal } from '../../types/index'
@@ -20,18 +20,19 @@ export interface Member {
   readonly exit: boolean
   /** Longest time its shutdown may take, in milliseconds. */
   readonly budget: number
-  /** Starts its shutdown, or joins the shutdown that has begun. Never rejects. */
+  /** Starts its shutdown, or joins the current one. Never rejects. */
   start(reason: ShutdownReason): Promise<unknown>
-  /** Receives each uncaught error, before `start` is called for the first one. */
+  /** Called with each uncaught error, before `start`. */
   onUncaughtError(error: unknown): void
-  /** Logs why the process is about to be ended by force. */
+  /** Logs the reason, right before the process is ended by force. */
   reportForcedExit(message: string): void
 }
 
-/** The place of one instance in its process. */
+/** The membership of one instance in the process. */
 export interface Membership {
   /**
-   * Removes this instance, which has closed. The process exits once all instances have left, if one left with an exit code.
+   * Removes this instance, which has closed. The process exits once all instances have left, if one left with an exit
+   * code.
    *
    * @param exitCode `null` if this instance does not end the process
    */
@@ -41,10 +42,13 @@ export interface Membership {
 /** Time between the longest budget and the exit by force, in milliseconds. */
 export const backstop = 2_000
 
-/** The number is the version of `Member` and `Membership`. Copies of this package that differ in it do not share listeners. */
+/**
+ * Key of the shared listeners. Its number is the version of `Member` and `Membership`: copies of this package with
+ * different numbers do not share listeners.
+ */
 const sharedKey = Symbol.for('fastify-shutdown.process.2')
 
-/** Adds an instance to those that share the listeners of this process. */
+/** Adds an instance to the process. All instances share one set of listeners. */
 export function joinProcess (member: Member): Membership {
   const shared = globalThis as unknown as Record<symbol, ReturnType<typeof shareProcess> | undefined>
   return (shared[sharedKey] ??= shareProcess()).join(member)
@@ -64,7 +68,7 @@ function shareProcess (): { join(member: Member): Membership } {
     join (member) {
       members.add(member)
       if (stopping.size === 0) updateListeners()
-      // Its owner finishes it first; the microtask runs before it listens.
+      // Stopped in a microtask: the caller has finished its setup then, and the app does not listen yet.
       else if (exits) queueMicrotask(() => { if (members.has(member)) stop([member], reason) })
       return { leave: code => leave(member, code) }
     }
@@ -76,12 +80,12 @@ function shareProcess (): { join(member: Member): Membership } {
     if (code !== null) exitCode = code === 1 || exitCode === 1 ? 1 : 0
     if (stopping.size > 0) return
     secondSignal.cancel()
-    // The listeners stay until the exit: without a listener, one more signal would kill the process.
+    // The listeners stay until the exit, because without a listener one more signal would end the process at once.
     if (members.size === 0 && exitCode !== null) exit(exitCode)
     else updateListeners()
   }
 
-  /** Adds before it removes: if a signal has no listener for a moment, the system ends the process. */
+  /** Updates the listeners. It adds before it removes, because a signal without a listener ends the process. */
   function updateListeners (): void {
     const wanted: typeof listeners = new Map()
     for (const member of members) {
@@ -108,7 +112,7 @@ function shareProcess (): { join(member: Member): Membership } {
     else stop(affected.filter(member => !stopping.has(member)), why)
   }
 
-  /** Stops the affected members. If the process exits after that, it stops all of them. */
+  /** Stops the affected members, or all members if the process exits after that. */
   function begin (why: ShutdownReason, isAffected: (member: Member) => boolean): void {
     reason = why
     exits = [...members].some(member => member.exit && (member.signals.length > 0 || member.uncaughtErrors))
@@ -116,9 +120,9 @@ function shareProcess (): { join(member: Member): Membership } {
     stop([...members].filter(member => exits || isAffected(member)), reason)
   }
 
-  function stop (these: readonly Member[], why: ShutdownReason): void {
-    for (const member of these) stopping.add(member)
-    for (const member of these) void member.start(why)
+  function stop (stopped: readonly Member[], why: ShutdownReason): void {
+    for (const member of stopped) stopping.add(member)
+    for (const member of stopped) void member.start(why)
   }
 
   function startBackstop (): void {

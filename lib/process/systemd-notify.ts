@@ -1,22 +1,27 @@
 /**
- * Sends variables to systemd (sd_notify(3)) by the program `systemd-notify`, because Node has no unix datagram sockets. Each
- * call is a child process of a few milliseconds, so the unit needs NotifyAccess=all.
+ * Sends variables to systemd (sd_notify(3)) with the program `systemd-notify`, because Node has no unix datagram
+ * sockets. Each call starts a child process, which takes a few milliseconds. The unit needs NotifyAccess=all, so that
+ * systemd accepts messages of a child process.
  *
- * The option --no-block is not used: a child that exits before systemd has read its message is unknown to systemd, which
- * then ignores the message. A child never keeps this process alive.
+ * The option --no-block is not used. If the child exits before systemd has read its message, systemd ignores the
+ * message. A child never keeps this process alive.
  */
 
 /** Variables of sd_notify(3), by name. */
 export type NotifyVariables = Readonly<Record<string, string>>
 
+/** The connection to systemd. */
 export interface Notifier {
-  /** Sends the variables. Those that come while a child runs are sent together after it, each with its last value. */
+  /**
+   * Sends the variables. While a child runs, later variables wait, and are then sent together, each with its last
+   * value.
+   */
   notify(variables: NotifyVariables): void
   /** Sends nothing more. */
   close(): void
 }
 
-/** @param onProblem called at most once, if systemd is not notified */
+/** Creates the connection. @param onProblem called at most once, if systemd cannot be notified */
 export function createNotifier (env: NodeJS.ProcessEnv, program: string, onProblem: (error: Error) => void): Notifier {
   let waiting: Record<string, string> = {}
   let state: 'idle' | 'sending' | 'closed' = 'idle'
@@ -36,13 +41,13 @@ export function createNotifier (env: NodeJS.ProcessEnv, program: string, onProbl
     waiting = {}
     state = 'sending'
     try {
-      // Loaded here: without systemd it is not loaded at all.
+      // Loaded here, so that it is not loaded without systemd.
       const { spawn } = process.getBuiltinModule('node:child_process')
       const child = spawn(program, variables, { stdio: 'ignore', env: { PATH: env.PATH, NOTIFY_SOCKET: env.NOTIFY_SOCKET } })
       child.unref()
       child.once('error', onStartError)
       child.once('exit', (code, signal) => {
-        if (code !== 0) report(`systemd may have missed this service's state: ${program} exited with ${code ?? signal}`)
+        if (code !== 0) report(`systemd may not have received this service's state: ${program} exited with ${code ?? signal}`)
         sendNext()
       })
     } catch (error) {

@@ -1,6 +1,6 @@
 /**
- * systemd (sd_notify(3)): READY=1 when the server listens, STOPPING=1 and STATUS=… during the shutdown, EXTEND_TIMEOUT_USEC
- * while work is pending, and WATCHDOG=1 while the event loop turns.
+ * systemd (sd_notify(3)): READY=1 when the server listens, STOPPING=1 and STATUS=… during the shutdown,
+ * EXTEND_TIMEOUT_USEC while work is pending, and WATCHDOG=1 while the event loop turns.
  */
 import nodeCluster from 'node:cluster'
 import type { ShutdownState } from '../../types/index'
@@ -10,11 +10,12 @@ import { createNotifier, type NotifyVariables } from './systemd-notify'
 
 /** Time between two reports during a shutdown, in milliseconds. */
 const reportInterval = 1_000
-/** Longest extension that one report asks for, in milliseconds: systemd ends a frozen process after this time. */
+/** Longest extension that one report requests, in milliseconds. systemd ends a process that hangs after this time. */
 const longestExtension = 5_000
 
+/** Options of the connection, for tests. */
 export interface SystemdOptions {
-  /** @default process.env */
+  /** The environment. @default process.env */
   readonly env?: NodeJS.ProcessEnv
   /** The id to which WATCHDOG_PID is compared. @default process.pid */
   readonly pid?: number
@@ -22,14 +23,14 @@ export interface SystemdOptions {
   readonly isWorker?: boolean
   /** The program that notifies systemd. @default 'systemd-notify' */
   readonly program?: string
-  /** Called at most once, if systemd is not notified. A `Type=notify` unit then never becomes active. */
+  /** Called at most once, if systemd cannot be notified. A `Type=notify` unit then never becomes active. */
   readonly onProblem?: (error: Error) => void
 }
 
 /** Connects the server to systemd, if a unit of `Type=notify` started this process. */
 export function connectSystemd (server: ManagedServer, options: SystemdOptions = {}): ManagerConnection {
   const env = options.env ?? process.env
-  // A worker is only a part of the service, and STOPPING=1 is about the whole.
+  // A worker is only a part of the service, and STOPPING=1 applies to the whole service.
   if (!env.NOTIFY_SOCKET || env.pm_id || (options.isWorker ?? nodeCluster.isWorker)) return notManaged
 
   const notifier = createNotifier(env, options.program ?? 'systemd-notify', options.onProblem ?? (() => {}))
@@ -62,7 +63,7 @@ export function connectSystemd (server: ManagedServer, options: SystemdOptions =
   }
 }
 
-/** One line about the server: the phase and numbers, never a URL. */
+/** Describes the server in one line: its phase and numbers, never a URL. */
 function status (state: ShutdownState): string {
   if (state.phase === 'running') return 'running'
   const pending = [
@@ -72,13 +73,16 @@ function status (state: ShutdownState): string {
   return pending.length === 0 ? state.phase : `${state.phase}: ${pending.join(', ')}`
 }
 
-/** Asks for at most the time that the shutdown has left, so that systemd ends a shutdown that exceeds it. */
+/** Returns the extension to request: at most the remaining time, so that systemd ends a shutdown that exceeds it. */
 function extension (state: ShutdownState): NotifyVariables {
   const ms = Math.min(longestExtension, state.remaining)
   return state.phase === 'shutdown' || !(ms > 0) ? {} : { EXTEND_TIMEOUT_USEC: String(Math.ceil(ms * 1_000)) }
 }
 
-/** Half of WATCHDOG_USEC, as sd_watchdog_enabled(3) advises, in milliseconds; `null` if the watchdog is not for this process. */
+/**
+ * Returns half of WATCHDOG_USEC in milliseconds, as sd_watchdog_enabled(3) recommends; `null` if the watchdog is not
+ * for this process.
+ */
 function watchdogInterval (env: NodeJS.ProcessEnv, pid: number): number | null {
   const usec = /^\d{1,15}$/.test(env.WATCHDOG_USEC ?? '') ? Number(env.WATCHDOG_USEC) : 0
   if (usec === 0 || (env.WATCHDOG_PID && env.WATCHDOG_PID !== String(pid))) return null

@@ -1,7 +1,7 @@
 /**
- * Runs each onClose hook of the app where stock Fastify runs it, but with a timeout, isolated and named. avvio turns a
- * synchronous throw into an uncaught exception after which nothing else closes, waits without limit for a hook that never
- * settles, and keeps only the last of several rejections.
+ * Runs each onClose hook of the app when Fastify would run it, but with a timeout and a name, and separated from the
+ * others. Without this, avvio turns a synchronous throw into an uncaught exception, and no later hook runs. It waits
+ * without limit for a hook that never settles, and reports only the last of several rejections.
  */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult } from '../../types/index'
@@ -13,11 +13,11 @@ import type { Teardown } from './teardown'
 
 type OnClose = (this: FastifyInstance, instance: FastifyInstance, done?: (error?: Error) => void) => unknown
 
-/** What `interceptCloseHooks` needs. */
+/** Options of `interceptCloseHooks`. */
 export interface CloseHooksOptions {
-  /** Resolves when the server is drained. No hook runs earlier. */
+  /** Resolves when the server is drained. No hook runs before. */
   readonly drained: () => Promise<Teardown>
-  /** Longest time of the hook that runs next, in milliseconds. */
+  /** Returns the longest time of the next hook, in milliseconds. */
   readonly timeout: () => number
   /** Called with the result of each hook. */
   readonly onResult: (result: HookResult) => void
@@ -27,15 +27,15 @@ export interface CloseHooksOptions {
 export interface CloseHooks {
   /** The instances that have added an onClose hook. Their decorators may hold a client to adopt. */
   readonly instances: ReadonlySet<FastifyInstance>
-  /** The names of the hooks that are running. */
+  /** Returns the names of the running hooks. */
   pending(): string[]
   /** Gives the root its own `addHook` back. */
   restore(): void
-  /** Adds a step that runs where stock Fastify would run an onClose hook that is added now. It gets no result. */
+  /** Adds a step, which runs when Fastify would run an onClose hook that is added now. It has no result. */
   addStep(app: FastifyInstance, step: (teardown: Teardown) => void): void
 }
 
-/** Plugins whose clients are adopted. Their own hook only allows the client's resource to close. */
+/** Plugins whose clients are adopted. Their own hooks only allow the client's resource to close. */
 const pluginsWithAdoptedClients = ['@fastify/postgres', '@fastify/redis']
 
 /** Replaces `addHook` of the root, which every child instance inherits, to wrap each onClose hook. */
@@ -48,16 +48,18 @@ export function interceptCloseHooks (root: FastifyInstance, { drained, timeout, 
 
   const restore = replaceMethod(root, 'addHook', () => function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
     const onClose = name === 'onClose' ? toOnClose(hook) : null
-    // Fastify has an error of its own for what is not a hook.
+    // If it is not a hook, Fastify throws its own error.
     if (onClose === null) return original.call(this, name, hook)
     instances.add(this)
     const plugin = nameOf(this, root)
-    // Each of these plugins adds one hook. The next hook under the same name belongs to the registering plugin, see `nameOf`.
+    // Each of these plugins adds one hook. A second hook with the same name belongs to the plugin that has registered
+    // it: see `nameOf`.
     const closesAdoptedClient = pluginsWithAdoptedClients.includes(plugin) && chains.get(this) !== this.pluginName
     chains.set(this, this.pluginName)
     return original.call(this, name, async (instance: FastifyInstance) => {
       const teardown = await drained()
-      // Adopted clients that do not depend on each other close in parallel. Any other hook may use what closes after it.
+      // Adopted clients that do not depend on each other close in parallel. Any other hook may use what closes after
+      // it.
       if (!closesAdoptedClient) await teardown.noneClosing()
       await run(plugin, onClose, instance, teardown.startedAt)
     })
@@ -93,7 +95,7 @@ function resultOf (settled: Awaited<ReturnType<typeof within>>, late: () => Erro
 
 function toOnClose (hook: unknown): OnClose | null {
   if (typeof hook === 'function') {
-    // Fastify refuses an async function with three parameters.
+    // Fastify throws for an async function with three parameters.
     return hook.constructor.name === 'AsyncFunction' && hook.length === 3 ? null : hook as OnClose
   }
   return disposeOf(hook) ?? null
@@ -107,13 +109,13 @@ function call (hook: OnClose, instance: FastifyInstance): unknown {
   })
 }
 
-/** Names that stand at the end of the root's chain when the app itself adds a hook. */
+/** Last names in the root's chain if the app itself adds a hook. */
 const namesOfApp = ['fastify', 'fastify-shutdown']
 
 /**
- * The name of the plugin that adds a hook: the last in Fastify's chain of names, or `app` for the root itself. It is a hint:
- * after `await register(inner)`, the next hook of the outer plugin still has the inner plugin's name. A plugin without a name
- * has the first lines of its code as its name.
+ * Returns the name of the plugin that adds a hook: the last name in Fastify's chain of names, or `app` for the root. It
+ * is not always right: after `await register(inner)`, the next hook of the outer plugin has the inner plugin's name.
+ * Fastify names a plugin without a name by the first lines of its code.
  */
 function nameOf (instance: FastifyInstance, root: FastifyInstance): string {
   const name = instance.pluginName.split(' -> ').at(-1) ?? ''

@@ -1,6 +1,6 @@
 /**
- * Closes one resource: calls `close`, aborts its signal and calls `force` when its time is up. Thousands may close at once,
- * so resources that start in the same millisecond with the same timeout share one timer and one signal.
+ * Closes one resource: calls `close`. When its time is up, aborts the signal and calls `force`. Thousands may close at
+ * once, so resources that start in the same millisecond with the same timeout share one timer and one signal.
  */
 import { setMaxListeners } from 'node:events'
 import type { Resource, ResourceResult } from '../../types/index'
@@ -11,9 +11,9 @@ import { after, now, within } from '../util/time'
 export interface Closing {
   readonly name: string
   readonly resource: Resource
-  /** The time at which it began to close, as `now()` returns it. -1 before. */
+  /** The time at which it began to close, as `now()` returns it; -1 before. */
   startedAt: number
-  /** The timeout that it shares while `close` runs, else `null`. */
+  /** The timeout that it shares while `close` runs; otherwise `null`. */
   sharedTimeout: SharedTimeout | null
 }
 
@@ -26,19 +26,19 @@ export interface SharedTimeout {
   cancel(): void
 }
 
-/** What `createCloser` needs. */
+/** Options of `createCloser`. */
 export interface CloserOptions<C extends Closing> {
   /** Longest time of a resource that has no `timeout`, in milliseconds. */
   readonly timeout: number
-  /** What is left of the whole shutdown's time, in milliseconds. */
+  /** Returns the remaining time of the whole shutdown, in milliseconds. */
   readonly remaining: () => number
   /** All resources, closing or not. */
   readonly all: readonly C[]
-  /** Called once for each resource that was closed, maybe before `close` has returned. */
+  /** Called once for each resource, maybe before `close` has returned. */
   readonly onSettled: (closing: C, outcome: ResourceResult['outcome'], error: unknown) => void
 }
 
-/** Closes resources, each within its time. */
+/** Closes resources, each with its timeout. */
 export interface Closer<C extends Closing> {
   /** Begins to close a resource. Never throws: the result goes to `onSettled`. */
   close(closing: C): void
@@ -46,10 +46,10 @@ export interface Closer<C extends Closing> {
   cancelTimers(): void
 }
 
-/** Longest time of `force`, in milliseconds, if a tenth of the resource's timeout is not shorter. */
+/** Longest time of `force`, in milliseconds. It is also at most a tenth of the resource's timeout. */
 const longestForce = 1_000
 
-/** @returns a closer whose timers run only while a resource closes */
+/** Creates a closer. Its timers run only while a resource closes. */
 export function createCloser<C extends Closing> ({ timeout, remaining, all, onSettled }: CloserOptions<C>): Closer<C> {
   const sharedTimeouts = new Map<number, SharedTimeout>()
   return {
@@ -75,7 +75,8 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
       return settleInTime(closing, shared, 'failed', error)
     }
     if (promise === null) return settleInTime(closing, shared, 'closed', null)
-    // `Promise.resolve` returns a native promise as it is, and contains a thenable that throws or settles synchronously.
+    // `Promise.resolve` returns a native promise unchanged, and handles a thenable that throws or settles
+    // synchronously.
     Promise.resolve(promise).then(() => settleInTime(closing, shared, 'closed', null), error => settleInTime(closing, shared, 'failed', error))
   }
 
@@ -99,7 +100,7 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
     if (current?.members === 0) current.cancel()
     const abort = new AbortController()
     setMaxListeners(0, abort.signal) // Thousands of resources may listen to it.
-    // `force` needs a part of the shutdown's time too.
+    // `force` also needs a part of the shutdown's time.
     const granted = Math.max(0, Math.min(time, remaining() - forceTimeout(time)))
     const cancel = after(granted, () => {
       if (sharedTimeouts.get(time) === shared) sharedTimeouts.delete(time)

@@ -1,12 +1,15 @@
 /**
- * The order in which resources close, as a graph. It is the start order reversed ("the inverse of the start-up order",
- * systemd.unit): a resource closes after everything that depends on it.
+ * The order in which resources close, as a graph. A resource closes after all of its dependants, which is "the inverse
+ * of the start-up order" (systemd.unit(5)).
  */
 import type { Resource } from '../../types/index'
 import { ShutdownCircleError, ShutdownDependencyError } from '../errors'
 import { suggest } from '../util/did-you-mean'
 
-/** A resource in the graph. It holds its neighbours and not their names, because 10 000 look-ups by name are slow. */
+/**
+ * A resource in the graph. It refers to its neighbours and not to their names, because 10 000 look-ups by name are
+ * slow.
+ */
 export interface GraphNode<N> {
   readonly name: string
   readonly resource: Resource
@@ -18,7 +21,7 @@ export interface GraphNode<N> {
   openDependants: number
 }
 
-/** The neighbours of a node that has none. Shared, because most of 10 000 nodes have none on one side. */
+/** An empty list of neighbours. Shared, because most nodes have no dependants or no dependencies. */
 export const noNeighbours: readonly never[] = []
 
 /**
@@ -49,15 +52,15 @@ export function linkGraph<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>
     for (const name of dependsOn) {
       const dependency = nodes.get(name)
       if (dependency === undefined) throw new ShutdownDependencyError(node.name, name, suggest(name, nodes.keys()))
-      // A name may be listed twice. If it is, this node is the dependant that was added last.
+      // `dependsOn` may contain a name twice. This node is then already the last dependant.
       if (dependency.dependants[dependency.dependants.length - 1] !== node) connect(node, dependency)
     }
   }
   if (lasts.length > 0) connectLasts(nodes, lasts)
-  refuseCircles(nodes)
+  checkCircles(nodes)
 }
 
-/** Makes every resource depend on those that are `last`, except the ones that these use themselves. */
+/** Makes every resource depend on the `last` resources, except the resources that these use. */
 function connectLasts<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>, lasts: readonly N[]): void {
   const usedByLasts = new Set(lasts)
   for (const node of usedByLasts) for (const dependency of node.dependencies) usedByLasts.add(dependency)
@@ -72,7 +75,10 @@ function connect<N extends GraphNode<N>> (node: N, dependency: N): void {
   dependency.dependants = append(dependency.dependants, node)
 }
 
-/** Adds one neighbour. Most nodes have one or two, and the first `push` into an array reserves room for sixteen more. */
+/**
+ * Adds one neighbour. The first two are added without `push`, because the first `push` into an array allocates memory
+ * for sixteen more, and most nodes have one or two neighbours.
+ */
 function append<N> (nodes: readonly N[], node: N): readonly N[] {
   if (nodes.length === 0) return [node]
   if (nodes.length === 1) return [nodes[0]!, node]
@@ -80,8 +86,13 @@ function append<N> (nodes: readonly N[], node: N): readonly N[] {
   return nodes
 }
 
-/** Removes nodes without dependants until none is left (Kahn). What remains is in a circle, or is used by one. */
-function refuseCircles<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>): void {
+/**
+ * Checks that there is no circle. It removes nodes without dependants until none is left (the algorithm of Kahn). The
+ * remaining nodes are in a circle, or a circle depends on them.
+ *
+ * @throws FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
+ */
+function checkCircles<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>): void {
   const removed: N[] = []
   for (const node of nodes.values()) {
     node.openDependants = node.dependants.length
@@ -95,7 +106,7 @@ function refuseCircles<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>): 
   for (const node of removed) node.openDependants = node.dependants.length
 }
 
-/** Walks from dependency to dependant. Each remaining node has a remaining dependant, so one name must come twice. */
+/** Follows the dependants. Each remaining node has a remaining dependant, so one node must be found twice. */
 function findCircle<N extends GraphNode<N>> (remaining: ReadonlySet<N>): string[] {
   const path: N[] = [remaining.values().next().value!]
   for (;;) {

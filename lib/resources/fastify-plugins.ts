@@ -1,7 +1,8 @@
 /**
- * Adopts the pools of @fastify/postgres and the clients of @fastify/redis. They are found through the decorators, because
- * Fastify's plugin names are not reliable. The onClose hooks of these plugins stay where they are. A hook's call of `end()` or
- * `quit()` allows the resource to close, and the resource itself closes the client once, in its order.
+ * Adopts the pools of @fastify/postgres and the clients of @fastify/redis. They are found through the decorators,
+ * because Fastify's plugin names are not reliable. The onClose hooks of these plugins still run in their order. If a
+ * hook calls `end()` or `quit()`, this only allows the resource to close. The resource closes the client once, after
+ * its dependants.
  */
 import type { FastifyInstance } from 'fastify'
 import type { Resource } from '../../types/index'
@@ -22,7 +23,7 @@ type CloseMethod = 'end' | 'quit'
 /**
  * Adopts the clients that plugins have added to these instances.
  *
- * @param teardown returns the teardown that is under way, or `null`
+ * @param teardown returns the teardown that has begun, or `null`
  * @param isDeclared whether the user declared a resource of this name
  * @returns the clients as resources, each client once
  */
@@ -46,7 +47,8 @@ export function adoptClients (
       isTearingDown: () => teardown() !== null,
       onCall: () => teardown()?.allow(name)
     })
-    // @fastify/redis leaves a client open that was created elsewhere. It stays open here too, unless the user declared it.
+    // @fastify/redis does not close a client that it has not created. Here it also stays open, unless the user declared
+    // it.
     const closesAlways = isDeclared(name)
     adopted.push({
       name,
@@ -55,7 +57,7 @@ export function adoptClients (
     })
   }
 
-  /** Returns `redis`, `redis#2` and so on, because each context may register the same plugin for itself. */
+  /** Returns `redis`, `redis#2` and so on, because each context may register the same plugin. */
   function unusedName (wanted: string): string {
     let name = wanted
     for (let count = 2; adopted.some(other => other.name === name); count++) name = `${wanted}#${count}`
@@ -73,8 +75,9 @@ interface Intercepted {
 }
 
 /**
- * Replaces `client[method]`. During the teardown, a call of it only reports that the resource may close. Otherwise it closes the
- * client through its adapter, which closes once: by itself a second `pool.end()` or `quit()` rejects, and `app.close()` with it.
+ * Replaces `client[method]`. During the teardown, a call only reports that the resource may close. Otherwise it closes
+ * the client through its adapter, which closes once. Without that, a second `pool.end()` or `quit()` would reject, and
+ * `app.close()` with it.
  */
 function interceptMethod (
   client: Record<CloseMethod, unknown>, method: CloseMethod, resource: Resource, { isTearingDown, onCall }: { isTearingDown(): boolean, onCall(): void }
@@ -117,7 +120,7 @@ function hasPool (value: unknown): value is { pool: object } {
 
 function clientsOf (redis: unknown): [name: string, client: object][] {
   if (typeof redis !== 'object' || redis === null) return []
-  // The default client has the named ones as its own properties.
+  // The default client has the named clients as its own properties.
   const named: [string, object][] = Object.entries(redis).flatMap(([name, value]) => isRedis(value) ? [[`redis:${name}`, value]] : [])
   return isRedis(redis) ? [['redis', redis], ...named] : named
 }

@@ -1,4 +1,4 @@
-/** The resources by name: those that the user declared, those that plugins added, and those that were adopted. */
+/** The resources by name: the user has declared them, plugins have added them, or clients were adopted. */
 import type { Resource, ResourceInput } from '../../types/index'
 import { ShutdownDuplicateError, ShutdownResourceError } from '../errors'
 import { checkGraph } from './dependency-graph'
@@ -13,21 +13,25 @@ export interface Registry {
   /**
    * Adds a resource.
    *
-   * @returns a function that removes it again, and that may be called twice
+   * @returns a function that removes it, and that may be called twice
    * @throws FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE, FST_ERR_SHUTDOWN_RESOURCE; after `seal` also what `seal` throws
    */
   add(name: string, input: ResourceInput, hasPosition: boolean): () => void
-  /** Adds the resource of a client that another plugin created. What the user declared under its name takes precedence. */
+  /**
+   * Adds the resource of a client that another plugin created. The fields that the user declared under its name take
+   * precedence.
+   */
   adopt(name: string, resource: Resource): void
   /**
-   * Checks the whole graph when the app is ready, because all names are known then. Later additions are checked one by one.
+   * Checks the whole graph when the app is ready, because all names are known then. Later additions are checked one by
+   * one.
    *
    * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
    */
   seal(): void
   /**
-   * Drops the dependencies that cannot be kept, if the app closes before `seal` has succeeded. Every resource that is there
-   * must still close.
+   * Drops dependencies that are not valid. Called if the app closes before `seal` has succeeded, because every
+   * registered resource must still close.
    */
   dropBrokenDependencies(): void
 }
@@ -100,7 +104,8 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
   function check (): void {
     const all = current()
     for (const [name, resource] of all) {
-      // An entry with only `dependsOn` or `timeout` describes a client that a plugin creates. `force` alone is never called.
+      // An entry with only `dependsOn` or `timeout` describes a client that a plugin creates. `force` alone is never
+      // called.
       if (resource.close === undefined && resource.pause === undefined) {
         throw new ShutdownResourceError(`Resource '${name}' has no 'close', and no plugin created a client of that name (@fastify/postgres: 'postgres', 'postgres:<name>'; @fastify/redis: 'redis', 'redis:<namespace>')`)
       }

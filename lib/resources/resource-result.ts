@@ -1,4 +1,4 @@
-/** What became of a resource, and which chain of resources set the duration of a teardown. */
+/** The results of a teardown: the result of each resource, and the chain of resources that set the duration. */
 import type { Resource, ResourceResult } from '../../types/index'
 import { toError } from '../errors'
 import type { Closing } from './close-resource'
@@ -12,7 +12,7 @@ export interface Reported<R> extends GraphNode<R>, Closing {
 
 const none: readonly string[] = Object.freeze([])
 
-/** @returns the frozen result of a resource that settled at `endedAt`, in a teardown that began at `beganAt` */
+/** Creates the frozen result of a resource that settled at `endedAt`, in a teardown that began at `beganAt`. */
 export function createResult<R extends Reported<R>> (
   { name, resource, startedAt, dependants }: R, outcome: ResourceResult['outcome'], error: unknown, beganAt: number, endedAt: number
 ): ResourceResult {
@@ -28,7 +28,10 @@ export function createResult<R extends Reported<R>> (
   return Object.freeze(detail === undefined ? result : { ...result, detail })
 }
 
-/** Finds the chain that set the duration, first to close first: from the resource that ended last, back through its latest dependants. */
+/**
+ * Finds the chain that set the duration, first to close first. The search begins at the resource that ended last, and
+ * each step goes to the dependant that ended last.
+ */
 export function criticalPathOf<R extends Reported<R>> (resources: readonly R[]): string[] {
   const path: string[] = []
   for (let resource = latest(resources); resource !== undefined; resource = latest(resource.dependants)) path.push(resource.name)

@@ -1,4 +1,7 @@
-/** Turns what the user gives into a resource: an object of the contract, a disposable, or a known client with its adapter. */
+/**
+ * Turns an input of the user into a resource. The input is a resource, a disposable, or `{ client }` with a known
+ * client.
+ */
 import type { Resource, ResourceInput } from '../../types/index'
 import { ShutdownResourceError, received } from '../errors'
 import { suggest } from '../util/did-you-mean'
@@ -8,7 +11,8 @@ import type { AdapterOptions } from './adapters/adapter'
 export type Adapt = (client: object) => Resource
 
 /**
- * Turns a known client into a resource. Loads the adapters with the first client, because many services have none.
+ * Turns a known client into a resource. The adapters are loaded at the first call, because many services have no such
+ * client.
  *
  * @throws FST_ERR_SHUTDOWN_CLIENT for an unknown client, with the list of known kinds
  */
@@ -37,7 +41,7 @@ const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
 
 const fields = [...rules.keys()]
 
-/** Names that would reach the prototype where a user turns a report into an object. */
+/** Names that would change the prototype if the user turned a report into an object. */
 const reserved = ['__proto__', 'constructor', 'prototype']
 
 /**
@@ -54,7 +58,7 @@ export function checkResourceName (name: string): string {
 }
 
 /**
- * Turns an object of inputs into resources with their names.
+ * Turns an object of name -> input into pairs of name and resource.
  *
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
@@ -75,7 +79,8 @@ export function toResource (name: string, input: ResourceInput, adapt: Adapt): R
   if (dispose === undefined && (typeof input !== 'object' || input === null || Array.isArray(input))) {
     throw new ShutdownResourceError(`Expected resource '${name}' to be an object, got ${received(input)}`)
   }
-  // An instance of a disposable class may have any fields. In other objects an unknown field is a typing error, or a bare client.
+  // An instance of a disposable class may have any fields. In other objects an unknown field is a typing error, or a
+  // bare client.
   if (dispose !== undefined && !isPlain(input)) return { close: dispose }
   checkFields(name, input)
   const resource = (isPlain(input) ? input : checkFields(name, bindMethods(input))) as Resource & { readonly client?: object }
@@ -85,12 +90,12 @@ export function toResource (name: string, input: ResourceInput, adapt: Adapt): R
   return mergeResource(adapt(client), declared)
 }
 
-/** Merges what the user declared into the resource of a client or plugin. A field that is `undefined` is not declared. */
+/** Merges the user's fields into the resource of a client or plugin. A field that is `undefined` does not count. */
 export function mergeResource (resource: Resource, declared: Resource): Resource {
   return { ...resource, ...Object.fromEntries(Object.entries(declared).filter(([, value]) => value !== undefined)) }
 }
 
-/** @returns a function that disposes of a value, or `undefined` if the value is not disposable */
+/** Returns a function that disposes of a value; `undefined` if the value is not disposable. */
 export function disposeOf (value: unknown): (() => void | Promise<void>) | undefined {
   const disposable = value as Partial<AsyncDisposable & Disposable> | null | undefined
   if (typeof disposable?.[Symbol.asyncDispose] === 'function') return async () => { await disposable[Symbol.asyncDispose]!() }
@@ -110,7 +115,10 @@ function checkFields (name: string, input: object): object {
   return input
 }
 
-/** Copies the fields of a class instance with bound methods. A plain copy loses the methods, because they are in the prototype. */
+/**
+ * Copies the fields of a class instance with bound methods. A plain copy loses the methods, because they are in the
+ * prototype.
+ */
 function bindMethods (instance: object): object {
   return Object.fromEntries(fields.map(field => {
     const value: unknown = instance[field as keyof object]

@@ -1,4 +1,4 @@
-/** All that must close: the registry of resources, the app's own onClose hooks, adopted clients, and the teardown of them all. */
+/** The resources of the app: their registry, the adopted clients, the app's own onClose hooks, and the teardown. */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult, Resource, ResourceInput, ResourceResult } from '../../types/index'
 import { ShutdownLateError, ShutdownTimeoutError } from '../errors'
@@ -11,32 +11,39 @@ import { createRegistry } from './registry'
 import { adaptClient, type Adapt } from './resource'
 import { createTeardown, type Teardown } from './teardown'
 
+/** The resources and onClose hooks of one app. */
 export interface Resources {
-  /** What became of the app's own onClose hooks so far. */
+  /** The results of the app's own onClose hooks so far. */
   readonly hookResults: readonly HookResult[]
-  /** Names of the app's own onClose hooks that run now. */
+  /** Returns the names of the app's own onClose hooks that run now. */
   pendingHooks(): string[]
-  /** Pauses each resource once, all in parallel, each for at most its own time. */
+  /** Pauses each resource once. All pause in parallel, each with its own timeout. */
   pause(): void
   /** Resolves when every pause is over. */
   paused(): Promise<void>
   /**
    * Adds a resource, also while the server shuts down.
    *
-   * @returns undo, which may be called twice
+   * @returns a function that removes it, and that may be called twice
    * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE, FST_ERR_SHUTDOWN_LATE
    */
   add(name: string, resource: ResourceInput): () => void
-  /** The app is ready and all names are known: adopts the clients of known plugins. @throws what the dependency graph refuses */
+  /**
+   * Adopts the clients of known plugins, and checks all resources. Called when the app is ready, because all resources
+   * are registered then.
+   *
+   * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
+   */
   seal(): void
-  /** Begins to close. Each resource starts when its turn comes. */
+  /** Begins the teardown. Each resource closes when it is allowed to and its dependants have closed. */
   startTeardown(deadline: Deadline): Teardown
 }
 
+/** Options of the resources. */
 export interface ResourcesOptions {
   readonly settings: Pick<Settings, 'resources' | 'timeouts' | 'track'>
   readonly lifecycle: Lifecycle
-  /** Resolves when the server is drained: no hook runs before. */
+  /** Resolves when the server is drained. No hook runs before. */
   readonly drain: () => Promise<Teardown>
   /** Runs after the last onClose hook. */
   readonly finish: () => Promise<void>
@@ -45,7 +52,11 @@ export interface ResourcesOptions {
   readonly onProblem: (message: string, error: unknown) => void
 }
 
-/** @throws FST_ERR_SHUTDOWN_RESOURCE */
+/**
+ * Creates the resources from the option `resources`, and intercepts the onClose hooks.
+ *
+ * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
+ */
 export function createResources (app: FastifyInstance, { settings, lifecycle, drain, finish, onResource, onHook, onProblem }: ResourcesOptions): Resources {
   const { timeouts } = settings
   const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
@@ -103,7 +114,7 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
     }
   }
   function pauseAll (): void {
-    // The app closes without having been ready: some names may never be registered.
+    // The app closes before it was ready, so some names may never be registered.
     if (!lifecycle.booted) registry.dropBrokenDependencies()
     for (const [name, resource] of registry.all) {
       if (resource.pause === undefined || paused.get(name) === resource.pause) continue
@@ -114,7 +125,7 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
 
   async function pause (name: string, resource: Resource): Promise<void> {
     const own = resource.timeout ?? timeouts.resources
-    const time = lifecycle.deadline?.stage(own, reserveOf(timeouts)) ?? own
+    const time = lifecycle.deadline?.limit(own, reserveOf(timeouts)) ?? own
     const settled = await within(time, () => resource.pause!())
     if (settled.status === 'fulfilled') return
     const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`The pause of resource '${name}'`, Math.round(time))

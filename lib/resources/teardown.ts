@@ -1,9 +1,9 @@
 /**
  * Closes resources in the order of their dependencies: a resource begins to close when it is allowed to and its last
- * dependant has closed. A resource that fails or never settles costs its own time, and the others close all the same.
+ * dependant has closed. A resource that fails or never settles only uses its own timeout, and the others still close.
  *
- * With a server, a resource is allowed to close when stock Fastify would have closed it. Without a server, all are allowed
- * at once.
+ * With a server, a resource is allowed to close when Fastify would run its onClose hook. Without a server, all are
+ * allowed at once.
  */
 import type { Resource, ResourceInput, ResourceResult, TeardownResult } from '../../types/index'
 import { ShutdownResourceError } from '../errors'
@@ -16,23 +16,23 @@ import { linkGraph, noNeighbours } from './dependency-graph'
 import { adaptClient, toResources } from './resource'
 import { createResult, criticalPathOf, type Reported } from './resource-result'
 
-/** What `createTeardown` needs. */
+/** Options of `createTeardown`. */
 export interface TeardownOptions {
   /** Longest time of a resource that has no `timeout`, in milliseconds. */
   readonly timeout: number
-  /** What is left of the whole shutdown's time, in milliseconds. @default Infinity */
+  /** Returns the remaining time of the whole shutdown, in milliseconds. @default Infinity */
   readonly remaining?: () => number
   /** Resources with a position of their own among the onClose hooks. @default none */
   readonly positioned?: ReadonlySet<string>
-  /** Called with each result as soon as there is one. */
+  /** Called with the result of each resource when it has settled. */
   readonly onResult?: (result: ResourceResult) => void
 }
 
-/** The closing of all resources. */
+/** The teardown: closes all resources. */
 export interface Teardown {
   /**
-   * Allows a resource to close. Its dependants without a position of their own may close too, so that they close right
-   * before it. A resource that waits for it only because it is `last` is not one of them.
+   * Allows a resource to close, and also its dependants without a position of their own, so that they close right
+   * before it. A resource that only depends on it because it is `last` is not allowed by this.
    */
   allow(name: string): void
   /** Allows every resource to close. */
@@ -43,11 +43,11 @@ export interface Teardown {
   noneClosing(): Promise<void>
   /** Resolves to all results when every resource has settled. Never rejects. */
   finished(): Promise<readonly ResourceResult[]>
-  /** The names of the resources that are closing. */
+  /** Returns the names of the resources that are closing. */
   pending(): string[]
   /** The time at which the teardown began, as `now()` returns it. */
   readonly startedAt: number
-  /** The chain of resources that set the duration, first to close first. */
+  /** Returns the chain of resources that set the duration, first to close first. */
   criticalPath(): string[]
 }
 
@@ -64,12 +64,12 @@ interface Entry extends Reported<Entry> {
 export function createTeardown (resources: Iterable<readonly [name: string, resource: Resource]>, options: TeardownOptions): Teardown {
   const { timeout, remaining = () => Infinity, positioned = new Set<string>(), onResult = () => {} } = options
   const startedAt = now()
-  /** In the order in which they were added. A resource that is added late may have the name of another. */
+  /** In the order in which they were added. A resource that is added late may have the same name as another. */
   const entries: Entry[] = []
   const byName = new Map<string, Entry>()
   const closer = createCloser<Entry>({ timeout, remaining, all: entries, onSettled })
   const conditions = createConditions()
-  /** Entries whose turn comes when the entry that starts now has started. */
+  /** Entries that start after the entry that is starting now. */
   const startQueue: Entry[] = []
   let isStarting = false
   let unsettled = 0
@@ -117,7 +117,9 @@ export function createTeardown (resources: Iterable<readonly [name: string, reso
     if (entry.openDependants === 0) startInTurn(entry)
   }
 
-  /** Starts entries one after the other and not nested, because a chain of 10 000 synchronous `close` would overflow the stack. */
+  /**
+   * Starts entries one after the other. Nested calls would overflow the stack in a chain of 10 000 synchronous `close`.
+   */
   function startInTurn (entry: Entry): void {
     if (isStarting) {
       startQueue.push(entry)
@@ -147,19 +149,20 @@ export function createTeardown (resources: Iterable<readonly [name: string, reso
       if (dependency.openDependants === 0 && dependency.state === 'allowed') startInTurn(dependency)
     }
     if (unsettled === 0) closer.cancelTimers()
-    // Every condition needs that none is closing.
+    // No condition can become true while a resource is closing.
     if (closing === 0) conditions.check()
   }
 }
 
 /**
- * Closes resources by dependency without a server, for workers and scripts. Resolves when every resource has settled, and
- * rejects only if the resources cannot be ordered. It closes at once, so `pause` is not called.
+ * Closes resources by dependency without a server, for workers and scripts. Resolves when every resource has settled,
+ * and rejects only if the resources cannot be ordered. It closes at once, so it does not call `pause`.
  *
  * @param resources name -> resource, disposable or `{ client }`
  * @param options.timeout longest time of a resource that has no `timeout`, in milliseconds. @default 10_000
- * @returns what became of each resource, frozen
- * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
+ * @returns the result of each resource, frozen
+ * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT,
+ *   FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
  * @example
  * const { outcome } = await teardown({
  *   postgres: { client: pool },
@@ -183,7 +186,10 @@ export async function teardown (resources: Readonly<Record<string, ResourceInput
   })
 }
 
-/** Whether an entry names the other in `dependsOn`. Everything depends on what is `last`, but only some name it. */
+/**
+ * Returns whether an entry has the other in its `dependsOn`. Every resource depends on the `last` ones, but only some
+ * list them.
+ */
 function uses (entry: Entry, other: Entry): boolean {
   return entry.resource.dependsOn?.includes(other.name) === true
 }

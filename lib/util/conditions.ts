@@ -1,5 +1,9 @@
-/** Promises that resolve when a condition holds, without polling: the owner of the state calls `check()` after each change. */
+/**
+ * Promises that resolve when a condition holds, without polling: the owner of the state calls `check()` after each
+ * change.
+ */
 
+/** A list of conditions, each with a promise. */
 export interface Conditions {
   /** Resolves when `condition` returns true: at once, or at the first `check()` at which it does. Never rejects. */
   until(condition: () => boolean): Promise<void>
@@ -7,7 +11,7 @@ export interface Conditions {
   check(): void
 }
 
-/** @returns an empty list of conditions */
+/** Creates an empty list of conditions. */
 export function createConditions (): Conditions {
   let waiting: { readonly condition: () => boolean, readonly resolve: () => void }[] = []
   return {
@@ -20,7 +24,10 @@ export function createConditions (): Conditions {
     }
   }
 
-  /** It is a function of its own because `check()` is called for every request: a function with a closure allocates on each call. */
+  /**
+   * Resolves the promises whose condition holds. A separate function, because `check()` runs for every request, and a
+   * function with a closure allocates memory at each call.
+   */
   function resolveFulfilled (): void {
     const fulfilled = waiting.filter(({ condition }) => condition())
     if (fulfilled.length === 0) return

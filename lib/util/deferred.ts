@@ -1,4 +1,4 @@
-/** Promises that another function resolves, and work that begins once. */
+/** Creates promises that another function resolves, and functions that do their work once. */
 
 /** A promise that another function resolves: `Promise.withResolvers`, which Node 20 does not have. */
 export interface Deferred<T> {
@@ -14,7 +14,10 @@ export function createDeferred<T> (): Deferred<T> {
   return { promise, resolve }
 }
 
-/** Begins the work at the first call. Every caller gets the same promise, also one that calls from inside the work. */
+/**
+ * Returns a function that begins the work at its first call. Each call returns the same promise, also a call by the
+ * work itself.
+ */
 export function once<T> (work: () => Promise<T>): () => Promise<T> {
   let promise: Promise<T> | null = null
   return () => {

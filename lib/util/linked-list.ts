@@ -1,22 +1,24 @@
 /**
- * A linked list through its own entries, in the order in which they were added.
+ * A linked list whose entries contain the links, in the order in which they were added.
  *
- * Not a Map or a Set: if these are filled and emptied without end, V8 leaves old tables behind, which keep the removed entries
- * alive until a full collection. With a Map of the responses in flight, half of the time of a busy server went there.
+ * Not a Map or a Set: if entries are added and removed without end, V8 keeps old tables, and the removed entries in
+ * them, until a full garbage collection. With a Map of the responses in flight, this took half of the CPU time of a
+ * busy server.
  */
 
-/** An entry of a linked list: it is part of one list at most. */
+/** An entry of a linked list. It may be in one list at a time. */
 export interface Linked<T> {
   previous: T | null
   next: T | null
 }
 
+/** A linked list. */
 export interface LinkedList<T> {
   readonly size: number
   readonly first: T | null
   /** Adds an entry at the end. */
   add(entry: T): void
-  /** Removes an entry. It must be in the list: the list does not check. */
+  /** Removes an entry. It must be in the list; this is not checked. */
   remove(entry: T): void
   /** Returns a copy, which later changes of the list do not affect. */
   toArray(): T[]

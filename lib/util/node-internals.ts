@@ -1,12 +1,12 @@
 /**
- * Every read of something that Node, Fastify or ws keeps private. Each function returns an empty result if the internal is
- * missing, and its comment says what is lost then. `replaced-methods.ts` is the same for methods that are replaced.
+ * Every access to private parts of Node, Fastify and ws. If the private part is missing, the function returns an empty
+ * result, and its comment describes what is lost. `replaced-methods.ts` does the same for methods that are replaced.
  */
 import type { Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
-/** The part of a WebSocket of ws that is used here: @fastify/websocket or the app itself creates it. */
+/** The part of a WebSocket of ws that is used here. @fastify/websocket or the app creates it. */
 export interface WebSocketLike {
   /** 1 while the WebSocket is open (`WebSocket.OPEN`). */
   readonly readyState: number
@@ -17,23 +17,24 @@ export interface WebSocketLike {
 }
 
 /**
- * Returns the HTTP/1 response that a socket sends now. Node sets `socket._httpMessage` when it parses the head of a request, and
- * removes it when the response is flushed. Pipelined responses that wait behind it are not there.
+ * Returns the HTTP/1 response that a socket sends now. Node sets `socket._httpMessage` when it parses the head of a
+ * request, and removes it when the response is flushed. It is never a pipelined response that waits.
  *
- * Why: an ordinary request needs no entry and no listener while the server runs. Public alternative: an entry and a `close`
- * listener for each response. Without it, every request takes that path, which is slower and equally exact.
+ * Why: an ordinary request needs no entry and no listener while the server runs. Public alternative: an entry and a
+ * `close` listener for each response. Without it, every request gets an entry and a listener, which is slower and
+ * equally exact.
  */
 export function currentResponse (socket: Socket): ServerResponse | null | undefined {
   return (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
 }
 
 /**
- * Returns the sockets of an HTTP/1 server that are between two requests. Node's parsers keep the list under a symbol, and
- * `server.closeIdleConnections()` reads it. Up to Node 26 it contains connections that have never sent a byte.
+ * Returns the sockets of an HTTP/1 server that are between two requests. Node's parsers keep the list under a symbol,
+ * and `server.closeIdleConnections()` reads it. Up to Node 26 it contains connections that have never sent a byte.
  *
- * Why: only the parser can separate half a request head from an idle connection. Public alternative: `closeIdleConnections()`,
- * which also truncates answers that are ended but not flushed. Without it (HTTP/2 never has it), idle connections stay open
- * until the rest of the traffic is over, and end then.
+ * Why: only the parser can distinguish an unfinished request head from an idle connection. Public alternative:
+ * `closeIdleConnections()`, which also truncates answers that are ended but not flushed. Without it (HTTP/2 never has
+ * it), idle connections stay open until the rest of the traffic is over, and end then.
  */
 export function socketsBetweenRequests (server: HttpServer): Socket[] {
   const list = valueBySymbol(server, 'http.server.connections') as { idle?(): readonly { readonly socket: Socket | null }[] } | undefined
@@ -41,12 +42,12 @@ export function socketsBetweenRequests (server: HttpServer): Socket[] {
 }
 
 /**
- * Sets the length of the accept queue of a listening socket. listen(2) accepts a second call with another length; Node's handle
- * has the method.
+ * Sets the length of the accept queue of a listening socket. The system call listen(2) may be called again with another
+ * length, and Node's handle has a method for it.
  *
- * Why: Linux drops the SYN of a client that finds a full queue, and the client repeats it a second later. Then the listener is
- * closed, and the connection is refused, not reset. Public alternative: none after `listen()`. Without it, connections that
- * arrive in the last milliseconds before the listener closes are reset.
+ * Why: Linux drops the SYN of a client if the queue is full, and the client repeats it a second later. The server no
+ * longer listens then, so the connection is refused, not reset. Public alternative: none after `listen()`. Without it,
+ * connections that arrive in the last milliseconds before the listener closes are reset.
  */
 export function setQueueLength (server: NetServer, length: number): void {
   const { _handle } = server as unknown as { readonly _handle?: { listen?(backlog: number): number } | null }
@@ -54,11 +55,12 @@ export function setQueueLength (server: NetServer, length: number): void {
 }
 
 /**
- * Returns whether this process created the listening socket of a server, from a port or an address. Node keeps what `listen()`
- * got in `_connectionKey`, as `4:127.0.0.1:3000`.
+ * Returns whether this process created the listening socket of a server, from a port or an address. Node keeps what
+ * `listen()` got in `_connectionKey`, as `4:127.0.0.1:3000`.
  *
- * Why: a socket from a file descriptor or a handle belongs to a supervisor, and other processes accept on it, too. Its queue must
- * keep its length. Public alternative: none. Without it, no queue is shortened: see `setQueueLength`.
+ * Why: a socket from a file descriptor or a handle belongs to a supervisor, and other processes also accept on it. The
+ * length of its queue must not change. Public alternative: none. Without it, no queue is shortened: see
+ * `setQueueLength`.
  */
 export function isBoundHere (server: NetServer): boolean {
   const { _connectionKey: key } = server as unknown as { readonly _connectionKey?: unknown }
@@ -66,21 +68,23 @@ export function isBoundHere (server: NetServer): boolean {
 }
 
 /**
- * Returns the plain socket below a TLS socket. Node emits `connection` for the plain one and `secureConnection` for the TLS one.
+ * Returns the plain socket below a TLS socket. Node emits `connection` for the plain one and `secureConnection` for the
+ * TLS one.
  *
- * Why: both are one connection. Public alternative: none. Without it, a TLS connection is counted twice while it is open.
+ * Why: both are one connection. Public alternative: none. Without it, a TLS connection is counted twice while it is
+ * open.
  */
 export function plainSocketOf (socket: Socket): Socket | undefined {
   return (socket as Socket & { _parent?: Socket | null })._parent ?? undefined
 }
 
 /**
- * Marks a response as closed that Node will never close: one that waited behind another response when the connection ended.
+ * Marks a response as closed that Node never closes: a pipelined response that waited when the connection ended.
  * `res.closed` reads `_closed`.
  *
- * Why: streams and promises that wait for the end of the response look at `res.closed`. Public alternative: `res.destroy()`, which
- * emits no `close` if the response has no socket. Without it, `close` is emitted and `res.closed` stays false: a wait that
- * begins later does not end by itself.
+ * Why: streams and promises that wait for the end of the response read `res.closed`. Public alternative:
+ * `res.destroy()`, which emits no `close` if the response has no socket. Without it, `close` is emitted and
+ * `res.closed` stays false: a wait that begins later does not end by itself.
  */
 export function markClosed (res: ServerResponse): void {
   res.destroyed = true
@@ -88,11 +92,11 @@ export function markClosed (res: ServerResponse): void {
 }
 
 /**
- * Returns the servers that Fastify has started beside `app.server`. `listen({ host: 'localhost' })`, which is also the default,
- * starts a second server if the name has a second address (fastify#7043).
+ * Returns the servers that Fastify has started in addition to `app.server`. If the host is `localhost`, which is the
+ * default, Fastify starts a second server for its second address (fastify#7043).
  *
- * Why: they must drain like the first one. Public alternative: none. Without it, a secondary server is found with its first
- * request, and a connection that has sent none is not drained.
+ * Why: they must drain like the first one. Public alternative: none. Without it, a secondary server is found through
+ * its first request, and its connections without a request are not drained.
  */
 export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
   const servers = valueBySymbol(app, 'fastify.serverBindings')
@@ -100,11 +104,12 @@ export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
 }
 
 /**
- * Returns the names of the plugins that were registered in this context with fastify-plugin. Fastify keeps them under a symbol of
- * the global registry.
+ * Returns the names of the plugins that were registered in this context with fastify-plugin. Fastify keeps them under a
+ * symbol of the global registry.
  *
- * Why: the onClose hooks of a plugin that was registered earlier run after ours, without a deadline, so the log names it. Public
- * alternative: `app.hasPlugin(name)`, for names that are known before. Without it, the warning is not logged.
+ * Why: the onClose hooks of a plugin that was registered earlier run after ours, without a deadline, so the log names
+ * it. Public alternative: `app.hasPlugin(name)`, for a name that is known in advance. Without it, the warning is not
+ * logged.
  */
 export function registeredPluginsOf (app: FastifyInstance): readonly string[] {
   const names = (app as unknown as Record<symbol, unknown>)[Symbol.for('registered-plugin')]
@@ -112,11 +117,11 @@ export function registeredPluginsOf (app: FastifyInstance): readonly string[] {
 }
 
 /**
- * Returns the WebSocket of ws that uses a socket. ws marks each socket that it has taken over.
+ * Returns the WebSocket of ws that uses a socket. ws adds the WebSocket to its socket under a symbol.
  *
- * Why: `close()` of the WebSocket sends the close frame in its place among the messages. Public alternative: `server.clients` of a
- * WebSocketServer, which nobody hands to this plugin. Without it, the close frame is written to the socket itself, between
- * two frames: see `http/drains/websocket-frames.ts`. A `webSocketMessage` is not sent then.
+ * Why: `close()` of the WebSocket sends the close frame after the messages that are queued. Public alternative:
+ * `server.clients` of a WebSocketServer, to which this plugin has no access. Without it, the close frame is written to
+ * the socket, between two frames: see `http/drains/websocket-frames.ts`. A `webSocketMessage` is not sent then.
  */
 export function webSocketOf (socket: Socket): WebSocketLike | undefined {
   return valueBySymbol(socket, 'websocket') as WebSocketLike | undefined
@@ -125,8 +130,8 @@ export function webSocketOf (socket: Socket): WebSocketLike | undefined {
 /**
  * Returns whether a WebSocket of ws has sent the first fragments of a message and not the last.
  *
- * Why: a message that is sent now becomes a part of that one, and its rest is thrown away after a close frame. Public
- * alternative: none. Without it, a message that is sent in fragments during a shutdown may be incomplete.
+ * Why: a message that is sent now becomes a part of that message, and after a close frame the rest of it is lost.
+ * Public alternative: none. Without it, a message that is sent in fragments during a shutdown may be incomplete.
  */
 export function isInsideMessage (webSocket: WebSocketLike): boolean {
   return (webSocket as { readonly _sender?: { readonly _firstFragment?: unknown } | null })._sender?._firstFragment === false

@@ -1,6 +1,6 @@
 /**
- * Every method that is replaced on an object of Node, Fastify or ws. Other libraries replace the same methods, so a replacement
- * keeps the method that it finds, and a later replacement is left in place.
+ * Every method that is replaced on an object of Node, Fastify or ws. Other libraries replace the same methods. So a
+ * replacement calls the method that it has replaced, and a later replacement stays in place.
  */
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
@@ -9,12 +9,12 @@ import { isInsideMessage, type WebSocketLike } from './node-internals'
 type Method = (...args: unknown[]) => unknown
 
 /**
- * Replaces a method of one object until `restore` is called. Nothing happens if the object does not have the method or does not
- * allow the replacement.
+ * Replaces a method of one object until `restore` is called. Nothing happens if the object does not have the method or
+ * does not allow the replacement.
  *
- * @param make gets the method that was there, and returns the new one
- * @returns restore: the method that was there answers again. If another library has replaced ours since, its replacement stays,
- *   and ours only forwards.
+ * @param make gets the original method, and returns the new one
+ * @returns restore, which puts the original method back. If another library has replaced our method since, its
+ *   replacement stays, and our method only forwards.
  */
 export function replaceMethod<T extends object, K extends keyof T> (object: T, name: K, make: (original: T[K]) => T[K]): () => void {
   const original = object[name]
@@ -34,36 +34,37 @@ export function replaceMethod<T extends object, K extends keyof T> (object: T, n
 }
 
 /**
- * Replaces a method of an object that lives as long as one request, by a function that all requests share: it needs no memory of
- * its own, and is not restored. If the object does not allow it, its own method stays.
+ * Replaces a method of an object that exists for one request. The new method is shared by all requests, which saves
+ * memory, and it is not restored. If the object does not allow the replacement, its own method stays.
  *
- * Used for `res.end`, `reply.send` and `reply.then` of a request whose client has left, to see its answer (public alternative: none,
- * because the response emits nothing any more; without it, the time limit for detached handlers ends the wait), and for
- * `res.destroy` of HTTP/2, to see which side ended the answer (public alternative: none; without it, the answer counts as aborted by
- * its client).
+ * Used for `res.end`, `reply.send` and `reply.then` of a request whose client has left, to detect its answer (public
+ * alternative: none, because the response no longer emits events; without it, the timeout for detached handlers ends
+ * the wait), and for `res.destroy` of HTTP/2, to detect which side ended the answer (public alternative: none; without
+ * it, the answer counts as aborted by its client).
  */
 export function overrideMethod<T extends object, K extends keyof T> (object: T, name: K, method: T[K]): void {
   Reflect.set(object, name, method)
 }
 
 /**
- * `server.closeIdleConnections` does nothing until it is restored.
+ * Replaces `server.closeIdleConnections` by a method that does nothing, until it is restored.
  *
- * Why: it truncates answers that are ended but not flushed, and `http.Server.close()` calls it. Public alternative: none. Without
- * it, a slow reader may get a part of its answer if another plugin calls `server.close()` while requests drain.
+ * Why: it truncates answers that are ended but not flushed, and `http.Server.close()` calls it. Public alternative:
+ * none. Without it, a slow client may get only a part of its answer if another plugin calls `server.close()` while
+ * requests drain.
  */
 export function keepConnections (server: HttpServer): () => void {
   return replaceMethod(server, 'closeIdleConnections', () => () => {})
 }
 
 /**
- * `server.listen` fails with the error that `reason` resolves to, until it is restored. The error is emitted as an `error` event,
- * where Node emits those of its own.
+ * Replaces `server.listen` until it is restored: it fails with the error that `reason` resolves to. The error is
+ * emitted as an `error` event, as by Node itself.
  *
- * Why: a `listen()` that races with `close()` would leave a server that listens. Public alternative: none; Fastify itself has
- * this race. Without it, the server listens until the process ends.
+ * Why: if `listen()` is called during `close()`, the server would listen again. Public alternative: none; Fastify
+ * itself has this race. Without it, the server listens until the process ends.
  */
-export function rejectListen (server: NetServer, reason: Promise<Error>): () => void {
+export function failListen (server: NetServer, reason: Promise<Error>): () => void {
   return replaceMethod(server, 'listen', () => function (this: NetServer) {
     void reason.then(error => server.emit('error', error))
     return this
@@ -71,10 +72,11 @@ export function rejectListen (server: NetServer, reason: Promise<Error>): () => 
 }
 
 /**
- * `server.address` returns today's address until it is restored, also after the server has stopped listening.
+ * Replaces `server.address` until it is restored: it returns the current address, also after the server has stopped
+ * listening.
  *
- * Why: Fastify reads the address again before its own `listen()` is over, and throws if there is none. Public alternative: none.
- * Without it, a signal during `listen()` ends in a TypeError inside of Fastify.
+ * Why: Fastify reads the address again before its own `listen()` is over, and throws if there is none. Public
+ * alternative: none. Without it, a signal during `listen()` causes a TypeError in Fastify.
  */
 export function keepAddress (server: NetServer): () => void {
   const address = server.address()
@@ -82,10 +84,11 @@ export function keepAddress (server: NetServer): () => void {
 }
 
 /**
- * `res.writeHead` with a status of 500 or more calls `answer` instead, once, and what the app writes after it is ignored.
+ * Replaces `res.writeHead` once: if the status is 500 or more, it calls `answer`, and later writes of the app are
+ * ignored.
  *
- * Why: a handler that gives up because its signal was aborted fails, and its client should get our 503. Public alternative: none for
- * a response that Fastify is writing. Without it, the client gets the 500.
+ * Why: a handler fails if its signal aborts, and its client should get our 503 and not the error. Public alternative:
+ * none for a response that Fastify writes. Without it, the client gets the 500.
  */
 export function replaceFailure (res: ServerResponse, answer: (res: ServerResponse) => void): void {
   const restore = replaceMethod(res, 'writeHead', original => function (this: ServerResponse, status: number, ...rest: unknown[]) {
@@ -99,11 +102,11 @@ export function replaceFailure (res: ServerResponse, answer: (res: ServerRespons
 }
 
 /**
- * `socket.destroySoon` asks `mayDestroy` first, as long as that returns false.
+ * Replaces `socket.destroySoon`: it does nothing until `mayDestroy` returns true.
  *
- * Why: Node calls it after an answer with `Connection: close`. If the request's body is still arriving, the socket is reset and
- * the client loses the answer (RFC 9112, section 9.6). Public alternative: none. Without it, the sender of an upload may see
- * ECONNRESET in the place of the 503.
+ * Why: Node calls it after an answer with `Connection: close`. If the request's body is still arriving, the socket is
+ * reset and the client loses the answer (RFC 9112, section 9.6). Public alternative: none. Without it, the sender of an
+ * upload may see ECONNRESET instead of the 503.
  */
 export function delayDestroy (socket: Socket, mayDestroy: () => boolean): void {
   const restore = replaceMethod(socket, 'destroySoon', () => () => {
@@ -114,17 +117,18 @@ export function delayDestroy (socket: Socket, mayDestroy: () => boolean): void {
 }
 
 /**
- * Destroys a socket when all that was written is flushed. The socket of `app.inject()` has no such method; it is left alone.
+ * Destroys a socket when all written data is flushed. The socket of `app.inject()` has no such method and stays open.
  */
 export function destroyWhenFlushed (socket: Socket): void {
   if (!socket.destroyed) (socket as Partial<Socket>).destroySoon?.()
 }
 
 /**
- * `req.push` drops the rest of a request's body.
+ * Replaces `req.push`: the rest of the request's body is dropped.
  *
- * Why: a pipe to a slow destination stops the socket, and then the end of the body is never seen. Public alternative: `req.unpipe()`,
- * which does not reach `for await`, undici or `data` listeners. Without it, the connection ends after its time limit.
+ * Why: a pipe to a slow destination stops the socket, and the end of the body never arrives. Public alternative:
+ * `req.unpipe()`, which has no effect on `for await`, undici and `data` listeners. Without it, the connection ends
+ * after its timeout.
  *
  * @param onEnd called at the end of the body
  */
@@ -136,10 +140,10 @@ export function dropBody (req: IncomingMessage, onEnd: () => void): void {
 }
 
 /**
- * `socket.write` calls `onWrite` first, until it is restored.
+ * Replaces `socket.write` until it is restored: it calls `onWrite` first.
  *
- * Why: only the written bytes show where the frames of a WebSocket end, if it is not one of ws. Public alternative: none. Without it,
- * such a WebSocket gets no close frame; it is cut when its time is up.
+ * Why: if a WebSocket is not of ws, only the written bytes show the ends of its frames. Public alternative: none.
+ * Without it, such a WebSocket gets no close frame; it is cut when its time is up.
  */
 export function watchWrites (socket: Socket, onWrite: (chunk: Uint8Array) => void): () => void {
   return replaceMethod(socket, 'write', original => function (this: Socket, ...args: unknown[]) {
@@ -150,8 +154,8 @@ export function watchWrites (socket: Socket, onWrite: (chunk: Uint8Array) => voi
 }
 
 /**
- * Calls `fn` when the last fragment of the message that a WebSocket is sending has been handed over: at once if there is none.
- * `webSocket.send` is replaced until then.
+ * Calls `fn` after the last fragment of the current message of a WebSocket, or at once if it sends none. Replaces
+ * `webSocket.send` until then.
  */
 export function afterMessage (webSocket: WebSocketLike, fn: () => void): void {
   if (!isInsideMessage(webSocket)) return fn()

@@ -1,20 +1,23 @@
 /**
- * The only place for timers. A deadline is the point in time when all must be over. A timeout is the longest duration of one thing.
+ * The only file that uses timers. A deadline is the point in time when all must be over. A timeout is the longest
+ * duration of one thing.
  *
- * Timers are global `setTimeout` and `setInterval`, because fake clocks replace these; they do not replace `AbortSignal.timeout()`
- * and `node:timers/promises`. A timeout keeps the process alive: a stuck hook may be all that is left, and Node would leave with
- * code 0 and without a report. Each timer is cleared as soon as it is no longer needed.
+ * Timers are the global `setTimeout` and `setInterval`, because fake clocks replace these, and not
+ * `AbortSignal.timeout()` and `node:timers/promises`. A timeout keeps the process alive: if only a stuck hook is
+ * pending, Node would otherwise exit with code 0 and without a report. Each timer is cleared as soon as it is no longer
+ * needed.
  */
 import { ShutdownTimeoutError } from '../errors'
 
+/** A point in time at which all must be over. */
 export interface Deadline {
-  /** Milliseconds left, never below 0. */
+  /** Returns the remaining milliseconds, never below 0. */
   remaining(): number
-  /** Returns the smaller of `timeout` and what is left without `reserve`, in milliseconds. */
-  stage(timeout: number, reserve?: number): number
+  /** Returns the smaller of `timeout` and the remaining time minus `reserve`, in milliseconds, never below 0. */
+  limit(timeout: number, reserve?: number): number
 }
 
-/** Milliseconds of a clock that never goes back. */
+/** Returns the milliseconds of a monotonic clock. */
 export const now = (): number => performance.now()
 
 /** Starts a deadline that ends in `total` milliseconds. */
@@ -23,17 +26,17 @@ export function startDeadline (total: number): Deadline {
   const remaining = (): number => Math.max(0, began + total - now())
   return {
     remaining,
-    stage: (timeout, reserve = 0) => Math.max(0, Math.min(timeout, remaining() - reserve))
+    limit: (timeout, reserve = 0) => Math.max(0, Math.min(timeout, remaining() - reserve))
   }
 }
 
-/** Calls `fn` once, in `ms` milliseconds. @returns cancel */
+/** Calls `fn` once, in `ms` milliseconds. @returns a function that cancels it */
 export function after (ms: number, fn: () => void): () => void {
   const timer = setTimeout(fn, ms)
   return () => clearTimeout(timer)
 }
 
-/** Calls `fn` every `ms` milliseconds. It does not keep the process alive. @returns stop */
+/** Calls `fn` every `ms` milliseconds. It does not keep the process alive. @returns a function that stops it */
 export function every (ms: number, fn: () => void): () => void {
   const timer = setInterval(fn, ms)
   timer.unref()
@@ -46,24 +49,26 @@ export function sleep (ms: number): Promise<void> {
 }
 
 /**
- * Resolves after one whole turn of the event loop: what is in the kernel's buffers now has been read then. It takes two immediates,
- * because the first one may follow the poll that runs now. Only the second one follows a poll of its own.
+ * Resolves after one whole turn of the event loop. The data in the kernel's buffers has been read then. It uses two
+ * immediates, because the first one may belong to the current turn. Before the second one, Node polls for data again.
  */
 export function turn (): Promise<void> {
   return new Promise(resolve => { setImmediate(() => setImmediate(resolve)) })
 }
 
-/** How often the next items of `spreadOver` are due, in milliseconds. */
+/** Interval of `spreadOver`, in milliseconds. */
 const spreadStep = 50
 
 /**
- * Calls `fn` with some of the items every 50 milliseconds, evenly, so that the last ones are due before `ms` milliseconds have
- * passed. @returns stop
+ * Calls `fn` with an equal share of the items every 50 milliseconds, so that the last call comes before `ms`
+ * milliseconds have passed.
+ *
+ * @returns a function that stops the calls
  */
 export function spreadOver<T> (items: readonly T[], ms: number, fn: (some: T[]) => void): () => void {
   if (items.length === 0) return () => {}
   const left = [...items]
-  // One step less than there is time for: the last items are due before the time is up.
+  // One step less than fits in the time, so that the last call comes before the time is up.
   const steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
   const share = Math.ceil(left.length / steps)
   const stop = every(spreadStep, () => {
@@ -74,10 +79,13 @@ export function spreadOver<T> (items: readonly T[], ms: number, fn: (some: T[]) 
   return stop
 }
 
-/** What became of a piece of work that has a timeout. `late`: it has not settled. */
+/** The result of work with a timeout. `late`: it has not settled in time. */
 export type Settled<T> = { readonly status: 'fulfilled', readonly value: T } | { readonly status: 'rejected', readonly reason: unknown } | { readonly status: 'late' }
 
-/** Runs `work` for at most `ms` milliseconds. Never rejects. A synchronous throw counts as a rejection; a late one is ignored. */
+/**
+ * Runs `work`, and waits for it up to `ms` milliseconds. Never rejects. A synchronous throw counts as a rejection. A
+ * rejection after that time is ignored.
+ */
 export async function within<T> (ms: number, work: () => T | PromiseLike<T>): Promise<Settled<T>> {
   let cancel = (): void => {}
   const late = new Promise<Settled<T>>(resolve => { cancel = after(ms, () => resolve({ status: 'late' })) })
@@ -93,7 +101,7 @@ export async function within<T> (ms: number, work: () => T | PromiseLike<T>): Pr
 }
 
 /**
- * Returns why a piece of work failed: its own error, or FST_ERR_SHUTDOWN_TIMEOUT.
+ * Returns the error of work that has failed: its own error, or FST_ERR_SHUTDOWN_TIMEOUT.
  *
  * @param what names the work in the message, as "Resource 'redis'"
  * @param ms its timeout, in milliseconds

@@ -1,6 +1,9 @@
 import type { Outcome, ResourceResult } from '../../types/index'
 
-/** Folds the outcomes of several parts into one: `failed` if one failed or was abandoned, else `forced` if one was forced, else `clean`. */
+/**
+ * Returns the outcome of several parts: `failed` if one failed or was abandoned, otherwise `forced` if one was forced,
+ * otherwise `clean`.
+ */
 export function worstOutcome (outcomes: Iterable<Outcome | ResourceResult['outcome']>): Outcome {
   let worst: Outcome = 'clean'
   for (const outcome of outcomes) {

@@ -325,7 +325,7 @@ void t.test('request.shutdownSignal aborts when the request is cut or its client
     t.notOk(signals[0]!.aborted)
     client.socket.destroy()
     await eventually(() => signals[0]!.aborted, () => 'not aborted')
-    t.match(signals[0]!.reason, { name: 'AbortError', message: 'The client is gone' })
+    t.match(signals[0]!.reason, { name: 'AbortError', message: 'The client has left' })
     gate.resolve()
     await app.close()
   })

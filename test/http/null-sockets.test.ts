@@ -127,7 +127,7 @@ for (const track of ['count', 'detail'] as const) {
         client.send(begun + rest)
         await asked.promise
         abort(client.socket)
-        t.match(await aborted.promise, { name: 'AbortError', message: 'The client is gone' })
+        t.match(await aborted.promise, { name: 'AbortError', message: 'The client has left' })
         await eventually(() => app.shutdownState.activeRequests === 0, () => app.shutdownState)
         t.match(app.shutdownState.stats, { received: 1, aborted: 1 })
       })

@@ -13,7 +13,7 @@ import { flushLog, logExporter } from '../../lib/exporters/log'
 import type { InFlightTable } from '../../lib/http/in-flight'
 import { createLifecycle, type LifecycleControl } from '../../lib/lifecycle/phases'
 import { createRejection } from '../../lib/http/rejection'
-import { createReport, failuresOf, type Counts, type Story } from '../../lib/lifecycle/report'
+import { createReport, failuresOf, type Counts, type ShutdownRecord } from '../../lib/lifecycle/report'
 import { createState } from '../../lib/lifecycle/state'
 import { createTasks } from '../../lib/lifecycle/tasks'
 import type { HookResult, Outcome, Phase, ResourceResult, ShutdownEvent, ShutdownReason, ShutdownState } from '../../types/index'
@@ -36,7 +36,7 @@ const counts: Counts = {
   crashed: false
 }
 
-function story (outcomes: readonly Outcome[] = [], more: Partial<Story> = {}): Story {
+function story (outcomes: readonly Outcome[] = [], more: Partial<ShutdownRecord> = {}): ShutdownRecord {
   const names: readonly Phase[] = ['draining', 'cleaning', 'shutdown']
   return {
     reason,
@@ -258,7 +258,7 @@ t.test('the state', t => {
       state: createState({ lifecycle, table: { ...none, ...table } as unknown as InFlightTable, tasks: createTasks(lifecycle, () => {}), webSockets: () => 3 })
     }
   }
-  const begin = (lifecycle: LifecycleControl, why = reason): void => lifecycle.begin(why, { remaining: () => 1_234.6, stage: () => 0 })
+  const begin = (lifecycle: LifecycleControl, why = reason): void => lifecycle.begin(why, { remaining: () => 1_234.6, limit: () => 0 })
 
   t.test('the state is live: ready while running, accepting until draining', async t => {
     const { state, lifecycle } = set()

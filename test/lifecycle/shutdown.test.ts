@@ -108,7 +108,7 @@ function set (t: Test, cast: Cast = {}): Stage {
         note('stops listening')
       },
       async waitForFirstBytes () { note('waits for the last connections') },
-      rejectListen () {},
+      failListen () {},
       beginDraining () {},
       async end (ms): Promise<Outcome> {
         note(`connections have ${ms}`)
@@ -530,13 +530,13 @@ t.test('time', t => {
     const deadline = startDeadline(1_000)
     await time.pass(300)
     t.equal(deadline.remaining(), 700)
-    t.equal(deadline.stage(500), 500)
-    t.equal(deadline.stage(5_000), 700)
-    t.equal(deadline.stage(5_000, 200), 500)
-    t.equal(deadline.stage(5_000, 900), 0)
+    t.equal(deadline.limit(500), 500)
+    t.equal(deadline.limit(5_000), 700)
+    t.equal(deadline.limit(5_000, 200), 500)
+    t.equal(deadline.limit(5_000, 900), 0)
     await time.pass(5_000)
     t.equal(deadline.remaining(), 0)
-    t.equal(deadline.stage(10), 0)
+    t.equal(deadline.limit(10), 0)
   })
 
   t.test('within() returns how the work ended, in time or late, and never rejects', async t => {

@@ -333,5 +333,5 @@ t.test('sse() builds the end of server-sent events', async t => {
   t.equal(sse({ data: null }), 'event: end\nretry: 1000\ndata: null\n\n')
   for (const event of ['a\nb', 'a\rb', 'a\0', 5]) t.throws(() => sse({ event: event as string }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected 'event' to be a single line, got " })
   for (const retry of [-1, 1.5, NaN, Infinity, '1']) t.throws(() => sse({ retry: retry as number }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected 'retry' to be a whole number of milliseconds >= 0, got " })
-  t.throws(() => sse({ data: () => {} }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected 'data' to be something that JSON can say, got data (function)" })
+  t.throws(() => sse({ data: () => {} }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected 'data' to be a value that JSON can represent, got data (function)" })
 })

@@ -180,7 +180,7 @@ t.test('with a real datagram socket', { skip: missingPrograms(t) }, async t => {
       t.teardown(connection.close)
       connection.notifyReady()
     })
-    t.equal(error.message, "systemd may have missed this service's state: systemd-notify exited with 1")
+    t.equal(error.message, "systemd may not have received this service's state: systemd-notify exited with 1")
   })
 
   t.test('a program that never ends does not keep the process alive', async t => {

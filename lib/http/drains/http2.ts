@@ -1,6 +1,7 @@
 /**
- * The drain of HTTP/2 sessions. A session that is asked to leave sends GOAWAY, finishes its open streams and refuses new ones, which
- * a client may repeat elsewhere (RFC 9113, section 8.7); see `goaway.ts`. Node 20 does not do so when its server closes.
+ * The drain of HTTP/2 sessions. A session that is asked to leave sends GOAWAY, finishes its open streams and refuses
+ * new ones (see `goaway.ts`). The client may repeat these elsewhere (RFC 9113, section 8.7). Node 20 does not send
+ * GOAWAY when its server closes.
  */
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
@@ -9,6 +10,7 @@ import { now, spreadOver, within } from '../../util/time'
 import type { Drain } from './drain'
 import { endSessions } from './goaway'
 
+/** The drain of HTTP/2 sessions. */
 export interface Http2Drain extends Drain {
   /** Drains the sessions of a server. */
   attach(server: Server): void
@@ -16,16 +18,20 @@ export interface Http2Drain extends Drain {
   counts(): { readonly closed: number, readonly destroyed: number }
 }
 
-/** How long a session that never had a stream may take to close, in milliseconds. Without a preface it never closes by itself. */
+/**
+ * Longest time until a session that has had no stream closes, in milliseconds. Without a preface it never closes by
+ * itself.
+ */
 const closeTimeout = 100
 
-/** How long a session that has had a stream may take to send the rest of its answers, in milliseconds. */
+/** Longest time until a session that has had a stream has sent its answers, in milliseconds. */
 const flushTimeout = 2_000
 
+/** Options of the drain. */
 export interface Http2Options {
   /** Longest time for the streams in flight, in milliseconds. */
   readonly timeout: number
-  /** Returns the sessions that carry an answer. */
+  /** Returns the sessions with an answer in flight. */
   readonly busySessions: () => ReadonlySet<unknown>
   /** Resolves when no answer is in flight. */
   readonly untilAnswered: () => Promise<void>
@@ -42,7 +48,7 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
   const count = { closed: 0, destroyed: 0 }
   let phase: 'running' | 'lame-duck' | 'draining' = 'running'
   let stopSpreading = (): void => {}
-  /** Resolves when the sessions that were asked last take no new stream. */
+  /** Resolves when the sessions that were asked last accept no new streams. */
   let asked = Promise.resolve()
 
   return {
@@ -54,7 +60,7 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
       phase = 'lame-duck'
       const busy = busySessions()
       leave([...sessions].filter(session => busy.has(session)))
-      // A session without a stream may be about to open its first one, which is served.
+      // A session without a stream may soon open its first one, which is served.
       stopSpreading = spreadOver([...sessions].filter(session => !busy.has(session) && isUsed(session)), ms, leave)
     },
     beginDraining () {
@@ -68,10 +74,10 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
       const settled = await within(ms, untilAnswered)
       // The close timeout begins when GOAWAY is queued.
       await asked
-      // A session that comes later ends with its connection, when all drains are over.
+      // A later session ends with its connection, when all drains are over.
       const last = [...sessions]
       if (last.length > 0) await within(closeTimeout, untilEmpty)
-      // A used session that is still open has answers to send: our own 503s do not count as in flight.
+      // A used session that is still open has answers to send, because `untilAnswered` does not wait for our 503s.
       const deadline = Math.min(began + ms, now() + flushTimeout)
       while (last.some(isUsed) && now() < deadline) await within(closeTimeout, untilEmpty)
       const busy = busySessions()
@@ -93,7 +99,7 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
     session.on('stream', leaveIfShuttingDown)
   }
 
-  /** A stream that comes late is answered, like those that came with it. GOAWAY follows. */
+  /** Asks a session to leave that has a new stream during the shutdown. The stream is served. */
   function leaveIfShuttingDown (this: ServerHttp2Session): void {
     if (phase !== 'running') leave([this])
   }

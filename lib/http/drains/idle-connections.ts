@@ -1,9 +1,10 @@
 /**
  * The drain of connections without an answer in flight.
  *
- * Idle connections are closed first, so that a proxy removes them and sends no request that gets a 503. Silent ones (no byte has
- * arrived) and unfinished request heads may still become a request: they are closed when all other traffic is over. Node would wait
- * for them without end, because it checks no timeouts after `server.close()`.
+ * Idle connections are closed first. A proxy then removes them, and sends no request that would get a 503. A request
+ * may still arrive on a silent connection (no byte has arrived) or after an unfinished request head. These connections
+ * are closed when all other traffic is over. Node would wait for them without end, because it checks no timeouts after
+ * `server.close()`.
  */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
@@ -13,27 +14,35 @@ import { now, sleep, spreadOver, turn } from '../../util/time'
 import type { Connection, Connections } from '../connections'
 import type { Drain } from './drain'
 
+/** The drain of connections without an answer in flight. */
 export interface IdleConnectionsDrain extends Drain {
   /** Drains the connections of a server. */
   attach(server: Server): void
   /**
-   * Resolves when every connection that was accepted since `enterLameDuck` has sent a byte, in `ms` milliseconds at the latest. Between
-   * a proxy's connection and its request a moment may pass, and an accepted request is served, not rejected.
+   * Resolves when every connection that was accepted since `enterLameDuck` has sent a byte, in `ms` milliseconds at the
+   * latest. A proxy may send its request some time after it has opened the connection, and a request on an accepted
+   * connection is served, not rejected.
    */
-  untilHeard(ms: number): Promise<void>
-  /** Closes all connections that are left. All other traffic is over, and the server no longer listens. */
+  untilFirstBytes(ms: number): Promise<void>
+  /** Closes all remaining connections. Call it when all other traffic is over and the server no longer listens. */
   closeAll(): Promise<void>
-  /** Returns how many connections were closed while idle, before their first byte, or with an answer in flight. */
+  /**
+   * Returns how many connections were closed while idle (`idle`), before their first byte (`silent`), or with an answer
+   * in flight (`destroyed`).
+   */
   counts(): { readonly idle: number, readonly silent: number, readonly destroyed: number }
 }
 
 /** How often silent connections are checked, in milliseconds. Node emits no event for the first byte of a socket. */
 const checkStep = 2
 
-/** How many connections are closed in one turn of the event loop. Each takes about 20 microseconds, mostly in the kernel. */
+/**
+ * How many connections are closed in one turn of the event loop. Each takes about 20 microseconds, mostly in the
+ * kernel.
+ */
 const burst = 250
 
-/** An idle connection, and how many bytes had arrived when it was found idle: with more of them it is not idle any more. */
+/** An idle connection, and how many bytes had arrived then. If more bytes arrive, it is no longer idle. */
 interface Idle {
   readonly socket: Socket
   readonly bytesRead: number
@@ -42,7 +51,7 @@ interface Idle {
 /**
  * Creates the drain of connections without an answer in flight.
  *
- * @param busySockets returns the sockets that carry an answer, or are upgraded
+ * @param busySockets returns the sockets with an answer in flight, and the upgraded sockets
  */
 export function createIdleConnectionsDrain (connections: Connections, busySockets: () => Set<Socket | null>): IdleConnectionsDrain {
   const servers = new Set<Server>()
@@ -57,28 +66,29 @@ export function createIdleConnectionsDrain (connections: Connections, busySocket
     attach (server) {
       servers.add(server)
     },
-    async untilHeard (ms) {
+    async untilFirstBytes (ms) {
       const isSilent = (): boolean => earlier !== null && open().some(({ socket }) => !earlier!.has(socket) && socket.bytesRead === 0)
       for (const until = now() + ms; isSilent() && now() < until;) await sleep(checkStep)
     },
     enterLameDuck (ms) {
       earlier = new WeakSet(open().map(({ socket }) => socket))
-      // A timer runs before the sockets are read: the requests that have arrived are seen one turn later.
+      // A timer runs before the sockets are read. One turn later, the requests that have arrived are read.
       stopSpreading = spreadOver(idleByRate(), ms, some => { void turn().then(() => closeIdle(some)) })
     },
     beginDraining () {
       stopSpreading()
       const idle = findIdle()
-      // The bytes in the kernel's buffers now may be a request, which is answered.
+      // The kernel's buffers may contain a request. It is read in this turn, and answered.
       idleClosed = turn().then(() => closeIdle(idle))
     },
     drain: async () => 'clean' as Outcome,
     async closeAll () {
       stopSpreading()
       await idleClosed
-      // The caller may be inside the event that ended the last answer, and HTTP/2 writes its last frames after it.
+      // This code may run inside of the event that ended the last answer. HTTP/2 writes its last frames after that
+      // event.
       await turn()
-      // Once more for those whose TLS handshake ended in one of the turns between.
+      // In a loop, because a TLS handshake may end in between and create one more connection.
       for (let left = open(); left.length > 0; left = open()) {
         await inBursts(left, ({ socket }, isBusy) => {
           if (isBusy) count.destroyed++
@@ -96,19 +106,21 @@ export function createIdleConnectionsDrain (connections: Connections, busySocket
     return connections.all().filter(({ socket }) => !socket.destroyed)
   }
 
-  /** Returns the connections that have been served, on which no byte of a next request has arrived and no answer is in flight. */
+  /**
+   * Returns the connections that have been used, have no answer in flight, and have received no byte of a next request.
+   */
   function findIdle (): Idle[] {
     const busy = busySockets()
-    // Up to Node 26, a connection that has sent no byte counts as idle, too.
+    // Up to Node 26, the list also contains connections that have received no byte.
     return Array.from(servers, socketsBetweenRequests).flat()
       .filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
       .map(socket => ({ socket, bytesRead: socket.bytesRead }))
   }
 
   /**
-   * Returns the idle connections, the busiest last: the answer to their next request will have closed most of them by then. A client
-   * that uses a connection while it is closed must repeat its request (RFC 9112, section 9.5). Busy is one with many bytes for its age: a
-   * connection that has just moved here from another replica has few.
+   * Returns the idle connections, sorted by their bytes per millisecond, the busiest last. Most of the busy ones close
+   * by themselves before their turn, after the answer to their next request. This is better, because a client that uses
+   * a connection while it is closed must repeat its request (RFC 9112, section 9.5).
    */
   function idleByRate (): Idle[] {
     const at = now()
@@ -121,17 +133,18 @@ export function createIdleConnectionsDrain (connections: Connections, busySocket
     await inBursts(idle, ({ socket, bytesRead }, isBusy) => {
       if (isBusy || socket.bytesRead !== bytesRead) return
       count.idle++
-      // `end()` would leave a turn of the event loop in which a request may arrive. TLS has to send its close_notify.
+      // Not `end()`, because a request could arrive in the turn of the event loop after it. TLS must send its
+      // close_notify.
       if ('encrypted' in socket) socket.destroySoon()
       else socket.destroy()
     })
   }
 
-  /** Calls `close` for each open connection, some in one turn of the event loop. */
-  async function inBursts<T extends { readonly socket: Socket }> (those: readonly T[], close: (one: T, isBusy: boolean) => void): Promise<void> {
+  /** Calls `close` for each open connection, at most `burst` in one turn of the event loop. */
+  async function inBursts<T extends { readonly socket: Socket }> (list: readonly T[], close: (one: T, isBusy: boolean) => void): Promise<void> {
     let closed = 0
     let busy = busySockets()
-    for (const one of those) {
+    for (const one of list) {
       if (one.socket.destroyed) continue
       close(one, busy.has(one.socket))
       if (++closed % burst > 0) continue

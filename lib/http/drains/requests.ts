@@ -1,6 +1,6 @@
 /**
- * The drain of requests: every accepted request is answered within its time. Each category has a time of its own, so the drain takes
- * as long as the longest category that is really in flight.
+ * The drain of requests. Each accepted request may run until its timeout, then it is cut. Each category has its own
+ * timeout, so the drain takes as long as the longest category in flight.
  */
 import type { InFlight, Outcome } from '../../../types/index'
 import { now, within } from '../../util/time'
@@ -10,8 +10,9 @@ import type { Drain } from './drain'
 /**
  * Creates the drain of requests.
  *
- * @param timeout of a request without a category, in milliseconds
- * @param streamTimeout of a streaming answer without a category, in milliseconds. A stream that began after that time is cut here.
+ * @param timeout longest time of a request without a category, in milliseconds
+ * @param streamTimeout longest time of a streaming answer without a category, in milliseconds. A stream that begins
+ *   after that time is cut by this drain.
  * @param categories name -> timeout, in milliseconds
  * @param onCut called for each request that is cut
  */

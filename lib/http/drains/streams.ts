@@ -1,7 +1,7 @@
 /**
- * The drain of streaming answers: headers sent, body not over. Streams made with `shutdown.stream()` end by themselves when draining
- * begins. The connections of the others end when the time of this drain is up. Streams with a category have its time, and are cut
- * with its requests.
+ * The drain of streaming answers: the headers are sent, and the body is not over. Streams of `shutdown.stream()` end by
+ * themselves when draining begins. The others are cut after the timeout of this drain. A stream with a category has the
+ * timeout of its category, and the drain of requests cuts it.
  */
 import type { InFlight } from '../../../types/index'
 import { within } from '../../util/time'
@@ -11,7 +11,7 @@ import type { Drain } from './drain'
 /**
  * Creates the drain of streaming answers.
  *
- * @param timeout of all of them, in milliseconds
+ * @param timeout longest time of all streams, in milliseconds
  * @param onCut called for each stream that is cut
  */
 export function createStreamsDrain (table: InFlightTable, timeout: number, onCut: (entry: InFlight) => void): Drain {

@@ -1,7 +1,9 @@
 /**
- * The end of one WebSocket: the last message of the app, if it has one, and close code 1001, "going away" (RFC 6455, section 7.4.1).
+ * Closes one WebSocket: sends the last message of the app, if there is one, and close code 1001, "going away" (RFC
+ * 6455, section 7.4.1).
  *
- * A WebSocket of ws is closed by its own `close()`. For another implementation the close frame is written between two frames.
+ * A WebSocket of ws is closed by its own `close()`. For another implementation the close frame is written between two
+ * frames.
  */
 import type { Socket } from 'node:net'
 import { isInsideMessage, webSocketOf, type WebSocketLike } from '../../util/node-internals'
@@ -10,20 +12,25 @@ import { followFrames, type Frames } from './websocket-frames'
 
 const goingAway = 1001
 const reason = 'server shutdown'
-/** FIN and opcode 8, two bytes of payload, the code. A server does not mask its frames (RFC 6455, sections 5.1 and 5.5.1). */
+/**
+ * The bytes: FIN and opcode 8, a payload of two bytes, the close code. A server does not mask its frames (RFC 6455,
+ * sections 5.1 and 5.5.1).
+ */
 const closeFrame = Buffer.from([0x88, 0x02, goingAway >> 8, goingAway & 0xff])
 
+/** Closes WebSockets. */
 export interface WebSocketClose {
   /**
    * Closes a WebSocket.
    *
-   * @returns whether that is possible now: not during the handshake, and not inside of a message of an implementation that is not ws
+   * @returns whether it is closed. It is not possible during the handshake, and not inside of a message if the
+   *   implementation is not ws
    */
   close(socket: Socket, frames: Frames): boolean
 }
 
 /**
- * Creates what closes WebSockets.
+ * Creates a `WebSocketClose`.
  *
  * @param message the last message, sent before the close frame
  * @param onProblem called if a method of the WebSocket throws: the app may have replaced it
@@ -43,8 +50,8 @@ export function createWebSocketClose (message: string | Buffer | undefined, onPr
   }
 
   function closeOnce (webSocket: WebSocketLike): void {
-    if (webSocket.readyState !== 1) return // It closes already.
-    // A message that is sent in fragments would include ours, and lose its rest.
+    if (webSocket.readyState !== 1) return // It is already closing.
+    // If a message is sent in fragments, ours would become a part of it, and its rest would be lost.
     if (isInsideMessage(webSocket)) return afterMessage(webSocket, () => closeOnce(webSocket))
     attempt(() => { if (message !== undefined) webSocket.send(message) })
     attempt(() => webSocket.close(goingAway, reason))
@@ -60,7 +67,8 @@ export function createWebSocketClose (message: string | Buffer | undefined, onPr
 }
 
 /**
- * Follows the frames that the app writes to a socket. It stops if ws writes them, because ws knows itself where its frames end.
+ * Follows the frames that the app writes to a socket. It stops if ws writes them, because ws closes the WebSocket
+ * between two frames by itself.
  *
  * @param onWrite called before each write
  */

@@ -1,11 +1,14 @@
 /**
- * The frames of a WebSocket, parsed from the bytes that its server writes (RFC 6455, section 5.2). A close frame is only valid between
- * two frames. Between two fragments of one message it is valid, too, but the rest of the message is lost.
+ * Parses the frames of a WebSocket from the bytes that the server writes (RFC 6455, section 5.2). A close frame is only
+ * valid between two frames. It is also valid between two fragments of a message, but then the rest of the message is
+ * lost.
  */
+
+/** The position between the frames of one WebSocket. */
 export interface Frames {
-  /** The handshake is not over: nothing else may be written yet. */
+  /** Whether the handshake is not over. No frame may be written yet. */
   readonly opening: boolean
-  /** The handshake was accepted, and the last message is whole. */
+  /** Whether the handshake was accepted, and the last message is complete. */
   readonly between: boolean
   /** Parses the next bytes. */
   push(chunk: Uint8Array): void
@@ -14,15 +17,15 @@ export interface Frames {
 const blankLine = '\r\n\r\n'
 const accepted = /^HTTP\/1\.[01] 101[ \r]/
 
-/** Creates the parser for one connection, which begins with the answer to its handshake. */
+/** Creates the parser of one connection. The first bytes are the answer to the handshake. */
 export function followFrames (): Frames {
   let state: 'opening' | 'open' | 'rejected' = 'opening'
   let head = ''
-  /** The beginning of a frame, until its length is known. */
+  /** The first bytes of a frame, until its head is complete. */
   let begun: Uint8Array = Buffer.alloc(0)
   /** How many bytes of the frame's payload are missing. */
   let missing = 0
-  /** The last data frame was the last one of its message. */
+  /** Whether the last data frame was the last frame of its message. */
   let whole = true
 
   return {
@@ -50,7 +53,7 @@ export function followFrames (): Frames {
     return rest.subarray(length)
   }
 
-  /** @returns the bytes after the head of a frame: none if the head is not complete */
+  /** Parses the head of a frame. @returns the bytes after it; none if the head is not complete */
   function begin (rest: Uint8Array): Uint8Array {
     const frame = Buffer.concat([begun, rest])
     const short = frame.length < 2 ? 0 : frame[1]! & 0x7f

@@ -1,6 +1,6 @@
 /**
- * The drain of WebSockets and other upgraded connections. Node hands over their sockets and no longer knows them: `server.close()` waits
- * for them without end, and `closeAllConnections()` does not reach them.
+ * The drain of WebSockets and other upgraded connections. Node no longer manages their sockets: `server.close()` waits
+ * for them without end, and `closeAllConnections()` does not close them.
  *
  * Each WebSocket gets close code 1001 (see `websocket-close.ts`). A connection that has not ended in time is destroyed.
  */
@@ -13,6 +13,7 @@ import type { Drain } from './drain'
 import { createWebSocketClose, watchFrames } from './websocket-close'
 import type { Frames } from './websocket-frames'
 
+/** The drain of WebSockets and other upgraded connections. */
 export interface WebSocketsDrain extends Drain {
   /** Drains the upgraded connections of a server. */
   attach(server: Server): void
@@ -26,14 +27,15 @@ export interface WebSocketsDrain extends Drain {
 
 /** An upgraded connection. */
 interface Upgraded {
-  /** The protocol, as its client names it. */
+  /** The protocol that the client has requested. */
   readonly protocol: string
-  /** `null` for other protocols than WebSocket. */
+  /** The frames of the server; `null` for other protocols than WebSocket. */
   readonly frames: Frames | null
-  /** Whether the WebSocket has been closed from our side. */
+  /** Whether we have closed the WebSocket. */
   closeSent: boolean
 }
 
+/** Options of the drain. */
 export interface WebSocketsOptions {
   /** Longest time for all of them, in milliseconds. */
   readonly timeout: number
@@ -79,7 +81,7 @@ export function createWebSocketsDrain ({ timeout, message, upgradeResponse, onTe
       for (const server of servers) rejectUpgrades(server)
       for (const [socket, entry] of upgraded) {
         close(socket, entry)
-        // injectWS of @fastify/websocket has no connection that could end.
+        // A WebSocket of injectWS (@fastify/websocket) has no connection that could end.
         if (!(socket instanceof Socket)) upgraded.delete(socket)
       }
     },
@@ -100,7 +102,10 @@ export function createWebSocketsDrain ({ timeout, message, upgradeResponse, onTe
     counts: () => ({ ...count })
   }
 
-  /** Adds our listener together with the first one of the app: alone, ours would leave every upgrade without an answer. */
+  /**
+   * Adds our listener when the app adds its first one. Without a listener of the app, ours would leave every upgrade
+   * without an answer.
+   */
   function onNewListener (this: Server, event: string | symbol, listener: (...args: never[]) => void): void {
     if (event !== 'upgrade' && event !== 'connect') return
     const ours = listeners[event]
@@ -109,9 +114,9 @@ export function createWebSocketsDrain ({ timeout, message, upgradeResponse, onTe
   }
 
   /**
-   * Removes the listeners for upgrades. Without them, Node handles an upgrade as a request, and it gets our 503. With them, an upgrade
-   * that is rejected late gets a reply that never ends its socket. A CONNECT without a listener is closed without an answer, so it
-   * gets a listener that answers.
+   * Removes the listeners for upgrades. Without them, Node handles an upgrade as a request, which gets our 503. With
+   * them, the reply to a rejected upgrade would not end its socket. Node closes a CONNECT without an answer if there is
+   * no listener, so we add one that answers.
    */
   function rejectUpgrades (server: Server): void {
     server.removeListener('newListener', onNewListener)
@@ -125,7 +130,7 @@ export function createWebSocketsDrain ({ timeout, message, upgradeResponse, onTe
   }
 
   function follow (socket: Socket, protocol: string): void {
-    // A secondary server emits its upgrades on the main one, too.
+    // A secondary server also emits its upgrades on the main server.
     if (upgraded.has(socket)) return
     const isWebSocket = protocol.toLowerCase() === 'websocket'
     const entry: Upgraded = { protocol, frames: isWebSocket ? watchFrames(socket, onWrite) : null, closeSent: false }
@@ -144,14 +149,19 @@ export function createWebSocketsDrain ({ timeout, message, upgradeResponse, onTe
     conditions.check()
   }
 
-  /** Closes a WebSocket. If that is not possible yet, it is tried again after the next write. Other protocols end by themselves. */
+  /**
+   * Closes a WebSocket. If this is not possible yet, the next write tries it again. Other protocols end by themselves.
+   */
   function close (socket: Socket, entry: Upgraded): void {
     if (entry.frames === null || entry.closeSent) return
     entry.closeSent = webSocketClose.close(socket, entry.frames)
   }
 }
 
-/** Returns the events that take a connection away from HTTP. With HTTP/2, CONNECT is an ordinary stream, with other arguments. */
+/**
+ * Returns the events of upgraded connections. With HTTP/2, CONNECT is an ordinary stream, and the event has other
+ * arguments.
+ */
 function upgradeEventsOf (server: Server): ('upgrade' | 'connect')[] {
   const each: object = server
   return each instanceof HttpServer || each instanceof HttpsServer ? ['upgrade', 'connect'] : ['upgrade']

@@ -1,13 +1,16 @@
 /**
- * The contract of an adapter, which turns a known client into a resource. No adapter imports a driver: a client is recognised
- * by its structure, so a second copy of a driver, or a minified one, is recognised too.
+ * The contract of an adapter, which turns a known client into a resource. No adapter imports a driver: a client is
+ * recognised by its structure, so a second copy of a driver, or a minified one, is recognised too.
  */
 import type { Resource } from '../../../types/index'
 import { ShutdownClientError } from '../../errors'
 
 /** Options of an adapter. */
 export interface AdapterOptions {
-  /** Whether to record where each borrowed client was taken. It costs a stack trace for each. @default false */
+  /**
+   * Whether to record the stack trace of the code that takes a client from the pool. It costs time at each call.
+   * @default false
+   */
   readonly detail?: boolean
 }
 
@@ -15,15 +18,15 @@ export interface AdapterOptions {
 export interface Adapter<Client extends object = object> {
   /** The name of the kind in an error message, such as `pg Pool`. */
   readonly kind: string
-  /** Whether a client has the structure of this kind. */
+  /** Returns whether a client has the structure of this kind. */
   matches (client: object): boolean
   /** Turns a client that matches into a resource. */
   adapt (client: Client, options?: AdapterOptions): Resource
 }
 
 /**
- * Makes a function that turns a client into a resource. The first adapter that matches is used, so the most specific one comes
- * first.
+ * Creates a function that turns a client into a resource. It uses the first adapter that matches, so the most specific
+ * adapter comes first.
  *
  * @throws FST_ERR_SHUTDOWN_CLIENT if no adapter matches
  */
@@ -35,7 +38,7 @@ export function adapterFinder (adapters: readonly Adapter[]): (client: object, o
   }
 }
 
-// The constructor's name alone is often 'Object', or one letter.
+// Not only the constructor's name, because it is often 'Object', or one letter.
 function describe (client: object): string {
   const prototype: unknown = Object.getPrototypeOf(client)
   const names = [client, prototype].flatMap(each => typeof each === 'object' && each !== null ? Object.getOwnPropertyNames(each) : [])
@@ -43,33 +46,33 @@ function describe (client: object): string {
   return `${client.constructor?.name ?? 'no constructor'}, with ${names.join(', ') || 'no properties'}`
 }
 
-/** Whether the client has all of these methods. */
+/** Returns whether the client has all of these methods. */
 export function hasMethods (client: object, ...names: readonly string[]): boolean {
   return names.every(name => typeof property(client, name) === 'function')
 }
 
-/** A property of an object of unknown structure. */
+/** Returns a property of an object of unknown structure. */
 export function property (client: object, name: string): unknown {
   return (client as Readonly<Record<string, unknown>>)[name]
 }
 
-/** How a client is closed. */
+/** The actions that pause, close and force a client. */
 export interface ClientActions {
   /** As in a resource. @default false */
   readonly last?: boolean
-  /** Takes in no new work. */
+  /** Stops taking new work. */
   pause?(): unknown
   /** Finishes the work and closes the client. Called at most once, and never after `force`. */
   close(): unknown
   /** Closes the client at once. Called at most once. */
   force?(): unknown
-  /** More about the client for the report. */
+  /** Returns details of the client for the report. */
   detail?(): Readonly<Record<string, unknown>> | undefined
 }
 
 /**
- * Makes a resource that closes its client once, because many drivers reject a second time (pg-pool: "Called end on pool more
- * than once"). After `force`, a `close` that still waits resolves too, whatever the driver does with its promise.
+ * Creates a resource that closes its client once, because many drivers reject a second call (pg-pool: "Called end on
+ * pool more than once"). After `force`, a pending `close` also resolves, even if the driver never settles its promise.
  */
 export function closeOnce ({ close, force, pause, detail, last }: ClientActions): Required<Pick<Resource, 'close'>> & Resource {
   let closing: Promise<void> | undefined
@@ -97,9 +100,9 @@ async function run (action: () => unknown): Promise<void> {
 }
 
 /**
- * Replaces methods that return promises, to know which calls are under way.
+ * Replaces methods that return promises, to record which calls are pending.
  *
- * @returns a function that waits until no call is under way
+ * @returns a function that waits until no call is pending
  */
 export function trackCalls (client: object, ...names: readonly string[]): () => Promise<void> {
   const pending = new Set<Promise<unknown>>()
@@ -128,10 +131,10 @@ export function wrapMethod (client: object, name: string, wrap: (method: Method)
   if (typeof method === 'function') Object.assign(client, { [name]: wrap(method.bind(client) as Method) })
 }
 
-/** Makes the error that rejects the work which `force` ends. */
+/** Creates the error that rejects the work which `force` ends. */
 export function forcedError (what: string): Error {
   return new Error(`${what} was closed by force: it did not finish in time`)
 }
 
-/** A listener for errors that are expected while a client closes. */
+/** Ignores an error that is expected while a client closes. */
 export function ignoreError (): void {}

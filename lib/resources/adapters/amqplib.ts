@@ -1,10 +1,11 @@
 /**
- * amqplib (RabbitMQ), the promise API. If a connection closes while a message is still processed, the `ack` that follows throws
- * in the user's code ("Channel closed"), and the broker delivers the message again. So the adapter cancels the consumers first,
- * and closes the connection when every message is acknowledged and every publish confirmed.
+ * amqplib (RabbitMQ), the promise API. If a connection closes while a message is still processed, the `ack` that
+ * follows throws in the user's code ("Channel closed"), and the broker delivers the message again. So the adapter
+ * cancels the consumers first, and closes the connection when every message is acknowledged and every publish
+ * confirmed.
  *
- * amqplib has no event for an acknowledgement. So the adapter replaces `consume`, `get`, `ack`, … of the channels that are open
- * when it is made, and of all later ones.
+ * amqplib has no event for an acknowledgement. So the adapter replaces `consume`, `get`, `ack`, … of the channels that
+ * are open when it is created, and of all later ones.
  */
 import type { Resource } from '../../../types/index'
 import { createConditions } from '../../util/conditions'
@@ -87,7 +88,10 @@ export function amqpConnection (connection: AmqpConnection): Resource {
   }
 }
 
-/** Turns one amqplib channel into a resource. `force` ends its connection too, because a channel has no socket of its own. */
+/**
+ * Turns one amqplib channel into a resource. `force` ends its connection too, because a channel has no socket of its
+ * own.
+ */
 export function amqpChannel (channel: AmqpChannel): Resource {
   const tracked = trackChannel(channel)
   const closing = trackClose(channel, false)
@@ -101,7 +105,7 @@ export function amqpChannel (channel: AmqpChannel): Resource {
   })
 }
 
-/** Knows whether a connection or channel is closed, or is being closed by its owner: a second `close` throws. */
+/** Records whether a connection or channel is closed, or its owner is closing it, because a second `close` throws. */
 function trackClose (client: AmqpConnection | AmqpChannel, isClosedAlready: boolean): { close (finishWork: () => Promise<unknown>): Promise<void> } {
   let isClosed = isClosedAlready
   let closing: Promise<void> | undefined
@@ -120,7 +124,8 @@ function trackClose (client: AmqpConnection | AmqpChannel, isClosedAlready: bool
   }
 }
 
-// An error is passed, because amqplib rejects what is pending on the socket's 'error' or 'end', and not on its 'close'.
+// An error is passed, because amqplib rejects pending calls when the socket emits 'error' or 'end', and not when it
+// emits 'close'.
 async function destroy ({ stream }: Internals): Promise<void> {
   await destroySockets([stream], forcedError('The AMQP connection'))
 }

@@ -1,15 +1,15 @@
 /**
  * BullMQ: the worker, and the clients that run no jobs (Queue, QueueEvents, FlowProducer), on Redis and on PostgreSQL.
  *
- * `worker.close()` waits for the running jobs. A later `close(true)` returns the same promise and forces nothing, and with a
- * dead Redis neither settles (BullMQ 6, worker.js). So `force` uses BullMQ's internals, in this order:
- * 1. It returns the running jobs to the queue while the worker still holds their locks. Another worker takes them at once,
- *    and not when they count as stalled.
+ * `worker.close()` waits for the running jobs. A later `close(true)` returns the same promise and forces nothing, and
+ * with a dead Redis neither settles (BullMQ 6, worker.js). So `force` uses BullMQ's internals, in this order:
+ * 1. It returns the running jobs to the queue while the worker still holds their locks. Another worker takes them at
+ *    once, and not when they count as stalled.
  * 2. It destroys the connections.
  * 3. It aborts the jobs' signals. Earlier, the rejection of a job would be counted as a failure.
  *
- * BullMQ runs each job at least once, and so does the adapter. A job that is returned, or whose lock expires, runs a second
- * time; the signal of its first run is aborted.
+ * BullMQ runs each job at least once, and so does the adapter. A job that is returned, or whose lock expires, runs a
+ * second time; the signal of its first run is aborted.
  */
 import type { Resource } from '../../../types/index'
 import { within } from '../../util/time'
@@ -82,9 +82,10 @@ export const bullmqQueueAdapter: Adapter<BullMQQueue> = {
 }
 
 /**
- * Turns a BullMQ worker into a resource: `pause` takes no more jobs, `close` waits for the running jobs, `force` returns them to
- * the queue. A fetch that is under way at the pause may still take one job. `detail()` is `{ jobsReturned, jobsLeft }`: the jobs
- * that are left stay locked until they count as stalled (`lockDuration`, 30 s by default), and another worker runs them then.
+ * Turns a BullMQ worker into a resource: `pause` takes no more jobs, `close` waits for the running jobs, `force`
+ * returns them to the queue. A fetch that is pending at the pause may still take one job. `detail()` is `{
+ * jobsReturned, jobsLeft }`: the jobs that are left stay locked until they count as stalled (`lockDuration`, 30 s by
+ * default), and another worker runs them then.
  */
 export function bullmqWorker (worker: BullMQWorker): Resource {
   const internals = worker as Internals
@@ -105,7 +106,7 @@ export function bullmqWorker (worker: BullMQWorker): Resource {
       jobsLeft = jobs.length - jobsReturned
       const destroying = destroyConnections(internals, backend, postgresClientsOf(backend))
       internals.cancelAllJobs?.('The worker was closed by force')
-      // Ends the timers that renew locks and look for stalled jobs. `close()` would end them after the running jobs.
+      // Ends the timers that renew locks and search for stalled jobs. `close()` would end them after the running jobs.
       internals.lockManager?.close?.().catch(ignoreError)
       internals.stalledCheckStopper?.()
       internals.childPool?.clean?.().catch(ignoreError)
@@ -117,8 +118,8 @@ export function bullmqWorker (worker: BullMQWorker): Resource {
 }
 
 /**
- * Turns a BullMQ Queue, QueueEvents or FlowProducer into a resource: it waits for the jobs that are being added, which on
- * PostgreSQL would otherwise never settle (postgres-queue-backend.js, `run`). `force` destroys its connections.
+ * Turns a BullMQ Queue, QueueEvents or FlowProducer into a resource: it waits for the jobs that are being added, which
+ * on PostgreSQL would otherwise never settle (postgres-queue-backend.js, `run`). `force` destroys its connections.
  */
 export function bullmqQueue (queue: BullMQQueue): Resource {
   const internals = queue as Internals
@@ -165,7 +166,10 @@ function postgresClientsOf (backend: Backend | undefined): PostgresClient[] {
   return listenClient === undefined ? clients : [...clients, listenClient]
 }
 
-/** The value of a promise if it is fulfilled, else `undefined`. It does not wait, because the promise may never settle. */
+/**
+ * Returns the value of a promise if it is fulfilled, otherwise `undefined`. It does not wait, because the promise may
+ * never settle.
+ */
 async function valueOf<T> (promise: Promise<T> | undefined): Promise<T | undefined> {
   promise?.catch(ignoreError)
   return await Promise.race([promise, Promise.resolve(undefined)]).catch(() => undefined)

@@ -1,6 +1,6 @@
 /**
- * Adapters for known clients: entry point `fastify-shutdown/adapters`. `{ client }` finds its adapter by itself; each adapter
- * is also a function of its own.
+ * Adapters for known clients: entry point `fastify-shutdown/adapters`. For `{ client }` the adapter is found by the
+ * structure of the client. Each adapter is also an exported function.
  *
  * @example
  * resources: { worker: { client: worker, dependsOn: ['redis'] } }        // finds its adapter
@@ -23,7 +23,7 @@ import { pgPoolAdapter } from './pg-pool'
 import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
 import { undiciAdapter } from './undici'
 
-/** Every adapter, in the order in which they are tried. */
+/** All adapters, in the order in which they are tried. */
 export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter, kafkaAdapter,

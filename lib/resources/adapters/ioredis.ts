@@ -1,7 +1,7 @@
 /**
  * ioredis, a single client or a cluster. `quit()` waits for the commands before it, on a frozen server without limit.
- * `disconnect()` alone keeps the socket open for 2 s (`disconnectTimeout`), and commands that wait for a connection never
- * settle (ioredis 6, Redis.js).
+ * `disconnect()` alone keeps the socket open for 2 s (`disconnectTimeout`), and commands that wait for a connection
+ * never settle (ioredis 6, Redis.js).
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, forcedError, hasMethods, property } from './adapter'
@@ -20,7 +20,7 @@ interface Internals {
   readonly stream?: Socket | null
   nodes? (role?: string): IORedis[]
   flushQueue? (error: Error): void
-  /** Commands that were under way when the connection was lost. They are sent again over the next connection. */
+  /** Commands that were pending when the connection was lost. They are sent again over the next connection. */
   readonly prevCommandQueue?: { readonly length: number, shift (): { readonly command: { reject (error: Error): void } } } | null
 }
 
@@ -31,7 +31,10 @@ export const ioredisAdapter: Adapter<IORedis> = {
   adapt: ioredis
 }
 
-/** Turns an ioredis client into a resource: `quit()` lets the sent commands finish; `force` rejects every command. */
+/**
+ * Turns an ioredis client into a resource: `quit()` waits for the commands that were sent; `force` rejects every
+ * command.
+ */
 export function ioredis (client: IORedis): Resource {
   const quit = client.quit.bind(client)
   return closeOnce({
@@ -39,9 +42,10 @@ export function ioredis (client: IORedis): Resource {
       const before = socketsOf(client)
       // A client that never connected: `quit()` would connect first.
       if (client.status === 'wait') client.disconnect()
-      // `quit()` rejects if the connection ends first. The client is closed then too.
+      // `quit()` rejects if the connection ends first. The client is also closed then.
       else if (client.status !== 'end') await quit().catch(error => { if (client.status !== 'end') throw error })
-      // A client that was connecting has a socket only now. A cluster forgets its nodes when it quits.
+      // A client that was connecting has its socket only now. A cluster has no nodes after `quit()`, so the earlier
+      // sockets are included.
       await waitForSocketsToClose(new Set([...before, ...socketsOf(client)]))
       rejectPending(client, new Error('The Redis client was closed before it could send this command again'))
     },
@@ -56,7 +60,10 @@ export function ioredis (client: IORedis): Resource {
   })
 }
 
-/** Rejects the commands that wait for the next connection. `disconnect()`, and `quit()` during a reconnection, leave them pending. */
+/**
+ * Rejects the commands that wait for the next connection. `disconnect()`, and `quit()` during a reconnection, leave
+ * them pending.
+ */
 function rejectPending (client: IORedis, error: Error): void {
   const { prevCommandQueue: resend } = client as Internals
   for (let left = resend?.length ?? 0; left > 0; left--) resend!.shift().command.reject(error)

@@ -1,7 +1,8 @@
 /**
- * kafkajs: consumer, producer and admin client. `stop()` of a consumer fetches no more, waits for the messages that are being
- * processed and commits their offsets. `disconnect()` waits for the requests under way. kafkajs 2 hides its sockets, so nothing
- * can be forced: a client that hangs is abandoned, and its partitions move when the group's session times out.
+ * kafkajs: consumer, producer and admin client. `stop()` of a consumer fetches no more, waits for the messages that are
+ * being processed and commits their offsets. `disconnect()` waits for the pending requests. kafkajs 2 does not expose
+ * its sockets, so there is no `force`: a client that hangs is abandoned, and its partitions move when the group's
+ * session times out.
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, hasMethods } from './adapter'

@@ -1,6 +1,7 @@
 /**
- * MongoClient of mongodb. Its `close()` ends connections that wait for an answer (mongodb 7, mongo_client.js). So the adapter
- * calls it when all connections are back in their pools, which it knows from the driver's connection pool events.
+ * MongoClient of mongodb. Its `close()` ends connections that wait for an answer (mongodb 7, mongo_client.js). So the
+ * adapter calls it when all connections are returned to their pools. It counts them through the driver's connection
+ * pool events.
  */
 import type { Resource } from '../../../types/index'
 import { createConditions } from '../../util/conditions'
@@ -20,7 +21,9 @@ export const mongoAdapter: Adapter<MongoClient> = {
   adapt: mongoClient
 }
 
-/** Turns a MongoClient into a resource. Create it together with the client, because it counts connections from then on. */
+/**
+ * Turns a MongoClient into a resource. Create it together with the client, because it counts connections from then on.
+ */
 export function mongoClient (client: MongoClient): Resource {
   const conditions = createConditions()
   let checkedOut = 0

@@ -1,4 +1,7 @@
-/** MQTT.js. `end()` waits until the messages of QoS 1 and 2 are acknowledged. A forced `end(true)` drops them without a callback. */
+/**
+ * MQTT.js. `end()` waits until the messages of QoS 1 and 2 are acknowledged. A forced `end(true)` drops them without a
+ * callback.
+ */
 import type { Resource } from '../../../types/index'
 import { closeOnce, hasMethods, ignoreError } from './adapter'
 import type { Adapter } from './adapter'
@@ -34,7 +37,7 @@ export function mqttClient (client: MqttClient): Resource {
     close: async () => {
       client.on('error', ignoreError)
       const { stream } = internals
-      // A second `end()` calls back at once, while the first one is still under way.
+      // A second `end()` calls its callback at once, while the first call is still pending.
       if (client.disconnecting && !client.disconnected) await new Promise<void>(resolve => client.once('end', resolve))
       else if (!client.disconnected) await new Promise<void>(resolve => client.end(false, {}, () => resolve()))
       await waitForSocketsToClose([stream])

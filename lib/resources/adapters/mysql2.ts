@@ -1,7 +1,8 @@
 /**
- * mysql2 (MySQL and MariaDB): pools and connections, with callbacks or promises. `pool.end()` rejects queued queries and ends
- * a transaction after the query that runs (mysql2 3, base/pool.js), so the adapter calls it when all connections are released.
- * `destroy()` never calls the callback of the query that runs, so `force` destroys the socket with an error instead.
+ * mysql2 (MySQL and MariaDB): pools and connections, with callbacks or promises. `pool.end()` rejects queued queries
+ * and ends a transaction after the query that runs (mysql2 3, base/pool.js), so the adapter calls it when all
+ * connections are released. `destroy()` never calls the callback of the query that runs, so `force` destroys the socket
+ * with an error instead.
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, forcedError, hasMethods, ignoreError, property, wrapMethod } from './adapter'
@@ -54,7 +55,10 @@ export const mysqlConnectionAdapter: Adapter<MysqlConnection> = {
   adapt: mysqlConnection
 }
 
-/** Turns a mysql2 pool into a resource: it waits until every connection is released and no query is queued, then ends the pool. */
+/**
+ * Turns a mysql2 pool into a resource: it waits until every connection is released and no query is queued, then ends
+ * the pool.
+ */
 export function mysqlPool (pool: MysqlPool): Resource {
   const core = (property(pool, 'pool') ?? pool) as CorePool
   const end = trackEnd(core)
@@ -102,7 +106,7 @@ export function mysqlConnection (connection: MysqlConnection): Resource {
   return closeOnce({
     close: async () => {
       core.on('error', ignoreError)
-      // `end()` fails if the server closes the connection first. The connection is closed then too.
+      // `end()` fails if the server closes the connection first. The connection is also closed then.
       if (!isClosing()) await end().catch(error => { if (!isClosing()) throw error })
       await waitForSocketsToClose([core.stream])
     },

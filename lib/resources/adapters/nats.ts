@@ -1,6 +1,7 @@
 /**
- * NATS (packages `nats` and `@nats-io/transport-node`). `drain()` lets each subscription process what it has received, then
- * closes. It also ends requests that wait for an answer (nats 2, muxsubscription.js), so the adapter waits for these first.
+ * NATS (packages `nats` and `@nats-io/transport-node`). `drain()` waits until each subscription has processed its
+ * messages, then closes. It also ends requests that wait for an answer (nats 2, muxsubscription.js), so the adapter
+ * first waits for the requests.
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, hasMethods, ignoreError, trackCalls } from './adapter'

@@ -1,6 +1,6 @@
 /**
- * node-redis (package `redis`): a client, a pool, a cluster or a sentinel. Version 5 and later have `close` and `destroy`,
- * version 4 has `quit` and `disconnect`.
+ * node-redis (package `redis`): a client, a pool, a cluster or a sentinel. Version 5 and later have `close` and
+ * `destroy`, version 4 has `quit` and `disconnect`.
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, hasMethods, ignoreError, property, trackCalls } from './adapter'
@@ -30,12 +30,12 @@ export const nodeRedisAdapter: Adapter<NodeRedis> = {
 /** Turns a node-redis client into a resource: it waits for the commands that were sent; `force` rejects them. */
 export function nodeRedis (client: NodeRedis): Resource {
   const methods = client as NodeRedis & Methods
-  // `isOpen` is false as soon as the owner calls one of these, while commands are still under way.
+  // `isOpen` is false as soon as the owner calls one of these, while commands are still pending.
   const ownerHasClosed = trackCalls(client, 'close', 'quit')
   return closeOnce({
     close: async () => {
       if (!client.isOpen) return await ownerHasClosed()
-      // Without a listener, a server that dies now would end the process.
+      // Without a listener, the process would end if the Redis server dies now.
       client.on('error', ignoreError)
       await (methods.close ?? methods.quit)?.call(client)
     },

@@ -1,6 +1,6 @@
 /**
- * OpenTelemetry: NodeSDK, or any provider or processor with `shutdown()`. `shutdown()` exports what is left. It cannot be
- * forced, but its exporters have a timeout of their own (10 s by default). The resource is `last`.
+ * OpenTelemetry: NodeSDK, or any provider or processor with `shutdown()`. `shutdown()` exports what is left. It cannot
+ * be forced, but its exporters have a timeout of their own (10 s by default). The resource is `last`.
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, hasMethods, property } from './adapter'
@@ -18,7 +18,10 @@ export const openTelemetryAdapter: Adapter<OpenTelemetry> = {
   adapt: openTelemetry
 }
 
-/** Turns an OpenTelemetry SDK or provider into a resource: it is flushed and shut down after everything that may still be traced. */
+/**
+ * Turns an OpenTelemetry SDK or provider into a resource: it is flushed and shut down after all resources that may
+ * still create traces.
+ */
 export function openTelemetry (sdk: OpenTelemetry): Resource {
   return closeOnce({
     last: true,

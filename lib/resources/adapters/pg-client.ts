@@ -1,5 +1,5 @@
 /**
- * A single pg Client without a pool, for example for LISTEN. `end()` destroys the connection if a query is under way
+ * A single pg Client without a pool, for example for LISTEN. `end()` destroys the connection if a query is pending
  * (pg 8.23, lib/client.js), so the adapter calls it when the queue is empty and no transaction is open.
  */
 import type { Resource } from '../../../types/index'
@@ -36,7 +36,7 @@ export const pgClientAdapter: Adapter<PgClient> = {
 /** Turns a pg Client into a resource: it waits for its queries and its transaction, then ends the connection. */
 export function pgClient (client: PgClient): Resource {
   const internals = client as Internals
-  client.on('error', ignoreError) // Without a listener, a server that dies during the shutdown would end the process.
+  client.on('error', ignoreError) // Without a listener, the process would end if the database dies.
 
   return closeOnce({
     close: async () => {

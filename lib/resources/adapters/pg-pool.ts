@@ -4,7 +4,7 @@
  * - it waits without limit for a client that is not released, so `force` ends that client and `detail` counts it;
  * - a client that is checked out emits 'error' when its server dies; without a listener this ends the process;
  * - a second call rejects.
- * The adapter knows the clients from the pool's events. Create it together with the pool.
+ * The adapter records the clients through the pool's events. Create it together with the pool.
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, forcedError, hasMethods, ignoreError } from './adapter'
@@ -35,7 +35,9 @@ interface PoolClient {
 
 type Connected = (error: Error | undefined, client?: PoolClient, release?: () => void) => void
 
-/** Parts that pg-pool does not document, unchanged since version 2. Without them `force` leaves queued queries pending. */
+/**
+ * Parts that pg-pool does not document, unchanged since version 2. Without them `force` leaves queued queries pending.
+ */
 interface Internals {
   readonly _clients?: readonly PoolClient[]
   readonly _pendingQueue?: Array<{ callback (error: Error): void }>
@@ -49,8 +51,9 @@ export const pgPoolAdapter: Adapter<PgPool> = {
 }
 
 /**
- * Turns a pg Pool into a resource: it waits for the running and the queued queries, then ends the pool. `force` ends every
- * connection, which rejects each query. `detail()` is `{ leakedClients }`, and with `options.detail` also `takenBy` (stacks).
+ * Turns a pg Pool into a resource: it waits for the running and the queued queries, then ends the pool. `force` ends
+ * every connection, which rejects each query. `detail()` is `{ leakedClients }`, and with `options.detail` also
+ * `takenBy` (stacks).
  *
  * @example
  * resources: { postgres: pgPool(pool) }
@@ -73,11 +76,11 @@ export function pgPool (pool: PgPool, options: AdapterOptions = {}): Resource {
   function addClient (client: PoolClient): void {
     if (open.has(client)) return
     open.add(client)
-    // The pool listens to the errors of idle clients only, and still emits those to its owner.
+    // The pool only listens to the errors of idle clients, and still emits these errors.
     client.on('error', ignoreError)
   }
 
-  // A pool has no work to pause. From now on a database that dies does not end the process.
+  // A pool has no work to pause. From now on, the process does not end if the database dies.
   function pause (): void {
     pool.on('error', ignoreError)
   }
@@ -101,7 +104,7 @@ export function pgPool (pool: PgPool, options: AdapterOptions = {}): Resource {
     }
   }
 
-  // The pool has no event for its queue. A request at the end of the queue is served after those before it.
+  // The pool has no event for its queue. A request at the end of the queue is served after all requests before it.
   function queueToMove (): Promise<void> {
     return new Promise(resolve => connect((_error, _client, release) => { release?.(); resolve() }))
   }
@@ -119,7 +122,7 @@ export function pgPool (pool: PgPool, options: AdapterOptions = {}): Resource {
     const error = forcedError('The PostgreSQL pool')
     const { _pendingQueue, _clients = [] }: Internals = pool as Internals
     pool.on('error', ignoreError)
-    // First, because the pool would fill the slots that become free below.
+    // First, because the pool would otherwise open new connections for those that end below.
     if (!pool.ending) end().catch(ignoreError)
     for (const waiting of _pendingQueue?.splice(0) ?? []) waiting.callback(error)
     const clients = [...new Set([...open, ..._clients])]
@@ -139,7 +142,10 @@ export function pgPool (pool: PgPool, options: AdapterOptions = {}): Resource {
   }
 }
 
-/** Records the stack of each caller of `connect`, which `query` calls too. The pool's own events come too late for it. */
+/**
+ * Records the stack of each caller of `connect`, which `query` calls too. The pool's own events come too late to find
+ * the caller.
+ */
 function recordStacks (pool: PgPool, borrowed: Map<PoolClient, string | undefined>): void {
   const connect = pool.connect
   pool.connect = function (callback?: Connected): unknown {

@@ -1,7 +1,7 @@
 /**
- * pino: a logger, or the destination to which it writes (sonic-boom, a transport). A logger is flushed and not ended, because
- * the report of the shutdown is logged later. A destination is ended, which writes what is left; a later write throws. Both are
- * `last`.
+ * pino: a logger, or the destination to which it writes (sonic-boom, a transport). A logger is flushed and not ended,
+ * because the report of the shutdown is logged later. A destination is ended, which writes what is left; a later write
+ * throws. Both are `last`.
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, hasMethods, ignoreError, property } from './adapter'

@@ -11,13 +11,13 @@ export interface Socket {
   once (event: 'close', listener: () => void): unknown
 }
 
-/** Sockets of a client. A driver may have none yet, or none any more. */
+/** Sockets of a client. The driver may not have opened them, or may have removed them. */
 export type Sockets = Iterable<Socket | null | undefined>
 
 /** Longest time a server may take to close a connection after the client's last message, in milliseconds. */
 const serverCloseTimeout = 250
 
-/** Waits until each socket is closed, and destroys those that the server does not close in time. */
+/** Waits until each socket is closed, and destroys the sockets that the server does not close in time. */
 export async function waitForSocketsToClose (sockets: Sockets): Promise<void> {
   const open = openSockets(sockets)
   if (open.length === 0) return
@@ -26,7 +26,7 @@ export async function waitForSocketsToClose (sockets: Sockets): Promise<void> {
 }
 
 /**
- * Destroys each socket, and waits until the driver has rejected the work that was under way.
+ * Destroys each socket, and waits until the driver has rejected the pending work.
  *
  * @param error the reason that the driver gets. @default none
  */

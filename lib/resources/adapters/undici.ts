@@ -1,7 +1,7 @@
 /**
- * undici's Client, Pool, Agent and the other dispatchers. `close()` lets the requests under way finish, `destroy()` rejects
- * them. An Agent drops its pools when `close()` is called (undici 7, lib/dispatcher/agent.js), and a later `destroy()` ends
- * nothing. So the adapter keeps the pools.
+ * undici's Client, Pool, Agent and the other dispatchers. `close()` waits for the pending requests, `destroy()` rejects
+ * them. An Agent removes its pools when `close()` is called (undici 7, lib/dispatcher/agent.js), and a later
+ * `destroy()` ends nothing. So the adapter keeps the pools.
  */
 import type { Resource } from '../../../types/index'
 import { closeOnce, forcedError, hasMethods, property } from './adapter'
@@ -37,7 +37,8 @@ export function undiciDispatcher (dispatcher: UndiciDispatcher): Resource {
   })
 }
 
-// undici keeps them under a symbol that it does not export. Without it, requests end by their own timeouts.
+// undici stores them under a symbol that it does not export. If the symbol is missing, requests end by their own
+// timeouts.
 function poolsOf (dispatcher: UndiciDispatcher): UndiciDispatcher[] {
   const symbol = Object.getOwnPropertySymbols(dispatcher).find(({ description }) => description === 'clients')
   const clients = symbol === undefined ? undefined : (dispatcher as unknown as Record<symbol, unknown>)[symbol]
