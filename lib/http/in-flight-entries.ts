@@ -117,13 +117,16 @@ export function createEntries (track: Track, connections: Connections, onClose: 
     list.add(entry)
     added++
     res.prependListener('close', onClose)
-    if (res.req.httpVersionMajor > 1) {
-      res.once('pipe', onPipe)
-      overrideMethod(res, 'destroy', destroyHttp2)
-      // Node's response of a HEAD emits no `close` if the app responded through its stream (`reply.raw.stream.respond()`).
-      onStreamClose(res, () => onClose.call(res))
-    }
+    if (res.req.httpVersionMajor > 1) watchHttp2(res)
     return entry
+  }
+
+  /** It has a function of its own, because a function with a closure allocates on each call. */
+  function watchHttp2 (res: ServerResponse): void {
+    res.once('pipe', onPipe)
+    overrideMethod(res, 'destroy', destroyHttp2)
+    // Node's response of a HEAD emits no `close` if the app responded through its stream (`reply.raw.stream.respond()`).
+    onStreamClose(res, () => onClose.call(res))
   }
 }
 
