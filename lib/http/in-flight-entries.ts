@@ -25,6 +25,8 @@ export interface Entries {
   identify(reply: FastifyReply): boolean
   /** Adds the entry of a request that has none. */
   add(res: ServerResponse, connection: Connection | undefined): Entry
+  /** Adds an entry again that was removed. It is the same request. */
+  addAgain(entry: Entry): void
   /** Removes an entry. */
   remove(entry: Entry): void
   /** Returns all requests in flight, in the order in which they got their entries. */
@@ -70,6 +72,7 @@ export function createEntries (track: Track, connections: Connections, onClose: 
       if (isQueued) (connection.queued ??= new Set()).add(entry)
       return entry
     },
+    addAgain: list.add,
     remove (entry) {
       list.remove(entry)
       entry.connection?.queued?.delete(entry)

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight } from '../../types/index'
-import { kEntry } from '../symbols'
+import { kEntry, kReply } from '../symbols'
 import type { Linked } from '../util/linked-list'
 import { now } from '../util/time'
 import type { Connection } from './connections'
@@ -20,6 +20,9 @@ import { isStream, type Exchange } from './response'
  */
 export type EntryState = 'active' | 'rejected' | 'detached' | 'cut' | 'closed'
 
+/** What became of a request that is no longer in flight. */
+export type EntryResult = 'completed' | 'rejected' | 'aborted' | 'cut'
+
 /** One request. It is created once, with all its fields, so that all entries have one shape. */
 export interface Entry extends Linked<Entry>, Exchange {
   readonly connection: Connection | null
@@ -27,6 +30,8 @@ export interface Entry extends Linked<Entry>, Exchange {
   reply: FastifyReply | null
   /** The state of the request. */
   state: EntryState
+  /** `null` while it is in flight, and for a request that is not in the table. */
+  result: EntryResult | null
   /** Created when the request's signal is read for the first time. */
   abort: AbortController | null
   /** The time at which the request arrived, by the clock of `util/time.ts`; `null` unless `track` is `detail`. */
@@ -48,9 +53,10 @@ export function entryOfRequest (req: IncomingMessage): Entry | undefined {
   return (req as WithEntry)[kEntry]
 }
 
-/** Returns the entry of a response. */
-export function entryOf ({ req }: ServerResponse): Entry | undefined {
-  return (req as WithEntry)[kEntry]
+/** Returns the entry of a response. An entry outside of the table has none. */
+export function entryOf (res: ServerResponse): Entry | undefined {
+  const entry = entryOfRequest(res.req)
+  return entry?.res === res ? entry : undefined
 }
 
 /**
@@ -60,19 +66,21 @@ export function entryOf ({ req }: ServerResponse): Entry | undefined {
  */
 export function createEntry (req: IncomingMessage, res: ServerResponse, connection: Connection | null, startedAt: number | null): Entry {
   const socket = connection?.socket ?? req.socket ?? null
-  const entry: Entry = { res, socket, connection, reply: null, state: 'active', abort: null, startedAt, category: null, destroyedByServer: false, source: null, detached: null, previous: null, next: null }
+  // A hook before ours may have read the signal of a request that the table did not know yet (inject).
+  const abort = entryOfRequest(req)?.abort ?? null
+  const entry: Entry = { res, socket, connection, reply: null, state: 'active', result: null, abort, startedAt, category: null, destroyedByServer: false, source: null, detached: null, previous: null, next: null }
   ;(req as WithEntry)[kEntry] = entry
   return entry
 }
 
 /**
- * Creates the entry of a request that is not in the table, for its signal: an upgrade, whose signal aborts with its
- * connection, or a request that is over.
+ * Creates the entry of a request that is not in the table, for its signal: an upgrade, whose signal aborts with its connection, a
+ * request of the fast path that is over, or one that comes into the table at onRequest.
  */
 export function createEntryOutside ({ raw }: FastifyRequest): Entry {
   const entry = createEntry(raw, {} as ServerResponse, null, null) // Nothing reads its response.
-  if ((raw as { upgrade?: boolean }).upgrade !== true) entry.state = 'closed'
-  else (raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientLeft()))
+  if (kReply in raw) entry.state = 'closed'
+  else if ((raw as { upgrade?: boolean }).upgrade === true) (raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientLeft()))
   return entry
 }
 
@@ -93,7 +101,7 @@ export function describeEntry ({ res, reply, startedAt, category }: Entry): InFl
 export function signalOfEntry (entry: Entry, cutReason: () => Error): AbortSignal {
   if (entry.abort === null) {
     entry.abort = new AbortController()
-    if (entry.state === 'detached') entry.abort.abort(clientLeft())
+    if (entry.state === 'detached' || entry.result === 'aborted') entry.abort.abort(clientLeft())
     else if (entry.state === 'closed') entry.abort.abort(cutReason())
   }
   return entry.abort.signal

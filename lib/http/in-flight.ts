@@ -20,7 +20,7 @@ import type { Categories } from './categories'
 import type { ConnectionClose } from './connection-close'
 import type { Connection, Connections } from './connections'
 import { createDetachedHandlers } from './detached-handlers'
-import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry } from './in-flight-entry'
+import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry, type EntryResult } from './in-flight-entry'
 import { createEntries } from './in-flight-entries'
 import { endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
@@ -126,6 +126,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
       const entry = known ?? add(res, connections.of(request.raw.socket))
       entry.reply = reply
       if (track !== 'count') entry.category = categories.of(request)
+      if (entry.result === 'aborted') reopen(entry, reply)
       return known !== undefined
     },
     reject (res) {
@@ -194,6 +195,14 @@ export function createInFlightTable ({ track, categories, connections, connectio
     entry.detached = handlers.follow(entry, reply, entry.source, () => remove(entry))
   }
 
+  /** Its client left while a hook before ours ran, and its handler is about to run. */
+  function reopen (entry: Entry, reply: FastifyReply): void {
+    entry.result = null
+    count.aborted--
+    entries.addAgain(entry)
+    detach(entry, reply)
+  }
+
   function cutEntry (entry: Entry): void {
     entry.state = 'cut'
     settled++
@@ -206,7 +215,8 @@ export function createInFlightTable ({ track, categories, connections, connectio
     const { state } = entry
     if (state === 'closed') return
     if (state === 'rejected' || state === 'cut') settled--
-    count[resultOf(entry)]++
+    entry.result = resultOf(entry)
+    count[entry.result]++
     entry.state = 'closed'
     entries.remove(entry)
     if (entry.detached !== null) handlers.forget(entry.detached)
@@ -221,7 +231,7 @@ export function createInFlightTable ({ track, categories, connections, connectio
 }
 
 /** Returns how a request ends that closes now. */
-function resultOf (entry: Entry): 'completed' | 'rejected' | 'aborted' | 'cut' {
+function resultOf (entry: Entry): EntryResult {
   if (entry.state === 'cut') return 'cut'
   if (entry.state === 'detached' || !isFlushed(entry)) return 'aborted'
   return entry.state === 'rejected' ? 'rejected' : 'completed'

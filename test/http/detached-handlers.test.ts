@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fastifyStatic from '@fastify/static'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import t, { type Test } from 'tap'
+import { createDeferred } from '../../lib/util/deferred'
 import { abort, connect, eventually, get, openSession } from '../helpers/client'
 import { serve, type Setup } from '../helpers/serve'
 
@@ -319,3 +320,41 @@ t.test('a client that leaves before a slow web stream begins returns the counts 
   await leave(app, begun)
   await countsReturnToZero(t, app, 1)
 })
+
+for (const track of ['count', 'detail'] as const) {
+  t.test(`a client that leaves while a hook of an earlier plugin runs: no resource closes under the handler (track '${track}')`, async t => {
+    const [hook, handler, answer] = [createDeferred<void>(), createDeferred<void>(), createDeferred<void>()]
+    const order: string[] = []
+    let began = (): void => {}
+    const begun = new Promise<void>(resolve => { began = resolve })
+    const { app } = await serve(t, {
+      options: { track, resources: { database: { close () { order.push('database') } } } },
+      before: app => {
+        app.addHook('onRequest', async () => {
+          began()
+          await hook.promise
+        })
+      },
+      routes: app => {
+        app.get('/', async request => {
+          handler.resolve()
+          await answer.promise
+          order.push(request.shutdownSignal.aborted ? 'handler' : 'handler that is not told')
+          return 'text'
+        })
+      }
+    })
+    await leave(app, begun)
+    await eventually(() => app.shutdownState.stats.aborted === 1, () => app.shutdownState.stats)
+    hook.resolve()
+    await handler.promise
+    t.match(app.shutdownState.stats, { received: 1, aborted: 0 }, 'it is in flight again')
+    t.equal(app.shutdownState.activeRequests, 1)
+    const report = app.shutdown.start()
+    await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
+    answer.resolve()
+    t.match(await report, { outcome: 'clean', requests: { completed: 0, cut: [] } })
+    t.match(app.shutdownState.stats, { received: 1, aborted: 1 })
+    t.strictSame(order, ['handler', 'database'])
+  })
+}

@@ -159,6 +159,21 @@ const rows: Row[] = [
     drive: asks(get('/'), 200),
     counts: { completed: 1 }
   },
+  {
+    name: 'an inject whose signal is read by a hook before ours',
+    before: app => { app.addHook('onRequest', async request => { request.shutdownSignal.throwIfAborted() }) },
+    routes: app => {
+      app.get('/', async request => {
+        request.shutdownSignal.throwIfAborted()
+        return app.shutdownState.activeRequests
+      })
+    },
+    drive: async app => {
+      const { statusCode, body } = await app.inject('/')
+      if (statusCode !== 200 || body !== '1') throw new Error(`${statusCode} ${body}`)
+    },
+    counts: { completed: 1 }
+  },
   { name: 'bytes that are not HTTP', routes: ordinary, drive: asks('hello\r\n\r\n', 400), counts: {} },
   { name: 'a method that Node does not know', routes: ordinary, drive: asks(get('/', {}, 'BREW'), 400), counts: {} },
   {
