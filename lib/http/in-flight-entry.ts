@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight } from '../../types/index'
-import { kEntry, kReply } from '../symbols'
+import { kEntry } from '../symbols'
 import type { Linked } from '../util/linked-list'
 import { now } from '../util/time'
 import type { Connection } from './connections'
@@ -79,8 +79,7 @@ export function createEntry (req: IncomingMessage, res: ServerResponse, connecti
  */
 export function createEntryOutside ({ raw }: FastifyRequest): Entry {
   const entry = createEntry(raw, {} as ServerResponse, null, null) // Nothing reads its response.
-  if (kReply in raw) entry.state = 'closed'
-  else if ((raw as { upgrade?: boolean }).upgrade === true) (raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientLeft()))
+  if ((raw as { upgrade?: boolean }).upgrade === true) (raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientLeft()))
   return entry
 }
 
@@ -97,12 +96,12 @@ export function describeEntry ({ res, reply, startedAt, category }: Entry): InFl
   }
 }
 
-/** Returns the signal of a request. @param cutReason creates the reason if the request is already over */
+/** Returns the signal of a request. @param cutReason creates the reason if the request has been cut */
 export function signalOfEntry (entry: Entry, cutReason: () => Error): AbortSignal {
   if (entry.abort === null) {
     entry.abort = new AbortController()
     if (entry.state === 'detached' || entry.result === 'aborted') entry.abort.abort(clientLeft())
-    else if (entry.state === 'closed') entry.abort.abort(cutReason())
+    else if (entry.state === 'cut' || entry.result === 'cut') entry.abort.abort(cutReason())
   }
   return entry.abort.signal
 }

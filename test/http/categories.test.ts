@@ -330,7 +330,7 @@ void t.test('request.shutdownSignal aborts when the request is cut or its client
     await app.close()
   })
 
-  await t.test('the signal does not abort with a completed response; it is aborted if first read afterwards', async t => {
+  await t.test('the signal does not abort with a completed response, also if it is first read afterwards', async t => {
     const requests: { readonly shutdownSignal: AbortSignal }[] = []
     const { app, port } = await http1.start({}, app => {
       app.get('/asked', async request => {
@@ -349,7 +349,7 @@ void t.test('request.shutdownSignal aborts when the request is cut or its client
     }
     await eventually(() => app.shutdownState.activeRequests === 0, () => app.shutdownState)
     t.notOk(requests[0]!.shutdownSignal.aborted)
-    t.ok(requests[1]!.shutdownSignal.aborted)
+    t.notOk(requests[1]!.shutdownSignal.aborted)
     client.socket.destroy()
     await app.close()
   })
