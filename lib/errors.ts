@@ -19,21 +19,35 @@ export const ShutdownPhaseError = createError<[string]>('FST_ERR_SHUTDOWN_PHASE'
 export const ShutdownResourceError = createError<[string]>('FST_ERR_SHUTDOWN_RESOURCE', '%s', 500, TypeError)
 /** No adapter matches the client in `{ client }`. */
 export const ShutdownClientError = createError<[string, string]>(
-  'FST_ERR_SHUTDOWN_CLIENT', 'No adapter knows this client (%s). Known kinds: %s. For any other client, pass a resource: { close () {}, force () {} }', 500, TypeError
+  'FST_ERR_SHUTDOWN_CLIENT',
+  'No adapter knows this client (%s). Known kinds: %s. ' +
+  'For any other client, pass a resource: { close () {}, force () {} }',
+  500,
+  TypeError
 )
 /** Two resources have the same name. */
-export const ShutdownDuplicateError = createError<[string]>('FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE', "Resource '%s' is already registered", 500)
+export const ShutdownDuplicateError = createError<[string]>(
+  'FST_ERR_SHUTDOWN_DUPLICATE_RESOURCE', "Resource '%s' is already registered", 500
+)
 /** A resource depends on a name that is not registered. */
-export const ShutdownDependencyError = createError<[string, string, string]>('FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY', "Resource '%s' depends on '%s', which is not registered%s", 500)
+export const ShutdownDependencyError = createError<[string, string, string]>(
+  'FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY', "Resource '%s' depends on '%s', which is not registered%s", 500
+)
 /** Resources depend on each other in a circle. */
-export const ShutdownCircleError = createError<[string]>('FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY', 'Resources depend on each other in a circle: %s', 500)
+export const ShutdownCircleError = createError<[string]>(
+  'FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY', 'Resources depend on each other in a circle: %s', 500
+)
 /** A task or a resource was added too late, or `listen()` was called too late. */
-export const ShutdownLateError = createError<[string, string]>('FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in phase '%s'", 500)
+export const ShutdownLateError = createError<[string, string]>(
+  'FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in phase '%s'", 500
+)
 /**
  * The server drains and rejects the request with 503. The error has no stack trace, because it is always created at the
  * same place.
  */
-export const ShutdownDrainingError = createError<[]>('FST_ERR_SHUTDOWN_DRAINING', 'The server is shutting down, please try again', 503, Error, false)
+export const ShutdownDrainingError = createError<[]>(
+  'FST_ERR_SHUTDOWN_DRAINING', 'The server is shutting down, please try again', 503, Error, false
+)
 /**
  * The same error, as the app's error handler receives it. Its properties are getters, so that a log line does not
  * contain the whole state.
@@ -55,13 +69,16 @@ export class ShutdownRejectionError extends ShutdownDrainingError {
 }
 
 /** The timeout of a resource, hook, task or exporter has passed. It is also the reason of an aborted signal. */
-export const ShutdownTimeoutError = createError<[string, number]>('FST_ERR_SHUTDOWN_TIMEOUT', '%s did not finish in %d ms', 503)
+export const ShutdownTimeoutError = createError<[string, number]>(
+  'FST_ERR_SHUTDOWN_TIMEOUT', '%s did not finish in %d ms', 503
+)
 
 /** Some resources or onClose hooks did not close. `errors` contains one error for each, with its name. */
 export class ShutdownTeardownError extends AggregateError {
   readonly code = 'FST_ERR_SHUTDOWN_TEARDOWN'
   constructor (errors: readonly Error[]) {
-    super(errors, `${errors.length} of the app's resources and onClose hooks did not close: ${errors.map(error => error.message).join('; ')}`)
+    const messages = errors.map(error => error.message).join('; ')
+    super(errors, `${errors.length} of the app's resources and onClose hooks did not close: ${messages}`)
     this.name = 'ShutdownTeardownError'
   }
 }
@@ -71,7 +88,9 @@ export class ShutdownTeardownError extends AggregateError {
  * string.
  */
 export function toError (thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
+  return thrown instanceof Error
+    ? thrown
+    : new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
 }
 
 /** Describes a value in an error message: its text and its type, in one line. */

@@ -2,7 +2,9 @@
  * Checks the options and fills in the defaults. Each error names the option, the expected value and the received value.
  * The platform is a parameter, because this file does not read the environment.
  */
-import type { Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track } from '../types/index'
+import type {
+  Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track
+} from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
 import { suggest } from './util/did-you-mean'
 
@@ -80,7 +82,9 @@ export function reserveOf ({ resources, total }: Required<Timeouts>): number {
 /** The signals that can begin a shutdown. */
 export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
 /** The default of each timeout, in milliseconds. */
-export const defaultTimeouts: Required<Timeouts> = { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal }
+export const defaultTimeouts: Required<Timeouts> = {
+  requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal
+}
 /** The default of `retryAfter`, in seconds. */
 export const defaultRetryAfter = 10
 
@@ -91,14 +95,16 @@ type TimeoutName = (typeof timeoutNames)[number]
 const longest = 2 ** 31 - 1
 
 const names = [
-  'signals', 'uncaughtErrors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'newConnections', 'errorResponseBuilder', 'categories', 'categorize', 'track',
-  'probes', 'exporters', 'resources', 'webSocketMessage', 'exit', 'onReport'
+  'signals', 'uncaughtErrors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'newConnections',
+  'errorResponseBuilder', 'categories', 'categorize', 'track', 'probes', 'exporters', 'resources', 'webSocketMessage', 'exit', 'onReport'
 ] as const satisfies readonly (keyof ShutdownOptions)[]
 
 /** Name before version 1.0 -> name now. */
 type Renamed = Readonly<Record<string, string>>
 
-const renamedOptions: Renamed = { errors: 'uncaughtErrors', refuse: 'newConnections', rejection: 'errorResponseBuilder' }
+const renamedOptions: Renamed = {
+  errors: 'uncaughtErrors', refuse: 'newConnections', rejection: 'errorResponseBuilder'
+}
 const renamedProbes: Renamed = { live: 'liveness', ready: 'readiness' }
 
 /** Options that Fastify accepts for every plugin. */
@@ -112,8 +118,8 @@ const foreign = ['prefix', 'logLevel', 'logSerializers']
 export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
   checkNames('options', given, [...names, ...foreign], 'an option', renamedOptions)
   const {
-    delay = platform.delay, timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = 'auto', track = 'count',
-    categories = {}, probes = false, exporters = [], resources = {}
+    delay = platform.delay, timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = 'auto',
+    track = 'count', categories = {}, probes = false, exporters = [], resources = {}
   } = given
   milliseconds('delay', delay, 0)
   if (gracePeriod !== undefined) milliseconds('gracePeriod', gracePeriod, 1)
@@ -139,7 +145,9 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
     track: checkTrack(track, times),
     probes: checkProbes(probes),
     exporters: checkExporters(exporters),
-    resources: isPlainObject(resources) ? resources : throwInvalid('resources', 'an object of name -> resource', resources),
+    resources: isPlainObject(resources)
+      ? resources
+      : throwInvalid('resources', 'an object of name -> resource', resources),
     webSocketMessage: checkMessage(given.webSocketMessage),
     onReport: checkFunction('onReport', given.onReport),
     warnings: fitted.warnings
@@ -158,25 +166,37 @@ interface Grace {
  * user set is never changed. If the sum does not fit, this is an error, or a warning if the grace period is the
  * platform's default.
  */
-function fitTimeouts (given: Timeouts, delay: number, grace: Grace): { timeouts: Required<Timeouts>, warnings: string[] } {
+function fitTimeouts (
+  given: Timeouts, delay: number, grace: Grace
+): { timeouts: Required<Timeouts>, warnings: string[] } {
   checkNames('timeouts', given, [...timeoutNames, 'total'], 'a timeout')
   for (const [name, value] of Object.entries(given)) {
     if (value !== undefined) milliseconds(`timeouts.${name}`, value, 1)
   }
   const total = given.total ?? chooseTotal(given, delay, grace)
   const scale = given.total === undefined ? total / defaultTotal : 1
-  const pick = (name: TimeoutName): number => given[name] ?? Math.max(1, Math.min(total, Math.round(defaultTimeouts[name] * scale)))
-  const timeouts = { requests: pick('requests'), streams: pick('streams'), tasks: pick('tasks'), resources: pick('resources'), total }
+  const pick = (name: TimeoutName): number => given[name] ?? Math.max(
+    1, Math.min(total, Math.round(defaultTimeouts[name] * scale))
+  )
+  const timeouts = {
+    requests: pick('requests'), streams: pick('streams'), tasks: pick('tasks'), resources: pick('resources'), total
+  }
 
   for (const name of timeoutNames) {
     if (timeouts[name] > total) {
-      throw new ShutdownBudgetError(`'timeouts.${name}' (${timeouts[name]} ms) does not fit in 'timeouts.total' (${total} ms)`)
+      throw new ShutdownBudgetError(
+        `'timeouts.${name}' (${timeouts[name]} ms) does not fit in 'timeouts.total' (${total} ms)`
+      )
     }
   }
   if (grace.period === null || delay + total <= grace.period) return { timeouts, warnings: [] }
-  const message = `'delay' (${delay} ms) and 'timeouts.total' (${total} ms) make ${delay + total} ms, which does not fit in the grace period of ${grace.period} ms`
+  const message = `'delay' (${delay} ms) and 'timeouts.total' (${total} ms) make ${delay + total} ms, ` +
+    `which does not fit in the grace period of ${grace.period} ms`
   if (grace.binding) throw new ShutdownBudgetError(message)
-  return { timeouts, warnings: [`${message} that is this platform's default; set 'gracePeriod' to the value of your deployment`] }
+  return {
+    timeouts,
+    warnings: [`${message} that is this platform's default; set 'gracePeriod' to the value of your deployment`]
+  }
 }
 
 function chooseTotal (given: Timeouts, delay: number, { period, binding }: Grace): number {
@@ -184,7 +204,9 @@ function chooseTotal (given: Timeouts, delay: number, { period, binding }: Grace
   // A timeout that the user set has precedence over the platform's default grace period.
   if (!binding && total < Math.max(1, ...timeoutNames.map(name => given[name] ?? 0))) return defaultTotal
   if (total < 1) {
-    throw new ShutdownBudgetError(`'delay' (${delay} ms) leaves no time for the rest of the shutdown in the grace period of ${period} ms`)
+    throw new ShutdownBudgetError(
+      `'delay' (${delay} ms) leaves no time for the rest of the shutdown in the grace period of ${period} ms`
+    )
   }
   return total
 }
@@ -206,15 +228,21 @@ function checkRetryAfter (given: NonNullable<ShutdownOptions['retryAfter']>): (s
       return () => min + Math.floor(Math.random() * (max - min + 1))
     }
   }
-  return throwInvalid('retryAfter', 'a whole number of seconds >= 0, a range [min, max], or a function that returns a number', given)
+  return throwInvalid(
+    'retryAfter', 'a whole number of seconds >= 0, a range [min, max], or a function that returns a number', given
+  )
 }
 
 function checkSignals (given: ShutdownOptions['signals']): readonly ShutdownSignal[] | false {
   if (given === undefined) return ['SIGTERM', 'SIGINT']
   if (given === false) return false
-  if (!Array.isArray(given) || given.length === 0) return throwInvalid('signals', `false or a list of signals out of ${signalNames.join(', ')}`, given)
+  if (!Array.isArray(given) || given.length === 0) {
+    return throwInvalid('signals', `false or a list of signals out of ${signalNames.join(', ')}`, given)
+  }
   for (const signal of given as readonly unknown[]) {
-    if (!signalNames.includes(signal as ShutdownSignal)) throwInvalid('signals', `signals out of ${signalNames.join(', ')}`, signal)
+    if (!signalNames.includes(signal as ShutdownSignal)) {
+      throwInvalid('signals', `signals out of ${signalNames.join(', ')}`, signal)
+    }
   }
   return [...new Set(given as readonly ShutdownSignal[])]
 }
@@ -237,7 +265,9 @@ function checkProbes (given: boolean | Probes): Settings['probes'] {
   checkNames('probes', probes, ['liveness', 'readiness', 'startup', 'checks'], 'a probe', renamedProbes)
   const path = (name: 'liveness' | 'readiness' | 'startup', standard: string): string | false => {
     const { [name]: value = standard } = probes
-    if (value !== false && (typeof value !== 'string' || !value.startsWith('/'))) throwInvalid(`probes.${name}`, "a path that begins with '/', or false", value)
+    if (value !== false && (typeof value !== 'string' || !value.startsWith('/'))) {
+      throwInvalid(`probes.${name}`, "a path that begins with '/', or false", value)
+    }
     return value
   }
   const checks = probes.checks
@@ -245,11 +275,19 @@ function checkProbes (given: boolean | Probes): Settings['probes'] {
     if (!isPlainObject(checks)) throwInvalid('probes.checks', 'an object of name -> function', checks)
     for (const [name, check] of Object.entries(checks)) {
       if (typeof check === 'function') continue
-      if (!isPlainObject(check) || typeof check.check !== 'function') throwInvalid(`probes.checks.${name}`, 'a function, or { check, timeout }', check)
-      else if (check.timeout !== undefined) milliseconds(`probes.checks.${name}.timeout`, check.timeout, 1)
+      if (!isPlainObject(check) || typeof check.check !== 'function') {
+        throwInvalid(
+        `probes.checks.${name}`, 'a function, or { check, timeout }', check
+        )
+      } else if (check.timeout !== undefined) milliseconds(`probes.checks.${name}.timeout`, check.timeout, 1)
     }
   }
-  return { liveness: path('liveness', '/health/live'), readiness: path('readiness', '/health/ready'), startup: path('startup', '/health/startup'), checks }
+  return {
+    liveness: path('liveness', '/health/live'),
+    readiness: path('readiness', '/health/ready'),
+    startup: path('startup', '/health/startup'),
+    checks
+  }
 }
 
 function checkExporters (given: NonNullable<ShutdownOptions['exporters']>): NonNullable<ShutdownOptions['exporters']> {
@@ -268,7 +306,9 @@ function checkMessage (given: ShutdownOptions['webSocketMessage']): string | Buf
 }
 
 function checkNewConnections (given: Settings['newConnections']): Settings['newConnections'] {
-  if ((given as string) === 'close') throw new ShutdownOptionError("'newConnections: 'close'' was renamed to 'newConnections: 'refuse''")
+  if ((given as string) === 'close') {
+    throw new ShutdownOptionError("'newConnections: 'close'' was renamed to 'newConnections: 'refuse''")
+  }
   return oneOf('newConnections', given, ['auto', 'answer', 'refuse'])
 }
 
@@ -282,7 +322,9 @@ function checkFunction<T> (name: string, given: T): T {
 }
 
 function oneOf<T extends string> (name: string, given: T, allowed: readonly T[]): T {
-  return allowed.includes(given) ? given : throwInvalid(name, `one of ${allowed.map(word => `'${word}'`).join(', ')}`, given)
+  return allowed.includes(given)
+    ? given
+    : throwInvalid(name, `one of ${allowed.map(word => `'${word}'`).join(', ')}`, given)
 }
 
 /** Checks a time. @returns the time in milliseconds @throws FST_ERR_SHUTDOWN_OPTION */
@@ -291,7 +333,9 @@ export function milliseconds (name: string, given: unknown, least: number): numb
   return throwInvalid(name, `a number of milliseconds from ${least} to ${longest}`, given)
 }
 
-function checkNames (option: string, given: object, allowed: readonly string[], kind: string, renamed: Renamed = {}): void {
+function checkNames (
+  option: string, given: object, allowed: readonly string[], kind: string, renamed: Renamed = {}
+): void {
   if (!isPlainObject(given)) throwInvalid(option, 'an object', given)
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(renamed, name)) throw new ShutdownOptionError(`'${name}' was renamed to '${renamed[name]}'`)

@@ -46,7 +46,9 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
   const tasks = createTasks(lifecycle, (result, error) => events.emit({ type: 'task', result, error }))
   const rejection = createRejection(settings.retryAfter, () => state, onProblem)
-  const traffic = createTraffic(app, { settings, lifecycle, events, rejection, inCluster: isClusterWorker(), onProblem })
+  const traffic = createTraffic(app, {
+    settings, lifecycle, events, rejection, inCluster: isClusterWorker(), onProblem
+  })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 
   const resources = createResources(app, {

@@ -5,10 +5,17 @@ import { registeredPluginsOf } from './util/node-internals'
 
 /** Checks that the plugin is registered once, and at the root. @throws FST_ERR_SHUTDOWN_REGISTRATION */
 export function checkRegistration (app: FastifyInstance): void {
-  if (app.hasDecorator('shutdownState')) throw new ShutdownRegistrationError('fastify-shutdown is already registered: register it once for each server, at its root')
+  if (app.hasDecorator('shutdownState')) {
+    throw new ShutdownRegistrationError(
+      'fastify-shutdown is already registered: register it once for each server, at its root'
+    )
+  }
   // Fastify creates an encapsulated context with its parent as the prototype. The root is a plain object.
   if (Object.getPrototypeOf(app) !== Object.prototype) {
-    throw new ShutdownRegistrationError('fastify-shutdown must be registered at the root of the server, got an encapsulated context: only the routes of that context would be drained')
+    throw new ShutdownRegistrationError(
+      'fastify-shutdown must be registered at the root of the server, got an encapsulated context: ' +
+      'only the routes of that context would be drained'
+    )
   }
 }
 
@@ -16,5 +23,8 @@ export function checkRegistration (app: FastifyInstance): void {
 export function warningsOf (app: FastifyInstance): string[] {
   const earlier = registeredPluginsOf(app).filter(name => name !== 'fastify-shutdown')
   if (earlier.length === 0) return []
-  return [`registered before fastify-shutdown: ${earlier.join(', ')}. Their onClose hooks run last, without a deadline. Register fastify-shutdown first`]
+  return [
+    `registered before fastify-shutdown: ${earlier.join(', ')}. ` +
+    'Their onClose hooks run last, without a deadline. Register fastify-shutdown first'
+  ]
 }

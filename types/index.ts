@@ -123,10 +123,34 @@ export interface ExporterSource {
 
 /** An event of the shutdown. Exporters write it to logs, metrics and traces. */
 export type ShutdownEvent =
-  | { readonly type: 'platform', readonly platform: string, readonly delay: number, readonly gracePeriod: number | null, readonly timeouts: Required<Timeouts>, readonly warnings: readonly string[] }
-  | { readonly type: 'phase', readonly phase: Phase, readonly previous: Phase, readonly reason: ShutdownReason, readonly atMs: number }
-  | { readonly type: 'waiting', readonly phase: Phase, readonly elapsedMs: number, readonly remainingMs: number, readonly pending: readonly string[] }
-  | { readonly type: 'cut', readonly what: 'request' | 'stream' | 'websocket' | 'http2-session' | 'task', readonly name: string, readonly ageMs: number | null }
+  | {
+    readonly type: 'platform',
+    readonly platform: string,
+    readonly delay: number,
+    readonly gracePeriod: number | null,
+    readonly timeouts: Required<Timeouts>,
+    readonly warnings: readonly string[]
+  }
+  | {
+    readonly type: 'phase',
+    readonly phase: Phase,
+    readonly previous: Phase,
+    readonly reason: ShutdownReason,
+    readonly atMs: number
+  }
+  | {
+    readonly type: 'waiting',
+    readonly phase: Phase,
+    readonly elapsedMs: number,
+    readonly remainingMs: number,
+    readonly pending: readonly string[]
+  }
+  | {
+    readonly type: 'cut',
+    readonly what: 'request' | 'stream' | 'websocket' | 'http2-session' | 'task',
+    readonly name: string,
+    readonly ageMs: number | null
+  }
   | { readonly type: 'resource', readonly result: ResourceResult }
   | { readonly type: 'hook', readonly result: HookResult }
   | { readonly type: 'task', readonly result: TaskResult, readonly error: Error | null }

@@ -75,38 +75,90 @@ export function checkBudget (deployment: Deployment, times: Times = {}): Budget 
   const total = times.total ?? Math.max(0, totalWithin(delay, assumedGrace))
   const sum = preStop + delay + total
   const findings: Finding[] = []
-  const add = (rule: Finding['rule'], severity: Finding['severity'], by: number | null, message: string): void => { findings.push({ rule, severity, message, by }) }
+  const add = (
+    rule: Finding['rule'], severity: Finding['severity'], by: number | null, message: string
+  ): void => { findings.push({ rule, severity, message, by }) }
 
   if (grace !== null && sum > grace) {
-    add('grace', 'error', sum - grace, `${formatSum(preStop, delay, total)}, but ${graceName} is ${formatTime(grace)}: SIGKILL comes ${formatTime(sum - grace)} too early`)
+    add(
+      'grace',
+      'error',
+      sum - grace,
+      `${formatSum(preStop, delay, total)}, but ${graceName} is ${formatTime(grace)}: ` +
+      `SIGKILL comes ${formatTime(sum - grace)} too early`
+    )
   }
   if (times.total === undefined && total < 1) {
-    add('delay', 'error', -totalWithin(delay, assumedGrace), `'delay' (${formatTime(delay)}) leaves no time for the rest of the shutdown in ${formatTime(assumedGrace ?? 0)}: the plugin will not start`)
+    add(
+      'delay',
+      'error',
+      -totalWithin(delay, assumedGrace),
+      `'delay' (${formatTime(delay)}) leaves no time for the rest of the shutdown ` +
+      `in ${formatTime(assumedGrace ?? 0)}: the plugin will not start`
+    )
   } else if (environmentGrace !== null && delay + total > environmentGrace) {
-    add('registration', 'error', delay + total - environmentGrace, `delay ${formatTime(delay)} + timeouts.total ${formatTime(total)} exceeds the grace period in the environment (${formatTime(environmentGrace)}) by ${formatTime(delay + total - environmentGrace)}: the plugin will not start`)
+    add(
+      'registration',
+      'error',
+      delay + total - environmentGrace,
+      `delay ${formatTime(delay)} + timeouts.total ${formatTime(total)} exceeds the grace period in the environment ` +
+      `(${formatTime(environmentGrace)}) by ${formatTime(delay + total - environmentGrace)}: the plugin will not start`
+    )
   } else if (times.total === undefined && total < defaultTotal) {
-    const origin = environmentGrace === null ? 'the default grace period of this platform' : 'the grace period in the environment'
-    add('scaled', 'warning', defaultTotal - total, `the plugin shortens timeouts.total from ${formatTime(defaultTotal)} to ${formatTime(total)}, to fit in ${origin} (${formatTime(assumedGrace ?? 0)}): check that the slowest request is shorter`)
+    const origin = environmentGrace === null
+      ? 'the default grace period of this platform'
+      : 'the grace period in the environment'
+    add(
+      'scaled',
+      'warning',
+      defaultTotal - total,
+      `the plugin shortens timeouts.total from ${formatTime(defaultTotal)} to ${formatTime(total)}, ` +
+      `to fit in ${origin} (${formatTime(assumedGrace ?? 0)}): check that the slowest request is shorter`
+    )
   }
   if (grace !== null && environmentGrace !== null && preStop + environmentGrace > grace) {
-    add('environment', 'warning', preStop + environmentGrace - grace, `the grace period in the environment is ${formatTime(environmentGrace)}, but preStop (${formatTime(preStop)}) leaves ${formatTime(Math.max(0, grace - preStop))} of ${graceName}: reduce it by ${formatTime(preStop + environmentGrace - grace)}`)
+    add(
+      'environment',
+      'warning',
+      preStop + environmentGrace - grace,
+      `the grace period in the environment is ${formatTime(environmentGrace)}, but preStop (${formatTime(preStop)}) ` +
+      `leaves ${formatTime(Math.max(0, grace - preStop))} of ${graceName}: ` +
+      `reduce it by ${formatTime(preStop + environmentGrace - grace)}`
+    )
   }
   if (readiness === null) {
-    add('no-readiness', 'warning', null, 'there is no readiness probe: the platform does not notice a shutdown that it did not request')
+    add(
+      'no-readiness',
+      'warning',
+      null,
+      'there is no readiness probe: the platform does not notice a shutdown that it did not request'
+    )
   } else if (readiness !== undefined && !(delay === 0 && preStop > 0)) {
     // Without a lame-duck, a preStop hook gives the platform time to stop the traffic before the process receives a
     // signal.
     const noticed = readiness.period * readiness.threshold
     if (noticed >= delay) {
-      add('readiness', 'error', noticed - delay, `readiness fails after ${formatTime(readiness.period)} x ${readiness.threshold} = ${formatTime(noticed)}, which is not shorter than the delay of ${formatTime(delay)}: lame-duck ends before the platform notices it`)
+      add(
+        'readiness',
+        'error',
+        noticed - delay,
+        `readiness fails after ${formatTime(readiness.period)} x ${readiness.threshold} = ${formatTime(noticed)}, ` +
+        `which is not shorter than the delay of ${formatTime(delay)}: lame-duck ends before the platform notices it`
+      )
     }
   }
-  return { source: deployment.source, preStop, delay, total, grace, spare: grace === null ? null : grace - sum, findings }
+  return {
+    source: deployment.source, preStop, delay, total, grace, spare: grace === null ? null : grace - sum, findings
+  }
 }
 
 /** Formats the times and their sum: `preStop 5 s + delay 5 s + timeouts.total 60 s = 70 s`. */
 export function formatSum (preStop: number, delay: number, total: number): string {
-  const steps = [...preStop > 0 ? [`preStop ${formatTime(preStop)}`] : [], `delay ${formatTime(delay)}`, `timeouts.total ${formatTime(total)}`]
+  const steps = [
+    ...preStop > 0 ? [`preStop ${formatTime(preStop)}`] : [],
+    `delay ${formatTime(delay)}`,
+    `timeouts.total ${formatTime(total)}`
+  ]
   return `${steps.join(' + ')} = ${formatTime(preStop + delay + total)}`
 }
 

@@ -19,7 +19,9 @@ export function parseGoDuration (text: string): number | null {
 
 function addUp (text: string, units: ReadonlyMap<string, number>): number | null {
   if (!/^(?:\s*\d+(?:\.\d+)?\s*[a-z]*)+\s*$/.test(text)) return null
-  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)\s*([a-z]*)/g)].map(([, count, unit]) => Number(count) * (units.get(unit ?? '') ?? NaN))
+  const parts = [
+    ...text.matchAll(/(\d+(?:\.\d+)?)\s*([a-z]*)/g)
+  ].map(([, count, unit]) => Number(count) * (units.get(unit ?? '') ?? NaN))
   const total = parts.reduce((sum, part) => sum + part, 0)
   return Number.isNaN(total) ? null : total
 }

@@ -26,7 +26,9 @@ export async function readDeployments (name: string): Promise<Reading> {
   } catch (error) {
     if (error instanceof ManifestError) throw error
     if (error instanceof Error && 'code' in error && error.code === 'EISDIR') {
-      throw new ManifestError(`${name} is a directory: check its output, kubectl kustomize ${name} | fastify-shutdown budget -`)
+      throw new ManifestError(
+        `${name} is a directory: check its output, kubectl kustomize ${name} | fastify-shutdown budget -`
+      )
     }
     throw new ManifestError(`${name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
   }
@@ -38,7 +40,9 @@ async function parse (name: string): Promise<Reading> {
     const ecosystem: { default: unknown } = await import(pathToFileURL(resolve(name)).href)
     return readManifest(name, [ecosystem.default])
   }
-  if (extname(basename(name)) === '.service' || /^\[(?:Unit|Service)\]\s*$/m.test(content)) return readUnit(name, content)
+  if (extname(basename(name)) === '.service' || /^\[(?:Unit|Service)\]\s*$/m.test(content)) {
+    return readUnit(name, content)
+  }
   const documents = [...parseAllDocuments(content, { merge: true, logLevel: 'error' })]
   const problem = documents.flatMap(document => document.errors)[0]
   if (problem !== undefined) throw new ManifestError(`${name}: ${problem.message.trim()}\n(render a template first)`)

@@ -14,8 +14,8 @@ export interface Terminal {
 
 const usage = `Usage: fastify-shutdown budget [FILE…] [--delay ms] [--total ms] [--json]
 
-Checks the times of a deployment: preStop + delay + timeouts.total must fit in the time before SIGKILL, and the readiness
-probe's period x threshold must be shorter than the delay.
+Checks the times of a deployment: preStop + delay + timeouts.total must fit in the time before SIGKILL, and the
+readiness probe's period x threshold must be shorter than the delay.
 
 FILE      a Kubernetes manifest, a PM2 ecosystem (.js, .cjs, .mjs, .json, .yaml), a systemd unit (.service) or a compose
           file; - is standard input (kubectl kustomize … | fastify-shutdown budget -). Default: the files in this
@@ -33,22 +33,35 @@ export async function run (args: readonly string[], terminal: Terminal): Promise
     const { values, positionals: [command, ...files] } = parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { delay: { type: 'string' }, total: { type: 'string' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } }
+      options: {
+        delay: { type: 'string' },
+        total: { type: 'string' },
+        json: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' }
+      }
     })
     if (values.help) {
       terminal.stdout.write(usage)
       return 0
     }
-    if (command !== 'budget') throw new UsageError(command === undefined ? 'expected a command' : `unknown command '${command}'`)
+    if (command !== 'budget') {
+      throw new UsageError(command === undefined ? 'expected a command' : `unknown command '${command}'`)
+    }
     const times: Times = { ...milliseconds('delay', values.delay), ...milliseconds('total', values.total) }
     const names = files.length > 0 ? files : findFiles()
     if (names.length === 0) throw new UsageError('expected a file: this directory has none with a usual name')
     const readings = await Promise.all(names.map(readDeployments))
     const budgets = readings.flatMap(reading => reading.deployments).map(deployment => checkBudget(deployment, times))
     const skipped = readings.flatMap(reading => reading.skipped)
-    if (budgets.length === 0) throw new ManifestError(['nothing to check: the files contain no workload', ...skipped].join('\n'))
+    if (budgets.length === 0) {
+      throw new ManifestError(['nothing to check: the files contain no workload', ...skipped].join('\n'))
+    }
 
-    terminal.stdout.write(values.json ? `${JSON.stringify({ budgets, skipped }, null, 2)}\n` : [...budgets.map(format), ...skipped.map(line => `skipped ${line}\n`)].join('\n'))
+    terminal.stdout.write(
+      values.json
+        ? `${JSON.stringify({ budgets, skipped }, null, 2)}\n`
+        : [...budgets.map(format), ...skipped.map(line => `skipped ${line}\n`)].join('\n')
+    )
     return budgets.some(budget => budget.findings.some(finding => finding.severity === 'error')) ? 1 : 0
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
@@ -60,11 +73,14 @@ export async function run (args: readonly string[], terminal: Terminal): Promise
 class UsageError extends Error {}
 
 function isUsageError (error: unknown): boolean {
-  return error instanceof UsageError || (error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))
+  return error instanceof UsageError ||
+    (error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))
 }
 
 function format ({ source, preStop, delay, total, grace, spare, findings }: Budget): string {
-  const limit = grace === null || spare === null ? 'no limit' : `${formatTime(grace)}: ${spare < 0 ? `${formatTime(-spare)} too long` : `${formatTime(spare)} to spare`}`
+  const limit = grace === null || spare === null
+    ? 'no limit'
+    : `${formatTime(grace)}: ${spare < 0 ? `${formatTime(-spare)} too long` : `${formatTime(spare)} to spare`}`
   const lines = findings.map(finding => `  ${finding.severity}: ${finding.message}\n`)
   return `${source}\n  ${formatSum(preStop, delay, total)}, of ${limit}\n${lines.join('')}`
 }
@@ -74,7 +90,9 @@ function milliseconds (name: 'delay' | 'total', given: string | undefined): Time
   if (given === undefined) return {}
   const least = name === 'total' ? 1 : 0
   if (!/^\d+$/.test(given) || Number(given) < least || Number(given) >= 2 ** 31) {
-    throw new UsageError(`expected --${name} to be a whole number of milliseconds from ${least} to ${2 ** 31 - 1}, got '${given}'`)
+    throw new UsageError(
+      `expected --${name} to be a whole number of milliseconds from ${least} to ${2 ** 31 - 1}, got '${given}'`
+    )
   }
   return { [name]: Number(given) }
 }

@@ -26,13 +26,20 @@ type Json = Record<string, unknown>
  */
 export function readManifest (file: string, documents: readonly unknown[]): Reading {
   const readings = documents.flatMap(document => readDocument(file, document))
-  return { deployments: readings.flatMap(reading => reading.deployments), skipped: readings.flatMap(reading => reading.skipped) }
+  return {
+    deployments: readings.flatMap(reading => reading.deployments),
+    skipped: readings.flatMap(reading => reading.skipped)
+  }
 }
 
 function readDocument (file: string, document: unknown): Reading[] {
   if (document === null || document === undefined) return []
   if (Array.isArray(document)) return [ecosystem(file, document)]
-  if (!isObject(document)) throw new ManifestError(`${file}: neither a Kubernetes manifest, a PM2 ecosystem, a systemd unit nor a compose file`)
+  if (!isObject(document)) {
+    throw new ManifestError(
+      `${file}: neither a Kubernetes manifest, a PM2 ecosystem, a systemd unit nor a compose file`
+    )
+  }
   if (document.kind === 'List') return list(document.items).flatMap(item => readDocument(file, item))
   if (typeof document.kind === 'string' && 'apiVersion' in document) return [kubernetes(file, document)]
   if ('apps' in document) return [ecosystem(file, Array.isArray(document.apps) ? document.apps : [document.apps])]
@@ -46,13 +53,23 @@ const workloads = ['Deployment', 'StatefulSet', 'DaemonSet', 'ReplicaSet', 'Pod'
 
 function kubernetes (file: string, manifest: Json): Reading {
   const kind = String(manifest.kind)
-  if (kind === 'Kustomization') return { deployments: [], skipped: [`${file} is a Kustomization: check its output, kubectl kustomize DIR | fastify-shutdown budget -`] }
+  if (kind === 'Kustomization') {
+    return {
+      deployments: [],
+      skipped: [`${file} is a Kustomization: check its output, kubectl kustomize DIR | fastify-shutdown budget -`]
+    }
+  }
   if (!workloads.includes(kind)) return { deployments: [], skipped: [] }
   const name = String(object(manifest.metadata).name ?? 'unnamed')
   const pod = kind === 'Pod' ? object(manifest.spec) : object(object(object(manifest.spec).template).spec)
   const containers = list(pod.containers).map(object)
   // A strategic-merge patch may contain only a part of a manifest.
-  if (containers.length === 0) return { deployments: [], skipped: [`${file}: ${kind} ${name} has no containers (if it is a patch, check the output of kustomize)`] }
+  if (containers.length === 0) {
+    return {
+      deployments: [],
+      skipped: [`${file}: ${kind} ${name} has no containers (if it is a patch, check the output of kustomize)`]
+    }
+  }
   const grace = amount(file, 'terminationGracePeriodSeconds', pod.terminationGracePeriodSeconds, 30)
   const skipped: string[] = []
   const deployments = containers.map((container): Deployment => {
@@ -61,14 +78,20 @@ function kubernetes (file: string, manifest: Json): Reading {
     const probe = container.readinessProbe === undefined ? null : object(container.readinessProbe)
     const preStop = preStopSeconds(file, object(object(container.lifecycle).preStop))
     if (preStop === null) skipped.push(`${source}: the duration of its preStop hook is unknown, and counts as 0`)
-    if (variable !== undefined && variable.value === undefined) skipped.push(`${source}: the value of TERMINATION_GRACE_PERIOD_SECONDS is in another object, and counts as not set`)
+    if (variable !== undefined && variable.value === undefined) {
+      skipped.push(
+        `${source}: the value of TERMINATION_GRACE_PERIOD_SECONDS is in another object, and counts as not set`
+      )
+    }
     return {
       source,
       platform: 'kubernetes',
       grace: grace * 1_000,
       graceName: 'terminationGracePeriodSeconds',
       preStop: (preStop ?? 0) * 1_000,
-      environmentGrace: variable?.value === undefined ? null : amount(file, 'TERMINATION_GRACE_PERIOD_SECONDS', variable.value, 0) * 1_000,
+      environmentGrace: variable?.value === undefined
+        ? null
+        : amount(file, 'TERMINATION_GRACE_PERIOD_SECONDS', variable.value, 0) * 1_000,
       // The defaults of core/v1 Probe.
       readiness: probe && {
         period: amount(file, 'readinessProbe.periodSeconds', probe.periodSeconds, 10) * 1_000,
@@ -94,7 +117,13 @@ function ecosystem (file: string, apps: readonly unknown[]): Reading {
       const { name, script, kill_timeout: timeout } = object(app)
       // PM2 reads 0 as its default (God/Methods.js). It copies other values into the environment of the process.
       const grace = amount(file, 'kill_timeout', timeout, 0) || null
-      return { source: `${file}: PM2 app ${String(name ?? script)}`, platform: 'pm2', grace: grace ?? 1_600, graceName: 'kill_timeout', environmentGrace: grace }
+      return {
+        source: `${file}: PM2 app ${String(name ?? script)}`,
+        platform: 'pm2',
+        grace: grace ?? 1_600,
+        graceName: 'kill_timeout',
+        environmentGrace: grace
+      }
     })
   }
 }
@@ -105,7 +134,9 @@ function compose (file: string, services: Json): Reading {
   const built = entries.filter(([, service]) => service.build !== undefined || service.stop_grace_period !== undefined)
   const chosen = built.length > 0 ? built : entries
   return {
-    skipped: entries.filter(entry => !chosen.includes(entry)).map(([name]) => `${file}: service ${name} has neither build nor stop_grace_period`),
+    skipped: entries.filter(entry => !chosen.includes(entry)).map(
+      ([name]) => `${file}: service ${name} has neither build nor stop_grace_period`
+    ),
     deployments: chosen.map(([name, service]): Deployment => ({
       source: `${file}: service ${name}`,
       platform: 'plain',
@@ -141,7 +172,17 @@ export function readUnit (file: string, text: string): Reading {
     ? null
     : parseSystemdTimeSpan(timeout) ?? invalid(file, 'TimeoutStopSec', 'a time span such as 90 or 1min 30s', timeout)
   // Without Type=notify there is no NOTIFY_SOCKET, so that the plugin does not detect systemd.
-  return { skipped: [], deployments: [{ source: `${file}: unit`, platform: type.startsWith('notify') ? 'systemd' : 'plain', grace, graceName: 'TimeoutStopSec' }] }
+  return {
+    skipped: [],
+    deployments: [
+      {
+        source: `${file}: unit`,
+        platform: type.startsWith('notify') ? 'systemd' : 'plain',
+        grace,
+        graceName: 'TimeoutStopSec'
+      }
+    ]
+  }
 }
 
 function goDuration (file: string, given: unknown): number {
@@ -152,7 +193,9 @@ function goDuration (file: string, given: unknown): number {
 function amount (file: string, name: string, given: unknown, fallback: number): number {
   if (given === undefined || given === null) return fallback
   const value = typeof given === 'string' && /^\d+$/.test(given) ? Number(given) : given
-  return typeof value === 'number' && value >= 0 && Number.isFinite(value) ? value : invalid(file, name, 'a number >= 0', given)
+  return typeof value === 'number' && value >= 0 && Number.isFinite(value)
+    ? value
+    : invalid(file, name, 'a number >= 0', given)
 }
 
 function invalid (file: string, name: string, expected: string, given: unknown): never {

@@ -15,7 +15,9 @@ const endTimeout = 1_000
  * @param onProblem called for each exporter that does not start or end
  * @returns a function that ends all exporters in parallel. It never rejects, and resolves after at most 1 000 ms
  */
-export function startExporters (exporters: readonly Exporter[], source: ExporterSource, onProblem: (message: string, error: unknown) => void): () => Promise<void> {
+export function startExporters (
+  exporters: readonly Exporter[], source: ExporterSource, onProblem: (message: string, error: unknown) => void
+): () => Promise<void> {
   const started = exporters.map(exporter => {
     try {
       return { name: exporter.name, end: exporter.start(source) }
@@ -28,7 +30,9 @@ export function startExporters (exporters: readonly Exporter[], source: Exporter
     await Promise.all(started.map(async ({ name, end }) => {
       const settled = await within(endTimeout, () => end?.())
       if (settled.status === 'fulfilled') return
-      const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`Exporter '${name}'`, endTimeout)
+      const error = settled.status === 'rejected'
+        ? settled.reason
+        : new ShutdownTimeoutError(`Exporter '${name}'`, endTimeout)
       onProblem(`Exporter '${name}' did not end`, error)
     }))
   }

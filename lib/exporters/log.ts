@@ -36,16 +36,32 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
       return
     }
     case 'phase':
-      log.info({ shutdown: { phase: event.phase, previous: event.previous, reason: event.reason, atMs: Math.round(event.atMs) } }, `shutdown: ${event.phase}`)
+      log.info(
+        {
+          shutdown: { phase: event.phase, previous: event.previous, reason: event.reason, atMs: Math.round(event.atMs) }
+        },
+        `shutdown: ${event.phase}`
+      )
       return
     case 'waiting':
       log.info(
-        { shutdown: { phase: event.phase, elapsedMs: Math.round(event.elapsedMs), remainingMs: Math.round(event.remainingMs), pending: event.pending.slice(0, 20), count: event.pending.length } },
+        {
+          shutdown: {
+            phase: event.phase,
+            elapsedMs: Math.round(event.elapsedMs),
+            remainingMs: Math.round(event.remainingMs),
+            pending: event.pending.slice(0, 20),
+            count: event.pending.length
+          }
+        },
         `shutdown: still waiting for ${summary(event.pending)}`
       )
       return
     case 'cut':
-      log.warn({ shutdown: { what: event.what, name: event.name, ageMs: event.ageMs } }, `shutdown: cut ${event.what} ${event.name}`)
+      log.warn(
+        { shutdown: { what: event.what, name: event.name, ageMs: event.ageMs } },
+        `shutdown: cut ${event.what} ${event.name}`
+      )
       return
     case 'resource':
     case 'hook': {
@@ -55,10 +71,13 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
       else log.error({ shutdown: result, err: error }, line)
       return
     }
-    case 'task':
-      if (event.result.outcome === 'completed' || event.result.outcome === 'cancelled') log.debug({ shutdown: event.result }, `shutdown: task '${event.result.name}' ${event.result.outcome}`)
-      else log.error({ shutdown: event.result, err: event.error }, `shutdown: task '${event.result.name}' ${event.result.outcome}`)
+    case 'task': {
+      const { error, result } = event
+      const line = `shutdown: task '${result.name}' ${result.outcome}`
+      if (result.outcome === 'completed' || result.outcome === 'cancelled') log.debug({ shutdown: result }, line)
+      else log.error({ shutdown: result, err: error }, line)
       return
+    }
     case 'problem':
       log.error({ err: event.error }, `shutdown: ${event.message}`)
       return
@@ -73,7 +92,9 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
   }
 }
 
-function withMessage<T extends { readonly error: Error | null }> (result: T): Omit<T, 'error'> & { readonly error: string | null } {
+function withMessage<T extends { readonly error: Error | null }> (result: T): Omit<T, 'error'> & {
+  readonly error: string | null
+} {
   return { ...result, error: result.error?.message ?? null }
 }
 

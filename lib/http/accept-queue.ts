@@ -38,7 +38,8 @@ export function createAcceptQueue (inCluster: boolean): AcceptQueue {
     async empty (servers, turns) {
       const listening = [...servers].filter(server => server.listening)
       if (!inCluster) listening.filter(isBoundHere).forEach(shorten)
-      for (let seen = -1, left = turns; seen !== accepted && left > 0 && listening.some(server => server.listening); left--) {
+      const isListening = (): boolean => listening.some(server => server.listening)
+      for (let seen = -1, left = turns; seen !== accepted && left > 0 && isListening(); left--) {
         seen = accepted
         await turn()
       }

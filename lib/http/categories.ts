@@ -16,13 +16,18 @@ export interface Categories {
  *
  * @param onProblem called if `categorize` throws or returns an unknown category. The request then has no category.
  */
-export function createCategories ({ categories, categorize }: Pick<Settings, 'categories' | 'categorize'>, onProblem: (message: string, error: unknown) => void): Categories {
+export function createCategories (
+  { categories, categorize }: Pick<Settings, 'categories' | 'categorize'>,
+  onProblem: (message: string, error: unknown) => void
+): Categories {
   return {
     of (request) {
       try {
         const category = request.routeOptions.config?.shutdown?.category ?? categorize?.(request)
         if (category === undefined || categories.has(category)) return category ?? null
-        throw new ShutdownOptionError(`Expected 'categorize' to return undefined or one of ${names(categories)}, got ${received(category)}`)
+        throw new ShutdownOptionError(
+          `Expected 'categorize' to return undefined or one of ${names(categories)}, got ${received(category)}`
+        )
       } catch (error) {
         onProblem("'categorize' failed: the request has no category", error)
         return null
@@ -32,19 +37,39 @@ export function createCategories ({ categories, categorize }: Pick<Settings, 'ca
 }
 
 /** Checks the `config.shutdown` of a route. @throws FST_ERR_SHUTDOWN_OPTION when the route is registered */
-export function checkRoute (url: string, config: RouteShutdownConfig | undefined, categories: Settings['categories']): void {
+export function checkRoute (
+  url: string, config: RouteShutdownConfig | undefined, categories: Settings['categories']
+): void {
   if (config === undefined) return
-  if (typeof config !== 'object' || config === null) throw new ShutdownOptionError(`Expected 'config.shutdown' of route '${url}' to be an object, got ${received(config)}`)
+  if (typeof config !== 'object' || config === null) {
+    throw new ShutdownOptionError(
+      `Expected 'config.shutdown' of route '${url}' to be an object, got ${received(config)}`
+    )
+  }
   for (const name of Object.keys(config)) {
-    if (name !== 'category' && name !== 'exempt') throw new ShutdownOptionError(`'config.shutdown.${name}' of route '${url}' is not an option${suggest(name, ['category', 'exempt'])}`)
+    if (name !== 'category' && name !== 'exempt') {
+      throw new ShutdownOptionError(
+        `'config.shutdown.${name}' of route '${url}' is not an option${suggest(name, ['category', 'exempt'])}`
+      )
+    }
   }
   const { category, exempt } = config
-  if (exempt !== undefined && typeof exempt !== 'boolean') throw new ShutdownOptionError(`Expected 'config.shutdown.exempt' of route '${url}' to be a boolean, got ${received(exempt)}`)
+  if (exempt !== undefined && typeof exempt !== 'boolean') {
+    throw new ShutdownOptionError(
+      `Expected 'config.shutdown.exempt' of route '${url}' to be a boolean, got ${received(exempt)}`
+    )
+  }
   if (category !== undefined && !categories.has(category)) {
-    throw new ShutdownOptionError(`Expected 'config.shutdown.category' of route '${url}' to be one of ${names(categories)}, got ${received(category)}${suggest(String(category), categories.keys())}`)
+    const hint = suggest(String(category), categories.keys())
+    throw new ShutdownOptionError(
+      `Expected 'config.shutdown.category' of route '${url}' to be one of ${names(categories)}, ` +
+      `got ${received(category)}${hint}`
+    )
   }
 }
 
 function names (categories: Settings['categories']): string {
-  return categories.size === 0 ? "the option 'categories', which is empty" : [...categories.keys()].map(name => `'${name}'`).join(', ')
+  return categories.size === 0
+    ? "the option 'categories', which is empty"
+    : [...categories.keys()].map(name => `'${name}'`).join(', ')
 }

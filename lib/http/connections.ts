@@ -50,7 +50,9 @@ export function createConnections (onClose: (connection: Connection) => void): C
 
   function follow (socket: Followed): void {
     if (socket[kConnection] !== undefined) return
-    const connection: Connection = { socket, since: now(), usesFastPath: false, queued: null, previous: null, next: null }
+    const connection: Connection = {
+      socket, since: now(), usesFastPath: false, queued: null, previous: null, next: null
+    }
     socket[kConnection] = connection
     list.add(connection)
     socket.on('close', forget)

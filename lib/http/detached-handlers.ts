@@ -131,7 +131,9 @@ function followHandler (detached: Detached): void {
   const result = handlerResultOf(raw)
   if (result === undefined) {
     // A hook that has ended the connection may never call the handler. It has one turn of the event loop to do so.
-    if (endedBy(exchange) !== 'client') void turn().then(() => { if (handlerResultOf(raw) === undefined) onAnswer(detached) })
+    if (endedBy(exchange) !== 'client') {
+      void turn().then(() => { if (handlerResultOf(raw) === undefined) onAnswer(detached) })
+    }
   } else if (result === 'callback') {
     if (endedBy(exchange) === 'server') detached.answered = true
   } else {

@@ -49,8 +49,11 @@ export function observeResult (request: FastifyRequest, reply: FastifyReply, res
 }
 
 /** Calls `onSettled` when an async handler has settled, or at once if it has. */
-export function whenSettled (result: Promise<unknown> | ObservedThenable, reply: FastifyReply, onSettled: (remainder: Remainder) => void): void {
-  if (isNativePromise(result)) result.then(value => onSettled(remainderOf(reply, value)), () => onSettled(remainderOf(reply, reply)))
+export function whenSettled (
+  result: Promise<unknown> | ObservedThenable, reply: FastifyReply, onSettled: (remainder: Remainder) => void
+): void {
+  const onFulfilled = (value: unknown): void => onSettled(remainderOf(reply, value))
+  if (isNativePromise(result)) result.then(onFulfilled, () => onFulfilled(reply))
   else if (result.remainder !== null) onSettled(result.remainder)
   else result.onSettled = onSettled
 }

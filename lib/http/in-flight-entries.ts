@@ -49,7 +49,9 @@ export interface Entries {
  * @param onClose `close` listener of each response. It runs before Fastify's listener, which unpipes the stream of the
  *   answer
  */
-export function createEntries (track: Track, connections: Connections, onClose: (this: ServerResponse) => void): Entries {
+export function createEntries (
+  track: Track, connections: Connections, onClose: (this: ServerResponse) => void
+): Entries {
   const list = createLinkedList<Entry>()
   const fastPath = createFastPath(connections, res => entryOf(res) !== undefined)
   let added = 0
@@ -138,7 +140,9 @@ function onPipe (this: ServerResponse, source: Source): void {
   entryOf(this)!.source = source
 }
 
-const destroyHttp2 = function (this: ServerResponse & { readonly req: IncomingMessage }, error?: Error): ServerResponse {
+const destroyHttp2 = function (
+  this: ServerResponse & { readonly req: IncomingMessage }, error?: Error
+): ServerResponse {
   entryOf(this)!.destroyedByServer = true
   return (Object.getPrototypeOf(this) as ServerResponse).destroy.call(this, error)
 } as ServerResponse['destroy']
@@ -146,7 +150,8 @@ const destroyHttp2 = function (this: ServerResponse & { readonly req: IncomingMe
 function closeQueued (queued: Iterable<Entry>): void {
   for (const entry of queued) {
     // Node 24 has already destroyed it, with an error that has a code.
-    entry.destroyedByServer = entry.res.destroyed && typeof (entry.res.errored as NodeJS.ErrnoException | null)?.code !== 'string'
+    entry.destroyedByServer = entry.res.destroyed &&
+      typeof (entry.res.errored as NodeJS.ErrnoException | null)?.code !== 'string'
     closeQueuedResponse(entry.res)
   }
 }

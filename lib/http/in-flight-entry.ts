@@ -64,7 +64,9 @@ export function entryOf (res: ServerResponse): Entry | undefined {
  *
  * @param startedAt the time at which the request arrived, by the clock of `util/time.ts`
  */
-export function createEntry (req: IncomingMessage, res: ServerResponse, connection: Connection | null, startedAt: number | null): Entry {
+export function createEntry (
+  req: IncomingMessage, res: ServerResponse, connection: Connection | null, startedAt: number | null
+): Entry {
   const socket = connection?.socket ?? req.socket ?? null
   // A hook before ours may have read the signal of a request that the table did not know yet (inject).
   const abort = entryOfRequest(req)?.abort ?? null

@@ -93,7 +93,9 @@ export interface InFlightOptions {
 }
 
 /** Creates an empty table. */
-export function createInFlightTable ({ track, categories, connections, connectionClose, reject, cutReason, handlerTimeout }: InFlightOptions): InFlightTable {
+export function createInFlightTable ({
+  track, categories, connections, connectionClose, reject, cutReason, handlerTimeout
+}: InFlightOptions): InFlightTable {
   const entries = createEntries(track, connections, onClose)
   const handlers = createDetachedHandlers(handlerTimeout)
   const conditions = createConditions()
@@ -148,7 +150,8 @@ export function createInFlightTable ({ track, categories, connections, connectio
     busySockets: () => new Set(entries.all().map(({ socket }) => socket)),
     busySessions: () => new Set(entries.all().map(({ res }) => sessionOf(res))),
     async cut (which) {
-      const chosen = entries.all().filter(entry => (entry.state === 'active' || entry.state === 'detached') && which(describeEntry(entry)))
+      const chosen = entries.all().filter(entry => (entry.state === 'active' || entry.state === 'detached') &&
+        which(describeEntry(entry)))
       if (chosen.length === 0) return []
       const described = chosen.map(describeEntry)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))

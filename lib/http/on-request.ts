@@ -20,7 +20,9 @@ export interface OnRequestOptions {
 /**
  * Creates the hook. While the server runs, it costs one property and one look-up in the table of requests in flight.
  */
-export function createOnRequest ({ lifecycle, state, traffic: { inFlight, servers }, rejection, errorResponseBuilder, onProblem }: OnRequestOptions) {
+export function createOnRequest ({
+  lifecycle, state, traffic: { inFlight, servers }, rejection, errorResponseBuilder, onProblem
+}: OnRequestOptions) {
   return function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     // An upgrade is not in the table, because it has no response that ends.
     if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
@@ -44,7 +46,9 @@ export function createOnRequest ({ lifecycle, state, traffic: { inFlight, server
     reply.header('retry-after', retryAfter)
     if (errorResponseBuilder === undefined) return next(new ShutdownRejectionError(state, retryAfter))
     // The function may be async. An unhandled rejection would end the process.
-    new Promise(resolve => { resolve(errorResponseBuilder(request, state)) }).then(payload => { reply.code(503).send(payload) }).catch((thrown: unknown) => {
+    new Promise(resolve => { resolve(errorResponseBuilder(request, state)) }).then(payload => {
+      reply.code(503).send(payload)
+    }).catch((thrown: unknown) => {
       onProblem("'errorResponseBuilder' failed: the default is sent", thrown)
       next(new ShutdownRejectionError(state, retryAfter))
     })

@@ -52,7 +52,9 @@ export function addProbes (
     return await answer(reply, failed.length === 0 && state.ready, failed)
   })
 
-  function add (url: string | false, handler: (reply: FastifyReply) => Promise<FastifyReply>, config: object = {}): void {
+  function add (
+    url: string | false, handler: (reply: FastifyReply) => Promise<FastifyReply>, config: object = {}
+  ): void {
     if (url === false) return
     app.route({
       method: ['GET', 'HEAD'],
@@ -77,7 +79,10 @@ export function addProbes (
  *
  * @returns a function that runs them, and resolves to the names of the checks that failed
  */
-export function createChecks (checks: NonNullable<Exclude<Settings['probes'], false>['checks']>, onProblem: (message: string, error: unknown) => void): () => Promise<readonly string[]> {
+export function createChecks (
+  checks: NonNullable<Exclude<Settings['probes'], false>['checks']>,
+  onProblem: (message: string, error: unknown) => void
+): () => Promise<readonly string[]> {
   const all = Object.entries(checks).map(([name, given]) => {
     const { check, timeout = checkTimeout } = typeof given === 'function' ? { check: given } : given
     return { name, timeout, run: sharedRuns(check, timeout) }
@@ -99,7 +104,8 @@ export function createChecks (checks: NonNullable<Exclude<Settings['probes'], fa
       }
       // Reported once, when the check begins to fail, because probes come every second.
       if (!failing.has(name)) {
-        onProblem(`The check '${name}' failed`, settled.status === 'rejected' ? settled.reason : settled.status === 'late' ? new Error(`It took longer than ${timeout} ms`) : null)
+        const late = settled.status === 'late' ? new Error(`It took longer than ${timeout} ms`) : null
+        onProblem(`The check '${name}' failed`, settled.status === 'rejected' ? settled.reason : late)
       }
       failing.add(name)
       return name

@@ -18,7 +18,12 @@ export interface Rejection {
   upgradeResponse(): string
 }
 
-const body = JSON.stringify({ statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable', message: 'The server is shutting down, please try again' })
+const body = JSON.stringify({
+  statusCode: 503,
+  code: 'FST_ERR_SHUTDOWN_DRAINING',
+  error: 'Service Unavailable',
+  message: 'The server is shutting down, please try again'
+})
 
 /**
  * Creates the 503.
@@ -37,7 +42,9 @@ export function createRejection (
     try {
       const seconds = choose(state())
       if (isRetryAfter(seconds)) return seconds
-      throw new ShutdownOptionError(`Expected 'retryAfter' to return a whole number of seconds >= 0, got ${received(seconds)}`)
+      throw new ShutdownOptionError(
+        `Expected 'retryAfter' to return a whole number of seconds >= 0, got ${received(seconds)}`
+      )
     } catch (error) {
       onProblem(`'retryAfter' failed: ${defaultRetryAfter} is sent`, error)
       return defaultRetryAfter
@@ -61,14 +68,17 @@ export function createRejection (
     for (const name of res.getHeaderNames()) if (name !== 'connection') res.removeHeader(name)
     readHttp2Body(res.req)
     const headers: Record<string, string | number> = {
-      'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(body), 'retry-after': retryAfter()
+      'content-type': 'application/json; charset=utf-8',
+      'content-length': Buffer.byteLength(body),
+      'retry-after': retryAfter()
     }
     res.writeHead(503, headers)
     res.end(body)
   }
 
   function upgradeResponse (): string {
-    return 'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n' +
+    return 'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n' +
+      'Content-Type: application/json; charset=utf-8\r\n' +
       `Content-Length: ${Buffer.byteLength(body)}\r\nRetry-After: ${retryAfter()}\r\n\r\n${body}`
   }
 }

@@ -16,7 +16,12 @@ export interface RequestCounts {
   cutOther(what: 'websocket' | 'http2-session', name: string): void
   /** Returns the counts of the report. */
   counts(): {
-    readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
+    readonly requests: {
+      readonly completed: number,
+      readonly rejected: number,
+      readonly aborted: number,
+      readonly cut: readonly CutRequest[]
+    }
     readonly streams: { readonly ended: number, readonly cut: number }
   }
 }
@@ -63,7 +68,10 @@ export function createRequestCounts (table: InFlightTable, events: Events, lifec
     cutOther: (what, name) => events.emit({ type: 'cut', what, name, ageMs: null }),
     counts: () => ({
       requests: {
-        completed: table.completed - before.completed, rejected: table.rejected - before.rejected, aborted: table.aborted - before.aborted, cut
+        completed: table.completed - before.completed,
+        rejected: table.rejected - before.rejected,
+        aborted: table.aborted - before.aborted,
+        cut
       },
       streams: { ended: streams, cut: cutStreams }
     })

@@ -57,7 +57,9 @@ const closeMessageTime = 100
  * @param inCluster whether this is a worker of node:cluster, because its sockets belong to the primary
  * @param attach called for each server that is added
  */
-export function createServers (app: FastifyInstance, inCluster: boolean, attach: (server: HttpServer) => void): Servers {
+export function createServers (
+  app: FastifyInstance, inCluster: boolean, attach: (server: HttpServer) => void
+): Servers {
   const servers = new Set<HttpServer>()
   /** Servers that listen, while Fastify's `listen()` is not over. */
   const starting = new Set<NetServer>()
@@ -98,7 +100,9 @@ export function createServers (app: FastifyInstance, inCluster: boolean, attach:
     },
     answerExpectations () {
       for (const server of servers) {
-        if (server.listenerCount('checkContinue') === 0) server.on('checkContinue', (req, res) => server.emit('request', req, res))
+        if (server.listenerCount('checkContinue') === 0) {
+          server.on('checkContinue', (req, res) => server.emit('request', req, res))
+        }
       }
     },
     failListen (reason) {

@@ -71,7 +71,9 @@ export interface TrafficOptions {
 }
 
 /** Creates the traffic, and attaches it to the servers of the app. */
-export function createTraffic (app: FastifyInstance, { settings, lifecycle, events, rejection, inCluster, onProblem }: TrafficOptions): Traffic {
+export function createTraffic (
+  app: FastifyInstance, { settings, lifecycle, events, rejection, inCluster, onProblem }: TrafficOptions
+): Traffic {
   const { timeouts } = settings
   const connections = createConnections(connection => inFlight.onConnectionClose(connection))
   const connectionClose = createConnectionClose()
@@ -85,7 +87,9 @@ export function createTraffic (app: FastifyInstance, { settings, lifecycle, even
     handlerTimeout: timeouts.requests
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
-  const requests = createRequestsDrain(inFlight, timeouts.requests, timeouts.streams, settings.categories, requestCounts.cut)
+  const requests = createRequestsDrain(
+    inFlight, timeouts.requests, timeouts.streams, settings.categories, requestCounts.cut
+  )
   const streams = createStreamsDrain(inFlight, timeouts.streams, requestCounts.cut)
   const webSockets = createWebSocketsDrain({
     timeout: timeouts.streams,
@@ -100,7 +104,9 @@ export function createTraffic (app: FastifyInstance, { settings, lifecycle, even
     untilAnswered: inFlight.untilAnswered,
     onDestroy: () => requestCounts.cutOther('http2-session', 'HTTP/2 session')
   })
-  const idleConnections = createIdleConnectionsDrain(connections, () => new Set([...inFlight.busySockets(), ...webSockets.sockets()]))
+  const idleConnections = createIdleConnectionsDrain(connections, () => new Set(
+    [...inFlight.busySockets(), ...webSockets.sockets()]
+  ))
   const attached = new Set<Server>()
   const servers = createServers(app, inCluster, server => {
     attached.add(server)
@@ -145,7 +151,12 @@ export function createTraffic (app: FastifyInstance, { settings, lifecycle, even
       if (known) void inFlight.cut(entry => entry.id === id).then(entries => entries.forEach(requestCounts.cut))
       return known
     },
-    counts: () => ({ ...requestCounts.counts(), webSockets: webSockets.counts(), http2Sessions: http2.counts(), sockets: idleConnections.counts() })
+    counts: () => ({
+      ...requestCounts.counts(),
+      webSockets: webSockets.counts(),
+      http2Sessions: http2.counts(),
+      sockets: idleConnections.counts()
+    })
   }
 
   function addRetryAfter (server: Server): void {

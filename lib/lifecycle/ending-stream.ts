@@ -13,7 +13,9 @@ import { ShutdownOptionError, received, toError } from '../errors'
  */
 export function endingStream (source: StreamSource, { end }: StreamOptions, signal: AbortSignal): Readable {
   if (end !== undefined && typeof end !== 'string' && typeof end !== 'function' && !(end instanceof Uint8Array)) {
-    throw new ShutdownOptionError(`Expected the stream's 'end' to be a string, a Buffer or a function, got ${received(end)}`)
+    throw new ShutdownOptionError(
+      `Expected the stream's 'end' to be a string, a Buffer or a function, got ${received(end)}`
+    )
   }
   const chunks = iterate(source)
   let over = false
@@ -95,8 +97,14 @@ function iteratorOf (source: StreamSource): AsyncIterator<unknown> | Iterator<un
   if (typeof asyncSource?.[Symbol.asyncIterator] === 'function') return asyncSource[Symbol.asyncIterator]!()
   const syncSource = source as Partial<Iterable<unknown>> | null
   // A string and a Buffer are not a source: their iterators return characters and bytes.
-  if (typeof source === 'object' && !ArrayBuffer.isView(source) && typeof syncSource?.[Symbol.iterator] === 'function') return syncSource[Symbol.iterator]!()
-  throw new ShutdownOptionError(`Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`)
+  if (typeof source === 'object' &&
+    !ArrayBuffer.isView(source) &&
+    typeof syncSource?.[Symbol.iterator] === 'function') {
+    return syncSource[Symbol.iterator]!()
+  }
+  throw new ShutdownOptionError(
+    `Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`
+  )
 }
 
 /** The parts of an end marker for server-sent events. */
@@ -117,10 +125,18 @@ export interface SseOptions {
  * @example
  * reply.header('content-type', 'text/event-stream').send(app.shutdown.stream(source, { end: sse() }))
  */
-export function sse ({ event = 'end', data = { type: 'end', reason: 'shutdown' }, retry = 1_000 }: SseOptions = {}): string {
-  if (typeof event !== 'string' || /[\r\n\0]/.test(event)) throw new ShutdownOptionError(`Expected 'event' to be a single line, got ${received(event)}`)
-  if (!Number.isSafeInteger(retry) || retry < 0) throw new ShutdownOptionError(`Expected 'retry' to be a whole number of milliseconds >= 0, got ${received(retry)}`)
+export function sse ({
+  event = 'end', data = { type: 'end', reason: 'shutdown' }, retry = 1_000
+}: SseOptions = {}): string {
+  if (typeof event !== 'string' || /[\r\n\0]/.test(event)) {
+    throw new ShutdownOptionError(`Expected 'event' to be a single line, got ${received(event)}`)
+  }
+  if (!Number.isSafeInteger(retry) || retry < 0) {
+    throw new ShutdownOptionError(`Expected 'retry' to be a whole number of milliseconds >= 0, got ${received(retry)}`)
+  }
   const text: string | undefined = JSON.stringify(data)
-  if (text === undefined) throw new ShutdownOptionError(`Expected 'data' to be a value that JSON can represent, got ${received(data)}`)
+  if (text === undefined) {
+    throw new ShutdownOptionError(`Expected 'data' to be a value that JSON can represent, got ${received(data)}`)
+  }
   return `event: ${event}\nretry: ${retry}\ndata: ${text}\n\n`
 }

@@ -110,7 +110,9 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
     abort: () => controller.abort(new DOMException('The server is shutting down', 'AbortError')),
     on (phase, listener) {
       const set = listeners.get(phase)
-      if (set === undefined) throw new ShutdownPhaseError(`'${String(phase)}' is not a phase${suggest(String(phase), phases)}`)
+      if (set === undefined) {
+        throw new ShutdownPhaseError(`'${String(phase)}' is not a phase${suggest(String(phase), phases)}`)
+      }
       // A wrapper for each call: a function that is added twice is called twice, and each removal removes one.
       const own = (entered: Phase): void => listener(entered)
       set.add(own)

@@ -2,7 +2,9 @@
  * The report of a shutdown, as one frozen object. `start()` resolves to it, and `onReport` and the last log line
  * contain it.
  */
-import type { CutRequest, HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport, TaskResult } from '../../types/index'
+import type {
+  CutRequest, HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport, TaskResult
+} from '../../types/index'
 
 /** The data of a shutdown that the lifecycle and the resources record. */
 export interface ShutdownRecord {
@@ -17,7 +19,12 @@ export interface ShutdownRecord {
 
 /** The data of a shutdown that the traffic and the tasks count. */
 export interface Counts {
-  readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
+  readonly requests: {
+    readonly completed: number,
+    readonly rejected: number,
+    readonly aborted: number,
+    readonly cut: readonly CutRequest[]
+  }
   readonly streams: { readonly ended: number, readonly cut: number }
   readonly webSockets: { readonly closed: number, readonly terminated: number }
   readonly http2Sessions: { readonly closed: number, readonly destroyed: number }

@@ -23,10 +23,12 @@ import type { Tasks } from './tasks'
 /** The parts that a shutdown uses: one object of each wing. */
 export interface ShutdownParts {
   readonly lifecycle: LifecycleControl
-  readonly settings: Pick<Settings, 'delay' | 'timeouts' | 'newConnections' | 'onReport' | 'signals' | 'uncaughtErrors' | 'exit'>
+  readonly settings: Pick<
+    Settings, 'delay' | 'timeouts' | 'newConnections' | 'onReport' | 'signals' | 'uncaughtErrors' | 'exit'
+  >
   readonly events: Events
   readonly tasks: Tasks
-  readonly traffic: Pick<Traffic, 'drains' | 'listening' | 'begin' | 'stopListening' | 'waitForFirstBytes' | 'beginDraining' | 'end' | 'beginCleaning' | 'failListen' | 'counts'>
+  readonly traffic: Omit<Traffic, 'inFlight' | 'servers' | 'activeWebSockets' | 'cut'>
   readonly resources: Pick<Resources, 'pause' | 'paused' | 'pendingHooks' | 'hookResults' | 'startTeardown'>
   /** Closes the app. */
   readonly close: () => PromiseLike<unknown>
@@ -138,7 +140,15 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     stopWaitingLog()
     lifecycle.end()
     const report = createReport(
-      { reason: caller.reason, startedAt, durationMs: lifecycle.elapsed(), phases: lifecycle.results, resources: closed, hooks, criticalPath: closing.criticalPath() },
+      {
+        reason: caller.reason,
+        startedAt,
+        durationMs: lifecycle.elapsed(),
+        phases: lifecycle.results,
+        resources: closed,
+        hooks,
+        criticalPath: closing.criticalPath()
+      },
       { ...traffic.counts(), tasks: tasks.results(), crashed: caller.crashed }
     )
     events.emit({ type: 'report', report })
@@ -167,13 +177,19 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const incoming = traffic.drains.flatMap(drain => drain.pending())
     if (lifecycle.phase === 'draining') return [...incoming, ...tasks.pending().map(name => `task ${name}`)]
     if (teardown === null || lifecycle.phase !== 'cleaning') return []
-    return [...teardown.pending().map(name => `resource ${name}`), ...resources.pendingHooks().map(name => `onClose hook of ${name}`), ...incoming]
+    return [
+      ...teardown.pending().map(name => `resource ${name}`),
+      ...resources.pendingHooks().map(name => `onClose hook of ${name}`),
+      ...incoming
+    ]
   }
 
   function emitWaiting (): void {
     const names = pending()
     if (names.length === 0 && lifecycle.phase !== 'cleaning') return
-    events.emit({ type: 'waiting', phase: lifecycle.phase, elapsedMs: lifecycle.elapsed(), remainingMs: lifecycle.remaining(), pending: names })
+    const { phase } = lifecycle
+    const remainingMs = lifecycle.remaining()
+    events.emit({ type: 'waiting', phase, elapsedMs: lifecycle.elapsed(), remainingMs, pending: names })
   }
 
   async function callOnReport (report: ShutdownReport): Promise<void> {
@@ -199,7 +215,10 @@ interface Caller {
   resolve(report: ShutdownReport): void
 }
 
-function createCaller ({ lifecycle, settings, traffic, joinProcess, close, onForcedExit, onProblem }: ShutdownParts, drain: () => Promise<Teardown>): Caller {
+function createCaller (
+  { lifecycle, settings, traffic, joinProcess, close, onForcedExit, onProblem }: ShutdownParts,
+  drain: () => Promise<Teardown>
+): Caller {
   const { exit, signals } = settings
   const budget = settings.delay + settings.timeouts.total
   const reported = createDeferred<ShutdownReport>()

@@ -39,7 +39,9 @@ export function createState (sources: StateSources): ShutdownState {
         ready: state.ready,
         accepting: state.accepting,
         // An error's message may contain a secret. The name of a signal and our own text do not.
-        reason: reason === null ? null : { kind: reason.kind, detail: reason.kind === 'signal' || reason.kind === 'close' ? reason.detail : '' },
+        reason: reason === null
+          ? null
+          : { kind: reason.kind, detail: reason.kind === 'signal' || reason.kind === 'close' ? reason.detail : '' },
         remaining: Number.isFinite(remaining) ? Math.round(remaining) : null,
         activeRequests: state.activeRequests,
         activeStreams: state.activeStreams,

@@ -41,7 +41,10 @@ interface Running {
 }
 
 /** Creates an empty list of tasks. @param onEnd called with the result of each task */
-export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'hasReached'>, onEnd: (result: TaskResult, error: Error | null) => void): Tasks {
+export function createTasks (
+  lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'hasReached'>,
+  onEnd: (result: TaskResult, error: Error | null) => void
+): Tasks {
   const running = new Set<Running>()
   const results: TaskResult[] = []
   const count = { completed: 0, cancelled: 0, failed: 0, abandoned: 0 }
@@ -72,8 +75,12 @@ export function createTasks (lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'ha
     async drain (timeout) {
       const { remaining } = startDeadline(timeout)
       // A loop, because code that awaits one task may start the next before this function continues.
-      while (running.size > 0 && remaining() > 0) await within(remaining(), () => new Promise<void>(resolve => { empty = resolve }))
-      for (const task of running) end(task, 'abandoned', new ShutdownTimeoutError(`Task '${task.name}'`, Math.round(timeout)))
+      while (running.size > 0 && remaining() > 0) {
+        await within(remaining(), () => new Promise<void>(resolve => { empty = resolve }))
+      }
+      for (const task of running) {
+        end(task, 'abandoned', new ShutdownTimeoutError(`Task '${task.name}'`, Math.round(timeout)))
+      }
       return results.some(({ outcome }) => outcome === 'failed' || outcome === 'abandoned') ? 'failed' : 'clean'
     },
     results: () => results

@@ -31,7 +31,9 @@ export function connectCluster (server: ManagedServer): ManagerConnection {
       // Node also sets this at a disconnect. Without it, the worker exits at once if its primary dies during the
       // shutdown.
       worker.exitedAfterDisconnect = true
-      queueMicrotask(() => { Promise.allSettled(shutdowns).then(() => Object.getPrototypeOf(worker).disconnect.call(worker)) })
+      queueMicrotask(() => {
+        Promise.allSettled(shutdowns).then(() => Object.getPrototypeOf(worker).disconnect.call(worker))
+      })
     }
     message.shutdowns.push(start('disconnect'))
   }

@@ -23,11 +23,17 @@ export interface Platform {
  * @param cluster @default node:cluster
  * @throws FST_ERR_SHUTDOWN_ENVIRONMENT if a variable contains no valid time
  */
-export function detectPlatform (env: NodeJS.ProcessEnv = process.env, cluster: { readonly isWorker: boolean } = nodeCluster): Platform {
-  if (env.KUBERNETES_SERVICE_HOST) return platform('kubernetes', readTime(env, 'TERMINATION_GRACE_PERIOD_SECONDS', 'seconds', 1_000))
+export function detectPlatform (
+  env: NodeJS.ProcessEnv = process.env, cluster: { readonly isWorker: boolean } = nodeCluster
+): Platform {
+  if (env.KUBERNETES_SERVICE_HOST) {
+    return platform('kubernetes', readTime(env, 'TERMINATION_GRACE_PERIOD_SECONDS', 'seconds', 1_000))
+  }
   // PM2 copies an app's settings into its environment (ForkMode.js, ProcessContainer.js). PM2 reads 0 as its default
   // (God/Methods.js).
-  if (env.pm_id) return platform('pm2', env.kill_timeout === '0' ? null : readTime(env, 'kill_timeout', 'milliseconds', 1))
+  if (env.pm_id) {
+    return platform('pm2', env.kill_timeout === '0' ? null : readTime(env, 'kill_timeout', 'milliseconds', 1))
+  }
   if (cluster.isWorker) return platform('cluster', null)
   if (env.NOTIFY_SOCKET) return platform('systemd', null)
   return platform('plain', null)
@@ -40,7 +46,12 @@ export function isClusterWorker (): boolean {
 
 function platform (name: PlatformName, gracePeriod: number | null): Platform {
   const defaults = platformDefaults[name]
-  return { name, delay: defaults.delay, gracePeriod: gracePeriod ?? defaults.gracePeriod, gracePeriodKnown: gracePeriod !== null }
+  return {
+    name,
+    delay: defaults.delay,
+    gracePeriod: gracePeriod ?? defaults.gracePeriod,
+    gracePeriodKnown: gracePeriod !== null
+  }
 }
 
 /** Reads a time in milliseconds. An empty variable counts as missing, because templates without a value create it. */
@@ -49,5 +60,8 @@ function readTime (env: NodeJS.ProcessEnv, name: string, unit: string, factor: n
   if (text === undefined || text === '') return null
   const value = /^\d{1,9}$/.test(text) ? Number(text) : 0
   if (value > 0 && value * factor < 2 ** 31) return value * factor
-  throw new ShutdownEnvironmentError(`Expected the environment variable ${name} to be a whole number of ${unit} above 0, got '${text.slice(0, 60).replace(/\s/g, ' ')}'`)
+  const shown = text.slice(0, 60).replace(/\s/g, ' ')
+  throw new ShutdownEnvironmentError(
+    `Expected the environment variable ${name} to be a whole number of ${unit} above 0, got '${shown}'`
+  )
 }

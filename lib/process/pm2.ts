@@ -12,7 +12,9 @@ export interface Pm2Process {
   /** Whether the channel to PM2 is open. */
   readonly connected?: boolean | undefined
   /** Sends a message to PM2; `undefined` without a channel. */
-  send?: ((message: unknown, sendHandle: undefined, options: undefined, callback: (error: Error | null) => void) => unknown) | undefined
+  send?: ((
+    message: unknown, sendHandle: undefined, options: undefined, callback: (error: Error | null) => void
+  ) => unknown) | undefined
   /** Receives PM2's messages. */
   on(event: 'message', listener: (message: unknown) => void): unknown
   /** Removes the listener. */

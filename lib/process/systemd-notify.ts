@@ -43,11 +43,15 @@ export function createNotifier (env: NodeJS.ProcessEnv, program: string, onProbl
     try {
       // Loaded here, so that it is not loaded without systemd.
       const { spawn } = process.getBuiltinModule('node:child_process')
-      const child = spawn(program, variables, { stdio: 'ignore', env: { PATH: env.PATH, NOTIFY_SOCKET: env.NOTIFY_SOCKET } })
+      const child = spawn(program, variables, {
+        stdio: 'ignore', env: { PATH: env.PATH, NOTIFY_SOCKET: env.NOTIFY_SOCKET }
+      })
       child.unref()
       child.once('error', onStartError)
       child.once('exit', (code, signal) => {
-        if (code !== 0) report(`systemd may not have received this service's state: ${program} exited with ${code ?? signal}`)
+        if (code !== 0) {
+          report(`systemd may not have received this service's state: ${program} exited with ${code ?? signal}`)
+        }
         sendNext()
       })
     } catch (error) {
@@ -56,7 +60,10 @@ export function createNotifier (env: NodeJS.ProcessEnv, program: string, onProbl
   }
 
   function onStartError (error: NodeJS.ErrnoException): void {
-    report(`systemd does not receive this service's state: ${program} did not start (${error.code ?? error.message})`, error)
+    report(
+      `systemd does not receive this service's state: ${program} did not start (${error.code ?? error.message})`,
+      error
+    )
     // Other errors, such as EAGAIN and ENOMEM, may pass, and the next watchdog message must be sent.
     if (error.code === 'ENOENT' || error.code === 'EACCES') state = 'closed'
     else if (state === 'sending') state = 'idle'

@@ -39,7 +39,9 @@ export interface CloseHooks {
 const pluginsWithAdoptedClients = ['@fastify/postgres', '@fastify/redis']
 
 /** Replaces `addHook` of the root, which every child instance inherits, to wrap each onClose hook. */
-export function interceptCloseHooks (root: FastifyInstance, { drained, timeout, onResult }: CloseHooksOptions): CloseHooks {
+export function interceptCloseHooks (
+  root: FastifyInstance, { drained, timeout, onResult }: CloseHooksOptions
+): CloseHooks {
   const instances = new Set<FastifyInstance>([root])
   const running = new Set<string>()
   /** The chain of plugin names that each instance had when it last added a hook. */
@@ -80,12 +82,15 @@ export function interceptCloseHooks (root: FastifyInstance, { drained, timeout, 
     running.add(name)
     const settled = await within(time, () => call(hook, instance))
     running.delete(name)
-    const { outcome, error } = resultOf(settled, () => new ShutdownTimeoutError(`The onClose hook of '${name}'`, Math.round(time)))
+    const late = (): Error => new ShutdownTimeoutError(`The onClose hook of '${name}'`, Math.round(time))
+    const { outcome, error } = resultOf(settled, late)
     onResult(Object.freeze({ name, outcome, startedMs: startedAt - beganAt, durationMs: now() - startedAt, error }))
   }
 }
 
-function resultOf (settled: Awaited<ReturnType<typeof within>>, late: () => Error): Pick<HookResult, 'outcome' | 'error'> {
+function resultOf (
+  settled: Awaited<ReturnType<typeof within>>, late: () => Error
+): Pick<HookResult, 'outcome' | 'error'> {
   switch (settled.status) {
     case 'fulfilled': return { outcome: 'closed', error: null }
     case 'rejected': return { outcome: 'failed', error: toError(settled.reason) }

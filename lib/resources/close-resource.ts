@@ -77,7 +77,10 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
     if (promise === null) return settleInTime(closing, shared, 'closed', null)
     // `Promise.resolve` returns a native promise unchanged, and handles a thenable that throws or settles
     // synchronously.
-    Promise.resolve(promise).then(() => settleInTime(closing, shared, 'closed', null), error => settleInTime(closing, shared, 'failed', error))
+    Promise.resolve(promise).then(
+      () => settleInTime(closing, shared, 'closed', null),
+      error => settleInTime(closing, shared, 'failed', error)
+    )
   }
 
   function settleInTime (closing: C, shared: SharedTimeout, outcome: 'closed' | 'failed', error: unknown): void {
@@ -122,7 +125,8 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
     const { name, resource } = closing
     const late = new ShutdownTimeoutError(`Resource '${name}'`, Math.round(granted))
     if (resource.force === undefined) return onSettled(closing, 'abandoned', late)
-    const forced = await within(Math.min(forceTimeout(timeoutOf(closing)), Math.max(1, remaining())), () => resource.force!())
+    const time = Math.min(forceTimeout(timeoutOf(closing)), Math.max(1, remaining()))
+    const forced = await within(time, () => resource.force!())
     if (forced.status === 'fulfilled') return onSettled(closing, 'forced', late)
     onSettled(closing, 'abandoned', forced.status === 'rejected' ? forced.reason : late)
   }

@@ -98,7 +98,9 @@ function checkCircles<N extends GraphNode<N>> (nodes: ReadonlyMap<string, N>): v
     node.openDependants = node.dependants.length
     if (node.openDependants === 0) removed.push(node)
   }
-  for (const { dependencies } of removed) for (const node of dependencies) if (--node.openDependants === 0) removed.push(node)
+  for (const { dependencies } of removed) {
+    for (const node of dependencies) if (--node.openDependants === 0) removed.push(node)
+  }
   if (removed.length < nodes.size) {
     const remaining = new Set([...nodes.values()].filter(({ openDependants }) => openDependants > 0))
     throw new ShutdownCircleError(findCircle(remaining).join(' -> '))

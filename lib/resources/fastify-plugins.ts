@@ -28,7 +28,10 @@ type CloseMethod = 'end' | 'quit'
  * @returns the clients as resources, each client once
  */
 export function adoptClients (
-  instances: Iterable<FastifyInstance>, adapt: Adapt, teardown: () => Teardown | null, isDeclared: (name: string) => boolean
+  instances: Iterable<FastifyInstance>,
+  adapt: Adapt,
+  teardown: () => Teardown | null,
+  isDeclared: (name: string) => boolean
 ): AdoptedResource[] {
   const seen = new WeakSet<object>()
   const adopted: AdoptedResource[] = []
@@ -80,7 +83,10 @@ interface Intercepted {
  * `app.close()` with it.
  */
 function interceptMethod (
-  client: Record<CloseMethod, unknown>, method: CloseMethod, resource: Resource, { isTearingDown, onCall }: { isTearingDown(): boolean, onCall(): void }
+  client: Record<CloseMethod, unknown>,
+  method: CloseMethod,
+  resource: Resource,
+  { isTearingDown, onCall }: { isTearingDown(): boolean, onCall(): void }
 ): Intercepted {
   let wasCalled = false
   let isClosing = false
@@ -91,7 +97,8 @@ function interceptMethod (
       wasCalled = true
       onCall()
     }
-    const result = Promise.resolve(onlyReports ? undefined : close(new AbortController().signal)).then(() => method === 'quit' ? 'OK' : undefined)
+    const closed = onlyReports ? undefined : close(new AbortController().signal)
+    const result = Promise.resolve(closed).then(() => method === 'quit' ? 'OK' : undefined)
     if (typeof callback !== 'function') return result
     result.then(() => callback(), callback)
     return undefined
@@ -109,7 +116,8 @@ function interceptMethod (
 
 function poolsOf (pg: unknown): [name: string, pool: object][] {
   if (typeof pg !== 'object' || pg === null) return []
-  const named: [string, object][] = Object.entries(pg).flatMap(([name, value]) => hasPool(value) ? [[`postgres:${name}`, value.pool]] : [])
+  const named: [string, object][] = Object.entries(pg)
+    .flatMap(([name, value]) => hasPool(value) ? [[`postgres:${name}`, value.pool]] : [])
   return hasPool(pg) ? [['postgres', pg.pool], ...named] : named
 }
 
@@ -121,7 +129,8 @@ function hasPool (value: unknown): value is { pool: object } {
 function clientsOf (redis: unknown): [name: string, client: object][] {
   if (typeof redis !== 'object' || redis === null) return []
   // The default client has the named clients as its own properties.
-  const named: [string, object][] = Object.entries(redis).flatMap(([name, value]) => isRedis(value) ? [[`redis:${name}`, value]] : [])
+  const named: [string, object][] = Object.entries(redis)
+    .flatMap(([name, value]) => isRedis(value) ? [[`redis:${name}`, value]] : [])
   return isRedis(redis) ? [['redis', redis], ...named] : named
 }
 

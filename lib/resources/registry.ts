@@ -94,7 +94,9 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
 
   function current (): ReadonlyMap<string, Resource> {
     if (removed.size === 0) return known
-    return new Map(Array.from(known, ([name, resource]) => [name, withDependencies(resource, other => !removed.has(other))]))
+    return new Map(
+      Array.from(known, ([name, resource]) => [name, withDependencies(resource, other => !removed.has(other))])
+    )
   }
 
   function keepDependencies (keep: (name: string) => boolean): void {
@@ -107,7 +109,10 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
       // An entry with only `dependsOn` or `timeout` describes a client that a plugin creates. `force` alone is never
       // called.
       if (resource.close === undefined && resource.pause === undefined) {
-        throw new ShutdownResourceError(`Resource '${name}' has no 'close', and no plugin created a client of that name (@fastify/postgres: 'postgres', 'postgres:<name>'; @fastify/redis: 'redis', 'redis:<namespace>')`)
+        throw new ShutdownResourceError(
+          `Resource '${name}' has no 'close', and no plugin created a client of that name ` +
+          "(@fastify/postgres: 'postgres', 'postgres:<name>'; @fastify/redis: 'redis', 'redis:<namespace>')"
+        )
       }
     }
     checkGraph(all)
@@ -116,5 +121,7 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
 
 function withDependencies (resource: Resource, keep: (name: string) => boolean): Resource {
   const { dependsOn } = resource
-  return dependsOn === undefined || dependsOn.every(keep) ? resource : { ...resource, dependsOn: dependsOn.filter(keep) }
+  return dependsOn === undefined || dependsOn.every(keep)
+    ? resource
+    : { ...resource, dependsOn: dependsOn.filter(keep) }
 }

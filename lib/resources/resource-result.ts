@@ -14,7 +14,11 @@ const none: readonly string[] = Object.freeze([])
 
 /** Creates the frozen result of a resource that settled at `endedAt`, in a teardown that began at `beganAt`. */
 export function createResult<R extends Reported<R>> (
-  { name, resource, startedAt, dependants }: R, outcome: ResourceResult['outcome'], error: unknown, beganAt: number, endedAt: number
+  { name, resource, startedAt, dependants }: R,
+  outcome: ResourceResult['outcome'],
+  error: unknown,
+  beganAt: number,
+  endedAt: number
 ): ResourceResult {
   const detail = detailOf(resource)
   const result: ResourceResult = {
@@ -34,14 +38,18 @@ export function createResult<R extends Reported<R>> (
  */
 export function criticalPathOf<R extends Reported<R>> (resources: readonly R[]): string[] {
   const path: string[] = []
-  for (let resource = latest(resources); resource !== undefined; resource = latest(resource.dependants)) path.push(resource.name)
+  for (let resource = latest(resources); resource !== undefined; resource = latest(resource.dependants)) {
+    path.push(resource.name)
+  }
   return path.reverse()
 }
 
 function latest<R extends Reported<R>> (resources: readonly R[]): R | undefined {
   let last: R | undefined
   for (const resource of resources) {
-    if (resource.result !== null && (last === undefined || endOf(resource.result) > endOf(last.result!))) last = resource
+    if (resource.result !== null && (last === undefined || endOf(resource.result) > endOf(last.result!))) {
+      last = resource
+    }
   }
   return last
 }

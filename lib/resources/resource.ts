@@ -29,11 +29,23 @@ interface Rule {
 const aFunction: Rule = { expected: 'a function', holds: value => typeof value === 'function' }
 
 const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
-  ['dependsOn', { expected: 'a list of names', holds: value => Array.isArray(value) && value.every(name => typeof name === 'string') }],
+  [
+    'dependsOn',
+    {
+      expected: 'a list of names',
+      holds: value => Array.isArray(value) && value.every(name => typeof name === 'string')
+    }
+  ],
   ['pause', aFunction],
   ['close', aFunction],
   ['force', aFunction],
-  ['timeout', { expected: 'a positive number of milliseconds', holds: value => typeof value === 'number' && value > 0 && value < 2 ** 31 }],
+  [
+    'timeout',
+    {
+      expected: 'a positive number of milliseconds',
+      holds: value => typeof value === 'number' && value > 0 && value < 2 ** 31
+    }
+  ],
   ['last', { expected: 'a boolean', holds: value => typeof value === 'boolean' }],
   ['detail', aFunction],
   ['client', { expected: 'a client', holds: value => typeof value === 'object' && value !== null }]
@@ -52,7 +64,10 @@ const reserved = ['__proto__', 'constructor', 'prototype']
  */
 export function checkResourceName (name: string): string {
   if (typeof name !== 'string' || name === '' || reserved.includes(name)) {
-    throw new ShutdownResourceError(`Expected a resource's name to be a non-empty string other than '__proto__', 'constructor' and 'prototype', got ${received(name)}`)
+    throw new ShutdownResourceError(
+      "Expected a resource's name to be a non-empty string other than '__proto__', 'constructor' and 'prototype', " +
+      `got ${received(name)}`
+    )
   }
   return name
 }
@@ -62,9 +77,13 @@ export function checkResourceName (name: string): string {
  *
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
-export function toResources (inputs: Readonly<Record<string, ResourceInput>>, adapt: Adapt): [name: string, resource: Resource][] {
+export function toResources (
+  inputs: Readonly<Record<string, ResourceInput>>, adapt: Adapt
+): [name: string, resource: Resource][] {
   if (typeof inputs !== 'object' || inputs === null || Array.isArray(inputs)) {
-    throw new ShutdownResourceError(`Expected the resources to be an object of name -> resource, got ${received(inputs)}`)
+    throw new ShutdownResourceError(
+      `Expected the resources to be an object of name -> resource, got ${received(inputs)}`
+    )
   }
   return Object.keys(inputs).map(name => [checkResourceName(name), toResource(name, inputs[name]!, adapt)])
 }
@@ -83,7 +102,9 @@ export function toResource (name: string, input: ResourceInput, adapt: Adapt): R
   // bare client.
   if (dispose !== undefined && !isPlain(input)) return { close: dispose }
   checkFields(name, input)
-  const resource = (isPlain(input) ? input : checkFields(name, bindMethods(input))) as Resource & { readonly client?: object }
+  const resource = (isPlain(input)
+    ? input
+    : checkFields(name, bindMethods(input))) as Resource & { readonly client?: object }
   if (dispose !== undefined) return mergeResource({ close: dispose }, resource)
   if (resource.client === undefined) return resource
   const { client, ...declared } = resource
@@ -98,7 +119,9 @@ export function mergeResource (resource: Resource, declared: Resource): Resource
 /** Returns a function that disposes of a value; `undefined` if the value is not disposable. */
 export function disposeOf (value: unknown): (() => void | Promise<void>) | undefined {
   const disposable = value as Partial<AsyncDisposable & Disposable> | null | undefined
-  if (typeof disposable?.[Symbol.asyncDispose] === 'function') return async () => { await disposable[Symbol.asyncDispose]!() }
+  if (typeof disposable?.[Symbol.asyncDispose] === 'function') {
+    return async () => { await disposable[Symbol.asyncDispose]!() }
+  }
   if (typeof disposable?.[Symbol.dispose] === 'function') return () => disposable[Symbol.dispose]!()
   return undefined
 }
@@ -106,10 +129,14 @@ export function disposeOf (value: unknown): (() => void | Promise<void>) | undef
 function checkFields (name: string, input: object): object {
   for (const field of Object.keys(input)) {
     const rule = rules.get(field)
-    if (rule === undefined) throw new ShutdownResourceError(`Resource '${name}' has an unknown field '${field}'${suggest(field, fields)}`)
+    if (rule === undefined) {
+      throw new ShutdownResourceError(`Resource '${name}' has an unknown field '${field}'${suggest(field, fields)}`)
+    }
     const value: unknown = input[field as keyof object]
     if (value !== undefined && !rule.holds(value)) {
-      throw new ShutdownResourceError(`Expected '${field}' of resource '${name}' to be ${rule.expected}, got ${received(value)}`)
+      throw new ShutdownResourceError(
+        `Expected '${field}' of resource '${name}' to be ${rule.expected}, got ${received(value)}`
+      )
     }
   }
   return input

@@ -57,7 +57,9 @@ export interface ResourcesOptions {
  *
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
-export function createResources (app: FastifyInstance, { settings, lifecycle, drain, finish, onResource, onHook, onProblem }: ResourcesOptions): Resources {
+export function createResources (
+  app: FastifyInstance, { settings, lifecycle, drain, finish, onResource, onHook, onProblem }: ResourcesOptions
+): Resources {
   const { timeouts } = settings
   const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
   const registry = createRegistry(settings.resources, adapt)
@@ -109,7 +111,12 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
     },
     startTeardown (deadline) {
       if (!lifecycle.booted) registry.dropBrokenDependencies()
-      teardown = createTeardown(registry.all, { timeout: timeouts.resources, remaining: deadline.remaining, positioned: registry.positioned, onResult: onResource })
+      teardown = createTeardown(registry.all, {
+        timeout: timeouts.resources,
+        remaining: deadline.remaining,
+        positioned: registry.positioned,
+        onResult: onResource
+      })
       return teardown
     }
   }
@@ -128,7 +135,9 @@ export function createResources (app: FastifyInstance, { settings, lifecycle, dr
     const time = lifecycle.deadline?.limit(own, reserveOf(timeouts)) ?? own
     const settled = await within(time, () => resource.pause!())
     if (settled.status === 'fulfilled') return
-    const error = settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(`The pause of resource '${name}'`, Math.round(time))
+    const error = settled.status === 'rejected'
+      ? settled.reason
+      : new ShutdownTimeoutError(`The pause of resource '${name}'`, Math.round(time))
     onProblem(`Resource '${name}' did not pause`, error)
   }
 }

@@ -61,7 +61,9 @@ interface Entry extends Reported<Entry> {
  *
  * @throws FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
  */
-export function createTeardown (resources: Iterable<readonly [name: string, resource: Resource]>, options: TeardownOptions): Teardown {
+export function createTeardown (
+  resources: Iterable<readonly [name: string, resource: Resource]>, options: TeardownOptions
+): Teardown {
   const { timeout, remaining = () => Infinity, positioned = new Set<string>(), onResult = () => {} } = options
   const startedAt = now()
   /** In the order in which they were added. A resource that is added late may have the same name as another. */
@@ -84,7 +86,9 @@ export function createTeardown (resources: Iterable<readonly [name: string, reso
       const allowed = new Set([entry])
       for (const each of allowed) {
         allowEntry(each)
-        for (const dependant of each.dependants) if (!positioned.has(dependant.name) && uses(dependant, each)) allowed.add(dependant)
+        for (const dependant of each.dependants) {
+          if (!positioned.has(dependant.name) && uses(dependant, each)) allowed.add(dependant)
+        }
       }
     },
     allowAll () { entries.forEach(allowEntry) },
@@ -98,7 +102,15 @@ export function createTeardown (resources: Iterable<readonly [name: string, reso
 
   function addEntry (name: string, resource: Resource): Entry {
     const entry: Entry = {
-      name, resource, dependants: noNeighbours, dependencies: noNeighbours, openDependants: 0, state: 'held', startedAt: -1, sharedTimeout: null, result: null
+      name,
+      resource,
+      dependants: noNeighbours,
+      dependencies: noNeighbours,
+      openDependants: 0,
+      state: 'held',
+      startedAt: -1,
+      sharedTimeout: null,
+      result: null
     }
     entries.push(entry)
     unsettled++
@@ -170,7 +182,9 @@ export function createTeardown (resources: Iterable<readonly [name: string, reso
  * }, { timeout: 5_000 })
  * process.exitCode = outcome === 'clean' ? 0 : 1
  */
-export async function teardown (resources: Readonly<Record<string, ResourceInput>>, options: { readonly timeout?: number } = {}): Promise<TeardownResult> {
+export async function teardown (
+  resources: Readonly<Record<string, ResourceInput>>, options: { readonly timeout?: number } = {}
+): Promise<TeardownResult> {
   const { timeout = defaultTimeouts.resources } = options
   const checked = toResources(resources, adaptClient)
   const unclosable = checked.find(([, { close }]) => close === undefined)

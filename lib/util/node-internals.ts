@@ -37,7 +37,9 @@ export function currentResponse (socket: Socket): ServerResponse | null | undefi
  * it), idle connections stay open until the rest of the traffic is over, and end then.
  */
 export function socketsBetweenRequests (server: HttpServer): Socket[] {
-  const list = valueBySymbol(server, 'http.server.connections') as { idle?(): readonly { readonly socket: Socket | null }[] } | undefined
+  const list = valueBySymbol(
+    server, 'http.server.connections'
+  ) as { idle?(): readonly { readonly socket: Socket | null }[] } | undefined
   return (list?.idle?.() ?? []).map(({ socket }) => socket).filter(socket => socket !== null)
 }
 
@@ -134,7 +136,9 @@ export function webSocketOf (socket: Socket): WebSocketLike | undefined {
  * Public alternative: none. Without it, a message that is sent in fragments during a shutdown may be incomplete.
  */
 export function isInsideMessage (webSocket: WebSocketLike): boolean {
-  return (webSocket as { readonly _sender?: { readonly _firstFragment?: unknown } | null })._sender?._firstFragment === false
+  return (webSocket as {
+    readonly _sender?: { readonly _firstFragment?: unknown } | null
+  })._sender?._firstFragment === false
 }
 
 function valueBySymbol (object: object, description: string): unknown {

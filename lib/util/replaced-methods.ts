@@ -16,7 +16,9 @@ type Method = (...args: unknown[]) => unknown
  * @returns restore, which puts the original method back. If another library has replaced our method since, its
  *   replacement stays, and our method only forwards.
  */
-export function replaceMethod<T extends object, K extends keyof T> (object: T, name: K, make: (original: T[K]) => T[K]): () => void {
+export function replaceMethod<T extends object, K extends keyof T> (
+  object: T, name: K, make: (original: T[K]) => T[K]
+): () => void {
   const original = object[name]
   if (typeof original !== 'function') return () => {}
   const own = Object.getOwnPropertyDescriptor(object, name)
@@ -91,7 +93,9 @@ export function keepAddress (server: NetServer): () => void {
  * none for a response that Fastify writes. Without it, the client gets the 500.
  */
 export function replaceFailure (res: ServerResponse, answer: (res: ServerResponse) => void): void {
-  const restore = replaceMethod(res, 'writeHead', original => function (this: ServerResponse, status: number, ...rest: unknown[]) {
+  const restore = replaceMethod(res, 'writeHead', original => function (
+    this: ServerResponse, status: number, ...rest: unknown[]
+  ) {
     restore()
     if (status < 500 || res.headersSent) return (original as Method).call(res, status, ...rest)
     answer(res)

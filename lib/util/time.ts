@@ -80,7 +80,10 @@ export function spreadOver<T> (items: readonly T[], ms: number, fn: (some: T[]) 
 }
 
 /** The result of work with a timeout. `late`: it has not settled in time. */
-export type Settled<T> = { readonly status: 'fulfilled', readonly value: T } | { readonly status: 'rejected', readonly reason: unknown } | { readonly status: 'late' }
+export type Settled<T> =
+  | { readonly status: 'fulfilled', readonly value: T }
+  | { readonly status: 'rejected', readonly reason: unknown }
+  | { readonly status: 'late' }
 
 /**
  * Runs `work`, and waits for it up to `ms` milliseconds. Never rejects. A synchronous throw counts as a rejection. A
@@ -106,6 +109,8 @@ export async function within<T> (ms: number, work: () => T | PromiseLike<T>): Pr
  * @param what names the work in the message, as "Resource 'redis'"
  * @param ms its timeout, in milliseconds
  */
-export function errorOf (settled: Exclude<Settled<unknown>, { readonly status: 'fulfilled' }>, what: string, ms: number): unknown {
+export function errorOf (
+  settled: Exclude<Settled<unknown>, { readonly status: 'fulfilled' }>, what: string, ms: number
+): unknown {
   return settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(what, Math.round(ms))
 }

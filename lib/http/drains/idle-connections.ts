@@ -53,7 +53,9 @@ interface Idle {
  *
  * @param busySockets returns the sockets with an answer in flight, and the upgraded sockets
  */
-export function createIdleConnectionsDrain (connections: Connections, busySockets: () => Set<Socket | null>): IdleConnectionsDrain {
+export function createIdleConnectionsDrain (
+  connections: Connections, busySockets: () => Set<Socket | null>
+): IdleConnectionsDrain {
   const servers = new Set<Server>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
   /** The sockets that were open when lame-duck began; `null` before. */
@@ -67,7 +69,8 @@ export function createIdleConnectionsDrain (connections: Connections, busySocket
       servers.add(server)
     },
     async untilFirstBytes (ms) {
-      const isSilent = (): boolean => earlier !== null && open().some(({ socket }) => !earlier!.has(socket) && socket.bytesRead === 0)
+      const isSilent = (): boolean => earlier !== null &&
+        open().some(({ socket }) => !earlier!.has(socket) && socket.bytesRead === 0)
       for (const until = now() + ms; isSilent() && now() < until;) await sleep(checkStep)
     },
     enterLameDuck (ms) {
@@ -141,7 +144,9 @@ export function createIdleConnectionsDrain (connections: Connections, busySocket
   }
 
   /** Calls `close` for each open connection, at most `burst` in one turn of the event loop. */
-  async function inBursts<T extends { readonly socket: Socket }> (list: readonly T[], close: (one: T, isBusy: boolean) => void): Promise<void> {
+  async function inBursts<T extends { readonly socket: Socket }> (
+    list: readonly T[], close: (one: T, isBusy: boolean) => void
+  ): Promise<void> {
     let closed = 0
     let busy = busySockets()
     for (const one of list) {

@@ -16,8 +16,16 @@ import type { Drain } from './drain'
  * @param categories name -> timeout, in milliseconds
  * @param onCut called for each request that is cut
  */
-export function createRequestsDrain (table: InFlightTable, timeout: number, streamTimeout: number, categories: ReadonlyMap<string, number>, onCut: (entry: InFlight) => void): Drain {
-  const timeoutOf = ({ category }: InFlight): number => (category === null ? undefined : categories.get(category)) ?? timeout
+export function createRequestsDrain (
+  table: InFlightTable,
+  timeout: number,
+  streamTimeout: number,
+  categories: ReadonlyMap<string, number>,
+  onCut: (entry: InFlight) => void
+): Drain {
+  const timeoutOf = ({ category }: InFlight): number => (category === null
+    ? undefined
+    : categories.get(category)) ?? timeout
   const steps = [...new Set([timeout, ...categories.values()])].sort((a, b) => a - b)
 
   return {
@@ -31,7 +39,11 @@ export function createRequestsDrain (table: InFlightTable, timeout: number, stre
         const time = Math.min(step, ms)
         const settled = await within(Math.max(0, began + time - now()), () => table.untilAnswered())
         if (settled.status !== 'late') return outcome
-        const cut = await table.cut(entry => Math.min(timeoutOf(entry), ms) <= time && (entry.kind === 'request' || entry.category !== null || streamTimeout <= time))
+        const isLate = (entry: InFlight): boolean => Math.min(timeoutOf(entry), ms) <= time
+        const isOurs = ({ kind, category }: InFlight): boolean => kind === 'request' ||
+          category !== null ||
+          streamTimeout <= time
+        const cut = await table.cut(entry => isLate(entry) && isOurs(entry))
         cut.forEach(onCut)
         if (cut.length > 0) outcome = 'forced'
       }

@@ -25,6 +25,8 @@ export function createStreamsDrain (table: InFlightTable, timeout: number, onCut
       cut.forEach(onCut)
       return cut.length === 0 ? 'clean' : 'forced'
     },
-    pending: () => table.list().filter(entry => entry.kind === 'stream').map(({ method, route }) => `stream ${method} ${route || '(no route)'}`)
+    pending: () => table.list()
+      .filter(entry => entry.kind === 'stream')
+      .map(({ method, route }) => `stream ${method} ${route || '(no route)'}`)
   }
 }

@@ -35,7 +35,9 @@ export interface WebSocketClose {
  * @param message the last message, sent before the close frame
  * @param onProblem called if a method of the WebSocket throws: the app may have replaced it
  */
-export function createWebSocketClose (message: string | Buffer | undefined, onProblem: (message: string, error: unknown) => void): WebSocketClose {
+export function createWebSocketClose (
+  message: string | Buffer | undefined, onProblem: (message: string, error: unknown) => void
+): WebSocketClose {
   return {
     close (socket, frames) {
       const webSocket = webSocketOf(socket)

@@ -50,7 +50,9 @@ export interface WebSocketsOptions {
 }
 
 /** Creates the drain of WebSockets and other upgraded connections. */
-export function createWebSocketsDrain ({ timeout, message, upgradeResponse, onTerminate, onProblem }: WebSocketsOptions): WebSocketsDrain {
+export function createWebSocketsDrain ({
+  timeout, message, upgradeResponse, onTerminate, onProblem
+}: WebSocketsOptions): WebSocketsDrain {
   const upgraded = new Map<Socket, Upgraded>()
   const servers = new Set<Server>()
   const conditions = createConditions()
@@ -71,7 +73,9 @@ export function createWebSocketsDrain ({ timeout, message, upgradeResponse, onTe
     attach (server) {
       servers.add(server)
       if (draining) return rejectUpgrades(server)
-      for (const event of upgradeEventsOf(server)) if (server.listenerCount(event) > 0) server.prependListener(event, listeners[event])
+      for (const event of upgradeEventsOf(server)) {
+        if (server.listenerCount(event) > 0) server.prependListener(event, listeners[event])
+      }
       server.on('newListener', onNewListener)
     },
     get active () { return upgraded.size },
@@ -124,7 +128,9 @@ export function createWebSocketsDrain ({ timeout, message, upgradeResponse, onTe
       const hadListeners = server.listenerCount(event) > 0
       server.removeAllListeners(event)
       if (hadListeners && event === 'connect') {
-        server.on('connect', (_req, socket) => { socket.on('error', () => socket.destroy()).end(upgradeResponse(), () => socket.destroy()) })
+        server.on('connect', (_req, socket) => {
+          socket.on('error', () => socket.destroy()).end(upgradeResponse(), () => socket.destroy())
+        })
       }
     }
   }

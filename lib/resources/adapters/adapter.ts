@@ -33,7 +33,9 @@ export interface Adapter<Client extends object = object> {
 export function adapterFinder (adapters: readonly Adapter[]): (client: object, options?: AdapterOptions) => Resource {
   return (client, options) => {
     const adapter = adapters.find(({ matches }) => matches(client))
-    if (adapter === undefined) throw new ShutdownClientError(describe(client), adapters.map(({ kind }) => kind).join(', '))
+    if (adapter === undefined) {
+      throw new ShutdownClientError(describe(client), adapters.map(({ kind }) => kind).join(', '))
+    }
     return adapter.adapt(client, options)
   }
 }
@@ -41,7 +43,9 @@ export function adapterFinder (adapters: readonly Adapter[]): (client: object, o
 // Not only the constructor's name, because it is often 'Object', or one letter.
 function describe (client: object): string {
   const prototype: unknown = Object.getPrototypeOf(client)
-  const names = [client, prototype].flatMap(each => typeof each === 'object' && each !== null ? Object.getOwnPropertyNames(each) : [])
+  const names = [client, prototype].flatMap(each => typeof each === 'object' && each !== null
+    ? Object.getOwnPropertyNames(each)
+    : [])
     .filter(name => name !== 'constructor' && !name.startsWith('_')).slice(0, 8)
   return `${client.constructor?.name ?? 'no constructor'}, with ${names.join(', ') || 'no properties'}`
 }
@@ -74,7 +78,9 @@ export interface ClientActions {
  * Creates a resource that closes its client once, because many drivers reject a second call (pg-pool: "Called end on
  * pool more than once"). After `force`, a pending `close` also resolves, even if the driver never settles its promise.
  */
-export function closeOnce ({ close, force, pause, detail, last }: ClientActions): Required<Pick<Resource, 'close'>> & Resource {
+export function closeOnce ({
+  close, force, pause, detail, last
+}: ClientActions): Required<Pick<Resource, 'close'>> & Resource {
   let closing: Promise<void> | undefined
   let forcing: Promise<void> | undefined
   let resolveForced = (): void => {}

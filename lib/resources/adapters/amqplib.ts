@@ -63,7 +63,9 @@ export function amqpConnection (connection: AmqpConnection): Resource {
   const internals = (property(connection, 'connection') ?? {}) as Internals
   const channels = new Set<TrackedChannel>()
   const closing = trackClose(connection, internals.expectSocketClose === true)
-  for (const slot of internals.channels ?? []) if (slot?.channel !== undefined && hasMethods(slot.channel, 'consume')) addChannel(slot.channel)
+  for (const slot of internals.channels ?? []) {
+    if (slot?.channel !== undefined && hasMethods(slot.channel, 'consume')) addChannel(slot.channel)
+  }
   for (const name of ['createChannel', 'createConfirmChannel']) {
     wrapMethod(connection, name, create => async (...args) => addChannel(await create(...args)))
   }
@@ -72,7 +74,9 @@ export function amqpConnection (connection: AmqpConnection): Resource {
     pause: () => Promise.all([...channels].map(channel => channel.cancel())),
     close: () => {
       connection.on('error', ignoreError)
-      return closing.close(() => Promise.all([...channels].map(async channel => { await channel.cancel(); await channel.settle() })))
+      return closing.close(() => Promise.all(
+        [...channels].map(async channel => { await channel.cancel(); await channel.settle() })
+      ))
     },
     force: () => {
       connection.on('error', ignoreError)
@@ -106,7 +110,9 @@ export function amqpChannel (channel: AmqpChannel): Resource {
 }
 
 /** Records whether a connection or channel is closed, or its owner is closing it, because a second `close` throws. */
-function trackClose (client: AmqpConnection | AmqpChannel, isClosedAlready: boolean): { close (finishWork: () => Promise<unknown>): Promise<void> } {
+function trackClose (
+  client: AmqpConnection | AmqpChannel, isClosedAlready: boolean
+): { close (finishWork: () => Promise<unknown>): Promise<void> } {
   let isClosed = isClosedAlready
   let closing: Promise<void> | undefined
   client.on('close', () => { isClosed = true })
@@ -143,7 +149,9 @@ function trackChannel (channel: AmqpChannel): TrackedChannel {
   }
   const remove = (tag: number): void => { unacknowledged.delete(tag); conditions.check() }
   const removeUpTo = (last: number): void => { for (const tag of [...unacknowledged]) if (tag <= last) remove(tag) }
-  wrapMethod(channel, 'consume', consume => async (queue: string, callback: (message: Message | null) => void, options?: { noAck?: boolean }) => {
+  wrapMethod(channel, 'consume', consume => async (
+    queue: string, callback: (message: Message | null) => void, options?: { noAck?: boolean }
+  ) => {
     const reply = await consume(queue, (message: Message | null) => {
       add(message, options)
       return callback(message)
@@ -167,7 +175,11 @@ function trackChannel (channel: AmqpChannel): TrackedChannel {
     })
   }
   for (const name of ['ackAll', 'nackAll']) {
-    wrapMethod(channel, name, answer => (...args) => { const result = answer(...args); removeUpTo(Infinity); return result })
+    wrapMethod(channel, name, answer => (...args) => {
+      const result = answer(...args)
+      removeUpTo(Infinity)
+      return result
+    })
   }
   wrapMethod(channel, 'cancel', cancel => (tag: string) => { consumers.delete(tag); return cancel(tag) })
 
@@ -175,7 +187,9 @@ function trackChannel (channel: AmqpChannel): TrackedChannel {
     cancel: async () => { if (!isClosed) await Promise.all([...consumers].map(tag => channel.cancel(tag))) },
     settle: async () => {
       await conditions.until(() => unacknowledged.size === 0)
-      if (!isClosed && hasMethods(channel, 'waitForConfirms')) await (property(channel, 'waitForConfirms') as Method).call(channel)
+      if (!isClosed && hasMethods(channel, 'waitForConfirms')) {
+        await (property(channel, 'waitForConfirms') as Method).call(channel)
+      }
     }
   }
 }

@@ -56,7 +56,9 @@ interface Backend {
 /** Parts that BullMQ does not document. Without them a job of a forced worker waits until its lock expires. */
 interface Internals {
   readonly opts?: { readonly connection?: unknown }
-  readonly lockManager?: { readonly trackedJobs?: ReadonlyMap<string, { readonly token: string }>, close? (): Promise<void> }
+  readonly lockManager?: {
+    readonly trackedJobs?: ReadonlyMap<string, { readonly token: string }>, close? (): Promise<void>
+  }
   readonly childPool?: { clean? (): Promise<void> }
   getBackend? (): Backend
   cancelAllJobs? (reason?: string): void
@@ -77,7 +79,10 @@ export const bullmqWorkerAdapter: Adapter<BullMQWorker> = {
 /** Recognises a BullMQ Queue, QueueEvents or FlowProducer. */
 export const bullmqQueueAdapter: Adapter<BullMQQueue> = {
   kind: 'BullMQ Queue, QueueEvents or FlowProducer',
-  matches: client => hasMethods(client, 'close') && 'opts' in client && (hasMethods(client, 'getBackend') || hasMethods(client, 'addBulk')) && !hasMethods(client, 'isRunning'),
+  matches: client => hasMethods(client, 'close') &&
+    'opts' in client &&
+    (hasMethods(client, 'getBackend') || hasMethods(client, 'addBulk')) &&
+    !hasMethods(client, 'isRunning'),
   adapt: bullmqQueue
 }
 
@@ -142,7 +147,9 @@ export function bullmqQueue (queue: BullMQQueue): Resource {
 }
 
 /** Destroys the client's own connections. A connection that the user has passed in is closed by its own resource. */
-async function destroyConnections (internals: Internals, backend: Backend | undefined, clients: readonly PostgresClient[]): Promise<void> {
+async function destroyConnections (
+  internals: Internals, backend: Backend | undefined, clients: readonly PostgresClient[]
+): Promise<void> {
   if (backend === undefined) return
   const shared = internals.opts?.connection as Connection | undefined
   const connections = await Promise.all([valueOf(backend.client), valueOf(backend.blockingClient)])
@@ -150,7 +157,11 @@ async function destroyConnections (internals: Internals, backend: Backend | unde
   backend.disconnectBlocking?.(false).catch(ignoreError)
   backend.close?.(true).catch(ignoreError)
   for (const connection of connections) {
-    if (connection === undefined || connection === shared || (connection.stream != null && connection.stream === shared?.stream)) continue
+    if (connection === undefined ||
+      connection === shared ||
+      (connection.stream != null && connection.stream === shared?.stream)) {
+      continue
+    }
     connection.disconnect?.()
     connection.stream?.destroy()
   }

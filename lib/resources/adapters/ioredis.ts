@@ -21,13 +21,16 @@ interface Internals {
   nodes? (role?: string): IORedis[]
   flushQueue? (error: Error): void
   /** Commands that were pending when the connection was lost. They are sent again over the next connection. */
-  readonly prevCommandQueue?: { readonly length: number, shift (): { readonly command: { reject (error: Error): void } } } | null
+  readonly prevCommandQueue?: {
+    readonly length: number, shift (): { readonly command: { reject (error: Error): void } }
+  } | null
 }
 
 /** Recognises an ioredis client or cluster. */
 export const ioredisAdapter: Adapter<IORedis> = {
   kind: 'ioredis',
-  matches: client => hasMethods(client, 'quit', 'disconnect', 'duplicate') && typeof property(client, 'status') === 'string',
+  matches: client => hasMethods(client, 'quit', 'disconnect', 'duplicate') &&
+    typeof property(client, 'status') === 'string',
   adapt: ioredis
 }
 

@@ -51,7 +51,8 @@ export const mysqlPoolAdapter: Adapter<MysqlPool> = {
 /** Recognises a mysql2 connection. */
 export const mysqlConnectionAdapter: Adapter<MysqlConnection> = {
   kind: 'mysql2 Connection',
-  matches: client => hasMethods(client, 'beginTransaction', 'query', 'execute', 'end') && !hasMethods(client, 'getConnection'),
+  matches: client => hasMethods(client, 'beginTransaction', 'query', 'execute', 'end') &&
+    !hasMethods(client, 'getConnection'),
   adapt: mysqlConnection
 }
 
@@ -66,7 +67,9 @@ export function mysqlPool (pool: MysqlPool): Resource {
   return closeOnce({
     close: async () => {
       for (;;) {
-        const busy = connections().filter(connection => !(core._freeConnections?.toArray?.() ?? []).includes(connection))
+        const busy = connections().filter(
+          connection => !(core._freeConnections?.toArray?.() ?? []).includes(connection)
+        )
         if (busy.length === 0 || core._closed === true) break
         await poolChanged(busy)
       }

@@ -14,7 +14,8 @@ export interface OpenTelemetry {
 /** Recognises an OpenTelemetry SDK or provider. */
 export const openTelemetryAdapter: Adapter<OpenTelemetry> = {
   kind: 'OpenTelemetry SDK or provider',
-  matches: client => hasMethods(client, 'shutdown') && (hasMethods(client, 'forceFlush') || hasMethods(client, 'start')),
+  matches: client => hasMethods(client, 'shutdown') &&
+    (hasMethods(client, 'forceFlush') || hasMethods(client, 'start')),
   adapt: openTelemetry
 }
 

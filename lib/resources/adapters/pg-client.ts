@@ -49,14 +49,20 @@ export function pgClient (client: PgClient): Resource {
     },
     force: async () => {
       if (internals.processID !== null) client.end().catch(ignoreError)
-      await destroySockets([internals.connection?.stream], internals.processID === null ? new Error('The PostgreSQL client was closed by force') : undefined)
+      await destroySockets(
+        [internals.connection?.stream],
+        internals.processID === null ? new Error('The PostgreSQL client was closed by force') : undefined
+      )
     }
   })
 
   function isBusy (): boolean {
     if (internals._ended === true || internals._ending === true) return false
     const transaction = internals.getTransactionStatus?.() ?? 'I'
-    return Boolean(internals._activeQuery) || Boolean(internals._queryQueue?.length) || Boolean(internals._sentQueryQueue?.length) || transaction !== 'I'
+    return Boolean(internals._activeQuery) ||
+      Boolean(internals._queryQueue?.length) ||
+      Boolean(internals._sentQueryQueue?.length) ||
+      transaction !== 'I'
   }
 
   function queueChanged (): Promise<void> {

@@ -46,7 +46,10 @@ interface Internals {
 /** Recognises a pg Pool. */
 export const pgPoolAdapter: Adapter<PgPool> = {
   kind: 'pg Pool',
-  matches: client => hasMethods(client, 'connect', 'query', 'end', 'on') && 'totalCount' in client && 'idleCount' in client && 'waitingCount' in client,
+  matches: client => hasMethods(client, 'connect', 'query', 'end', 'on') &&
+    'totalCount' in client &&
+    'idleCount' in client &&
+    'waitingCount' in client,
   adapt: pgPool
 }
 
@@ -138,7 +141,9 @@ export function pgPool (pool: PgPool, options: AdapterOptions = {}): Resource {
   }
 
   function detail (): Readonly<Record<string, unknown>> {
-    return { leakedClients: leaked.length, ...(options.detail === true && leaked.length > 0 ? { takenBy: leaked } : {}) }
+    return {
+      leakedClients: leaked.length, ...(options.detail === true && leaked.length > 0 ? { takenBy: leaked } : {})
+    }
   }
 }
 
@@ -151,9 +156,18 @@ function recordStacks (pool: PgPool, borrowed: Map<PoolClient, string | undefine
   pool.connect = function (callback?: Connected): unknown {
     const taken: { stack?: string } = {}
     Error.captureStackTrace(taken, pool.connect)
-    const record = (client: PoolClient | undefined): void => { if (client !== undefined && borrowed.has(client)) borrowed.set(client, taken.stack?.replace(/^.*\n/, '')) }
-    if (callback === undefined) return connect.call(pool).then((client: PoolClient) => { record(client); return client })
-    return connect.call(pool, (error: Error | undefined, client?: PoolClient, release?: () => void) => { record(client); callback(error, client, release) })
+    const record = (client: PoolClient | undefined): void => {
+      if (client !== undefined && borrowed.has(client)) {
+        borrowed.set(client, taken.stack?.replace(/^.*\n/, ''))
+      }
+    }
+    if (callback === undefined) {
+      return connect.call(pool).then((client: PoolClient) => { record(client); return client })
+    }
+    return connect.call(pool, (error: Error | undefined, client?: PoolClient, release?: () => void) => {
+      record(client)
+      callback(error, client, release)
+    })
   }
 }
 

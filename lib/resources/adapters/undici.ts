@@ -43,5 +43,7 @@ function poolsOf (dispatcher: UndiciDispatcher): UndiciDispatcher[] {
   const symbol = Object.getOwnPropertySymbols(dispatcher).find(({ description }) => description === 'clients')
   const clients = symbol === undefined ? undefined : (dispatcher as unknown as Record<symbol, unknown>)[symbol]
   if (!(clients instanceof Map)) return []
-  return [...clients.values()].map(each => each?.dispatcher ?? each).filter(each => each != null && hasMethods(each, 'destroy'))
+  return [...clients.values()]
+    .map(each => each?.dispatcher ?? each)
+    .filter(each => each != null && hasMethods(each, 'destroy'))
 }
