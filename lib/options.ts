@@ -96,7 +96,8 @@ const longest = 2 ** 31 - 1
 
 const names = [
   'signals', 'uncaughtErrors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'newConnections',
-  'errorResponseBuilder', 'categories', 'categorize', 'track', 'probes', 'exporters', 'resources', 'webSocketMessage', 'exit', 'onReport'
+  'errorResponseBuilder', 'categories', 'categorize', 'track', 'probes', 'exporters', 'resources',
+  'webSocketMessage', 'exit', 'onReport'
 ] as const satisfies readonly (keyof ShutdownOptions)[]
 
 /** Name before version 1.0 -> name now. */

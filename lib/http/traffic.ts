@@ -1,5 +1,6 @@
 /** The traffic of the app: its servers, the table of requests in flight, and the drains. */
 import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Outcome, ShutdownReport } from '../../types/index'
 import { ShutdownDrainingError } from '../errors'
@@ -104,9 +105,8 @@ export function createTraffic (
     untilAnswered: inFlight.untilAnswered,
     onDestroy: () => requestCounts.cutOther('http2-session', 'HTTP/2 session')
   })
-  const idleConnections = createIdleConnectionsDrain(connections, () => new Set(
-    [...inFlight.busySockets(), ...webSockets.sockets()]
-  ))
+  const busySockets = (): Set<Socket | null> => new Set([...inFlight.busySockets(), ...webSockets.sockets()])
+  const idleConnections = createIdleConnectionsDrain(connections, busySockets)
   const attached = new Set<Server>()
   const servers = createServers(app, inCluster, server => {
     attached.add(server)
