@@ -20,7 +20,7 @@ export const ShutdownResourceError = createError<[string]>('FST_ERR_SHUTDOWN_RES
 /** No adapter matches the client in `{ client }`. */
 export const ShutdownClientError = createError<[string, string]>(
   'FST_ERR_SHUTDOWN_CLIENT',
-  'No adapter knows this client (%s). Known kinds: %s. ' +
+  'No adapter matches this client (%s). Known kinds: %s. ' +
   'For any other client, pass a resource: { close () {}, force () {} }',
   500,
   TypeError

@@ -40,7 +40,7 @@ test('one can shut down, add, wait, run and stream', () => {
   expect(teardown({})).type.toBe<Promise<gracefulShutdown.TeardownResult>>()
 })
 
-test('a request knows its signal, a route its config', () => {
+test('a request has its signal, a route has its config', () => {
   expect<FastifyRequest['shutdownSignal']>().type.toBe<AbortSignal>()
   app.get('/', { config: { shutdown: { exempt: true, category: 'slow' } } }, async request => request.shutdownSignal.aborted)
   // @ts-expect-error Type 'string' is not assignable to type

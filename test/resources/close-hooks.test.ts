@@ -394,5 +394,5 @@ t.test('the start warns of plugins that were registered earlier, because their h
   const second = await serve(t, { before: app => { void app.register(early) }, options: { exporters: [warned] } })
   await second.app.close()
   t.strictSame(warnings[0], [])
-  t.match(warnings[1], [/^registered before fastify-shutdown: an-early-plugin;/])
+  t.match(warnings[1], [/^registered before fastify-shutdown: an-early-plugin\./])
 })

@@ -125,7 +125,7 @@ export function pgPool (pool: PgPool, options: AdapterOptions = {}): Resource {
     const error = forcedError('The PostgreSQL pool')
     const { _pendingQueue, _clients = [] }: Internals = pool as Internals
     pool.on('error', ignoreError)
-    // First, because the pool would otherwise open new connections for those that end below.
+    // First, because the pool would otherwise open new connections for the connections that end below.
     if (!pool.ending) end().catch(ignoreError)
     for (const waiting of _pendingQueue?.splice(0) ?? []) waiting.callback(error)
     const clients = [...new Set([...open, ..._clients])]
