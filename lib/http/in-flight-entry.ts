@@ -70,7 +70,22 @@ export function createEntry (
   const socket = connection?.socket ?? req.socket ?? null
   // A hook before ours may have read the signal of a request that the table did not know yet (inject).
   const abort = entryOfRequest(req)?.abort ?? null
-  const entry: Entry = { res, socket, connection, reply: null, state: 'active', result: null, abort, startedAt, category: null, destroyedByServer: false, source: null, detached: null, previous: null, next: null }
+  const entry: Entry = {
+    res,
+    socket,
+    connection,
+    reply: null,
+    state: 'active',
+    result: null,
+    abort,
+    startedAt,
+    category: null,
+    destroyedByServer: false,
+    source: null,
+    detached: null,
+    previous: null,
+    next: null
+  }
   ;(req as WithEntry)[kEntry] = entry
   return entry
 }
@@ -81,7 +96,9 @@ export function createEntry (
  */
 export function createEntryOutside ({ raw }: FastifyRequest): Entry {
   const entry = createEntry(raw, {} as ServerResponse, null, null) // Nothing reads its response.
-  if ((raw as { upgrade?: boolean }).upgrade === true) (raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientLeft()))
+  if ((raw as { upgrade?: boolean }).upgrade === true) {
+    (raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientLeft()))
+  }
   return entry
 }
 

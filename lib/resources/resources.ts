@@ -103,7 +103,8 @@ export function createResources (
       return remove
     },
     seal () {
-      for (const { name, resource, restore } of adoptClients(hooks.instances, adapt, () => teardown, name => registry.all.has(name))) {
+      const adopted = adoptClients(hooks.instances, adapt, () => teardown, name => registry.all.has(name))
+      for (const { name, resource, restore } of adopted) {
         registry.adopt(name, resource)
         restores.push(restore)
       }
