@@ -78,6 +78,30 @@ void t.test('a new stream on an old session is refused with an error that permit
   await closing
 })
 
+void t.test('a client that reads its 503 slowly gets all of it', async t => {
+  const { gate, entered, routes } = slow()
+  const { app, port } = await h2c.start({ newConnections: 'answer' }, routes)
+  const busy = session(t, port)
+  const answer = busy.get('/slow')
+  await entered.promise
+  const closing = app.shutdown.start()
+  await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
+  const late = session(t, port, { settings: { initialWindowSize: 10 } })
+  const stream = late.session.request({ ':path': '/' })
+  const [headers] = await once(stream, 'response') as [http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader]
+  t.equal(headers[':status'], 503)
+  gate.resolve()
+  t.equal((await answer).body, 'slow')
+  // The time is the thing under test: longer than a session without an answer has.
+  await new Promise(resolve => { setTimeout(resolve, 400) })
+  let body = ''
+  for await (const chunk of stream.setEncoding('utf8')) body += chunk
+  t.match(JSON.parse(body), { statusCode: 503 })
+  const report = await closing
+  t.same(report.http2Sessions, { closed: 2, destroyed: 0 })
+  t.equal(report.outcome, 'clean')
+})
+
 void t.test('lame-duck', async t => {
   await t.test('busy sessions get GOAWAY at once, idle sessions over the delay, and no session is refused', async t => {
     const { gate, entered, routes } = slow()
