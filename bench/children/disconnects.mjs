@@ -11,7 +11,7 @@ import { loadFastify, loadShutdown, monotonic } from '../support/app.mjs'
 import { cpuMs, watchStalls } from '../support/stall.mjs'
 
 const { withPlugin, limit } = JSON.parse(process.argv[2])
-const fixture = name => readFileSync(new URL(`../../test/fixtures/${name}`, import.meta.url))
+const fixture = name => readFileSync(new URL(`../../test/helpers/fixtures/${name}`, import.meta.url))
 const websocket = createRequire(import.meta.url)('@fastify/websocket')
 
 const apps = {

@@ -6,7 +6,7 @@ import { visitAsCrowd, visitHttp1, visitWebSocket } from './http1.mjs'
 import { visitRapidly, visitSession } from './http2.mjs'
 import { plan } from './plan.mjs'
 
-const ca = readFileSync(new URL('../../test/fixtures/cert.pem', import.meta.url))
+const ca = readFileSync(new URL('../../test/helpers/fixtures/cert.pem', import.meta.url))
 
 /** Visits at the same time. */
 const atOnce = 96

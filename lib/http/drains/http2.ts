@@ -112,11 +112,13 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
   }
 
   /**
-   * Whether a session is still here and may have answers to send. Node has ended a session that is `destroyed`, and waits for its
-   * socket: the kernel may hold an answer, and a socket that is destroyed with bytes unread resets the client.
+   * Returns whether a session is still here and may have answers to send. After a graceful close, Node destroys the session
+   * and waits for its socket. The kernel may hold an answer then, and a socket that is destroyed with bytes unread resets
+   * the client.
    */
   function isUsed (session: ServerHttp2Session): boolean {
-    return sessions.has(session) && (session.destroyed || (session.state.lastProcStreamID ?? 0) > 0)
+    if (!sessions.has(session)) return false
+    return session.destroyed ? session.closed : (session.state.lastProcStreamID ?? 0) > 0
   }
 
   function untilEmpty (): Promise<void> {
