@@ -84,8 +84,9 @@ function observeThenable (request: FastifyRequest, thenable: PromiseLike<unknown
 }
 
 /**
- * Creates an object for Fastify that calls the thenable's `then` as often as its own is called: once. Another plugin may have wrapped
- * the handler, so its methods behave like those of a Promise: without a listener, a value or a reason is passed on.
+ * Creates an object for Fastify that calls the thenable's `then` as often as its own is called: once. Another plugin
+ * may have wrapped the handler, so its methods behave like those of a Promise: without a listener, a value or a reason
+ * is passed on.
  */
 function forwardThen (thenable: PromiseLike<unknown>, onSettled: (remainder: Remainder) => void): PromiseLike<unknown> {
   const then = (onFulfilled?: Listener, onRejected?: Listener): PromiseLike<unknown> => thenable.then(

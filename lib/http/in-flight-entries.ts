@@ -130,7 +130,7 @@ export function createEntries (
   function watchHttp2 (res: ServerResponse): void {
     res.once('pipe', onPipe)
     overrideMethod(res, 'destroy', destroyHttp2)
-    // Node's response of a HEAD emits no `close` if the app responded through its stream (`reply.raw.stream.respond()`).
+    // Node's response of a HEAD emits no `close` if the app responded through the stream (`raw.stream.respond()`).
     onStreamClose(res, () => onClose.call(res))
   }
 }

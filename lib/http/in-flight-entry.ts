@@ -91,8 +91,8 @@ export function createEntry (
 }
 
 /**
- * Creates the entry of a request that is not in the table, for its signal: an upgrade, whose signal aborts with its connection, a
- * request of the fast path that is over, or one that comes into the table at onRequest.
+ * Creates the entry of a request that is not in the table, for its signal: an upgrade, whose signal aborts with its
+ * connection, a request of the fast path that is over, or one that comes into the table at onRequest.
  */
 export function createEntryOutside ({ raw }: FastifyRequest): Entry {
   const entry = createEntry(raw, {} as ServerResponse, null, null) // Nothing reads its response.

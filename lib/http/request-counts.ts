@@ -1,5 +1,5 @@
 /** Counts the requests from the beginning of a shutdown, for the report. */
-import type { CutRequest, InFlight } from '../../types/index'
+import type { CutRequest, InFlight, ShutdownReport } from '../../types/index'
 import type { Events } from '../lifecycle/events'
 import type { InFlightTable } from './in-flight'
 import type { Lifecycle } from '../lifecycle/phases'
@@ -15,15 +15,7 @@ export interface RequestCounts {
   /** Emits the event of a WebSocket or HTTP/2 session that was cut. */
   cutOther(what: 'websocket' | 'http2-session', name: string): void
   /** Returns the counts of the report. */
-  counts(): {
-    readonly requests: {
-      readonly completed: number,
-      readonly rejected: number,
-      readonly aborted: number,
-      readonly cut: readonly CutRequest[]
-    }
-    readonly streams: { readonly ended: number, readonly cut: number }
-  }
+  counts(): Pick<ShutdownReport, 'requests' | 'streams'>
 }
 
 /** Most cut requests that the report lists. */

@@ -3,7 +3,7 @@
  * contain it.
  */
 import type {
-  CutRequest, HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport, TaskResult
+  HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport
 } from '../../types/index'
 
 /** The data of a shutdown that the lifecycle and the resources record. */
@@ -18,18 +18,8 @@ export interface ShutdownRecord {
 }
 
 /** The data of a shutdown that the traffic and the tasks count. */
-export interface Counts {
-  readonly requests: {
-    readonly completed: number,
-    readonly rejected: number,
-    readonly aborted: number,
-    readonly cut: readonly CutRequest[]
-  }
-  readonly streams: { readonly ended: number, readonly cut: number }
-  readonly webSockets: { readonly closed: number, readonly terminated: number }
-  readonly http2Sessions: { readonly closed: number, readonly destroyed: number }
-  readonly sockets: { readonly idle: number, readonly silent: number, readonly destroyed: number }
-  readonly tasks: readonly TaskResult[]
+export interface Counts
+  extends Pick<ShutdownReport, 'requests' | 'streams' | 'webSockets' | 'http2Sessions' | 'sockets' | 'tasks'> {
   /** Whether an uncaught exception or an unhandled rejection has occurred. */
   readonly crashed: boolean
 }

@@ -6,15 +6,16 @@
  * onClose hook. Between the two, Fastify closes and the app's own hooks run.
  */
 import type { Phase, ShutdownReason, ShutdownReport } from '../../types/index'
-import { ShutdownLateError, ShutdownTeardownError } from '../errors'
+import { ShutdownTeardownError } from '../errors'
 import type { Traffic } from '../http/traffic'
 import { reserveOf, type Settings } from '../options'
 import type { Member, Membership } from '../process/signals'
 import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
-import { createDeferred, once } from '../util/deferred'
+import { once } from '../util/deferred'
 import { worstOutcome } from '../util/worst-outcome'
 import { every, sleep, startDeadline, within, type Deadline } from '../util/time'
+import { createCaller } from './caller'
 import type { Events } from './events'
 import type { LifecycleControl } from './phases'
 import { createReport, failuresOf } from './report'
@@ -69,15 +70,6 @@ const lastAnswers = 2_500
 
 /** Least time for `onReport`, also if the total is used up, in milliseconds. */
 const leastReportTime = 500
-
-/** Time for the hooks of plugins that were registered before this one and run after `finish`, in milliseconds. */
-const afterReport = 1_000
-
-/** Time after `delay` and `timeouts.total` until a shutdown counts as stuck, in milliseconds. */
-const backstop = 2_000
-
-/** The longest time of a Node timer, in milliseconds. */
-const longestTimer = 2 ** 31 - 1
 
 /** Creates the shutdown of one app. Nothing happens before `start` or `drain` is called. */
 export function createShutdown (parts: ShutdownParts): ShutdownSequence {
@@ -196,88 +188,5 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const time = Math.max(leastReportTime, Math.min(timeouts.resources, lifecycle.remaining()))
     const settled = await within(time, () => settings.onReport?.(report))
     if (settled.status === 'rejected') parts.onProblem("'onReport' threw", settled.reason)
-  }
-}
-
-/**
- * The beginning and the end of a shutdown: `start()`, a signal or an uncaught error begins it. At the end, its callers
- * get the report, and the process may exit.
- */
-interface Caller {
-  /** What began the shutdown, or a plain `app.close()`. */
-  readonly reason: ShutdownReason
-  /** Whether an uncaught exception or an unhandled rejection has occurred. */
-  readonly crashed: boolean
-  /** Resolves to the error of a late `listen()`, when this instance has closed and the process does not exit. */
-  readonly listenError: Promise<Error>
-  start(reason: ShutdownReason): Promise<ShutdownReport>
-  /** Resolves `start()`: the report is published, and the logs are flushed. */
-  resolve(report: ShutdownReport): void
-}
-
-function createCaller (
-  { lifecycle, settings, traffic, joinProcess, close, onForcedExit, onProblem }: ShutdownParts,
-  drain: () => Promise<Teardown>
-): Caller {
-  const { exit, signals } = settings
-  const budget = settings.delay + settings.timeouts.total
-  const reported = createDeferred<ShutdownReport>()
-  const listenError = createDeferred<Error>()
-  const run = once(closeApp)
-  let reason: ShutdownReason = { kind: 'close', detail: 'app.close()' }
-  let started = false
-  let crashed = false
-
-  const membership = joinProcess({
-    signals: signals === false ? [] : signals,
-    uncaughtErrors: settings.uncaughtErrors,
-    exit,
-    budget,
-    start,
-    onUncaughtError (error) {
-      crashed = true
-      onProblem('uncaught error', error)
-    },
-    reportForcedExit: onForcedExit
-  })
-  return {
-    get reason () { return reason },
-    get crashed () { return crashed },
-    listenError: listenError.promise,
-    start,
-    resolve (report) {
-      reported.resolve(report)
-      if (!started) leave(null)
-    }
-  }
-
-  function start (why: ShutdownReason): Promise<ShutdownReport> {
-    if (!started && lifecycle.reason === null) reason = why
-    started = true
-    return run()
-  }
-
-  async function closeApp (): Promise<ShutdownReport> {
-    // If the app is not ready, `close()` first finishes the boot. The phases begin after that.
-    if (lifecycle.booted) await drain()
-    else traffic.failListen(listenError.promise)
-    const closed = Promise.allSettled([close()])
-    const settled = await within(Math.min(longestTimer, budget + backstop), () => reported.promise)
-    if (settled.status === 'late') {
-      // Each of our steps has a timeout. A boot that never ends has none, and `close()` waits for it.
-      onForcedExit('abandoned, because it is not over in time')
-      leave(exit ? 1 : null)
-    }
-    const report = await reported.promise
-    await within(afterReport, () => closed)
-    leave(exit ? report.exitCode : null)
-    return report
-  }
-
-  function leave (exitCode: 0 | 1 | null): void {
-    membership.leave(exitCode)
-    // A caller of `listen()` may end the process if `listen()` fails. This must not happen if we are about to end it
-    // ourselves.
-    if (exitCode === null) listenError.resolve(new ShutdownLateError('listen()', lifecycle.phase))
   }
 }

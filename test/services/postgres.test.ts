@@ -262,6 +262,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     /** Probes until the answer is `status`, at most 10 s. @returns how long that took, in milliseconds */
     const until = async (status: number): Promise<number> => {
       const began = now()
+      // A probe has no event: it comes at an interval, as a load balancer's does.
       while (await readiness() !== status && now() - began < 10_000) await sleep(100)
       return now() - began
     }
@@ -271,6 +272,7 @@ t.test('against PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 60
     for (const outage of [0, 2_500]) {
       proxy.freeze()
       await until(503)
+      // The length of the outage is the thing under test.
       for (const end = now() + outage; now() < end; await sleep(100)) t.equal(await readiness(), 503)
       proxy.acceptNew()
       const took = await until(200)

@@ -112,9 +112,9 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
   }
 
   /**
-   * Returns whether a session is still here and may have answers to send. After a graceful close, Node destroys the session
-   * and waits for its socket. The kernel may hold an answer then, and a socket that is destroyed with bytes unread resets
-   * the client.
+   * Returns whether a session is still here and may have answers to send. After a graceful close, Node destroys the
+   * session and waits for its socket. The kernel may hold an answer then, and a socket that is destroyed with bytes
+   * unread resets the client.
    */
   function isUsed (session: ServerHttp2Session): boolean {
     if (!sessions.has(session)) return false
