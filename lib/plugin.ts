@@ -14,6 +14,7 @@ import { createTraffic } from './http/traffic'
 import { createEvents } from './lifecycle/events'
 import { createMethods } from './lifecycle/methods'
 import { createLifecycle } from './lifecycle/phases'
+import { createProblems } from './lifecycle/problems'
 import { createShutdown } from './lifecycle/shutdown'
 import { createState } from './lifecycle/state'
 import { createTasks } from './lifecycle/tasks'
@@ -41,10 +42,17 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const settings = resolveOptions(options, detectPlatform())
   const warnings = [...settings.warnings, ...warningsOf(app)]
 
-  const events = createEvents()
-  const onProblem = (message: string, error: unknown): void => events.emit({ type: 'problem', message, error })
+  const problems = createProblems()
+  const events = createEvents(error => problems.record('A listener of the events threw', error))
+  const onProblem = (message: string, error: unknown): void => {
+    problems.record(message, error)
+    events.emit({ type: 'problem', message, error })
+  }
   const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
-  const tasks = createTasks(lifecycle, (result, error) => events.emit({ type: 'task', result, error }))
+  const tasks = createTasks(lifecycle, (result, error) => {
+    if (error !== null && result.outcome !== 'cancelled') problems.record(`Task '${result.name}' ${result.outcome}`, error)
+    events.emit({ type: 'task', result, error })
+  })
   const rejection = createRejection(settings.retryAfter, () => state, onProblem)
   const traffic = createTraffic(app, {
     settings, lifecycle, events, rejection, inCluster: isClusterWorker(), onProblem
@@ -68,6 +76,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     tasks,
     traffic,
     resources,
+    problems,
     close: () => app.close(),
     joinProcess,
     async flush () {

@@ -232,6 +232,11 @@ export interface InFlight {
   readonly category: string | null
   /** `stream` if the headers are sent and the body is not over. */
   readonly kind: 'request' | 'stream'
+  /**
+   * What the request waits for. `client`: the rest of its body has not arrived, or the client does not read the answer
+   * that was written. Else `app`.
+   */
+  readonly waitsFor: 'app' | 'client'
 }
 
 /** Counts since the app was created. `received` = `completed` + `rejected` + `aborted` + `cut` + in flight. */
@@ -346,6 +351,8 @@ export interface CutRequest {
   readonly ageMs: number | null
   /** The category; `null` if it has none. */
   readonly category: string | null
+  /** What it waited for when it was cut: see `InFlight`. */
+  readonly waitsFor: 'app' | 'client'
 }
 
 /** A task of the report. */
@@ -396,7 +403,11 @@ export interface ShutdownReport {
   readonly reason: ShutdownReason
   /** `failed` if something failed or was abandoned, `forced` if something was cut or forced, else `clean`. */
   readonly outcome: Outcome
-  /** 0 for a clean shutdown without a crash, else 1. */
+  /**
+   * 1 if the outcome is `failed`, or if a request or stream was cut while the app worked on it; else 0. A client that
+   * does not read its answer, or does not send the rest of its request, makes the outcome `forced` and not the exit
+   * code 1.
+   */
   readonly exitCode: 0 | 1
   /** When the shutdown began, as ISO 8601. */
   readonly startedAt: string
@@ -420,6 +431,11 @@ export interface ShutdownReport {
   readonly resources: readonly ResourceResult[]
   /** The app's own onClose hooks. */
   readonly hooks: readonly HookResult[]
+  /**
+   * Every error of the shutdown: a crash, a resource, a hook, a listener, an exporter, our own code. The message names
+   * the step that failed, and `cause` is its error. At most 100 of the steps that are not resources or hooks.
+   */
+  readonly errors: readonly Error[]
   /** The chain of resources that set the duration, first to close first. */
   readonly criticalPath: readonly string[]
 }

@@ -8,7 +8,7 @@ import type { Linked } from '../util/linked-list'
 import { now } from '../util/time'
 import type { Connection } from './connections'
 import type { Detached, Source } from './detached-handlers'
-import { isStream, type Exchange } from './response'
+import { isStream, waitsForClient, type Exchange } from './response'
 
 /**
  * The state of a request:
@@ -103,7 +103,8 @@ export function createEntryOutside ({ raw }: FastifyRequest): Entry {
 }
 
 /** Describes a request, for reports and logs. */
-export function describeEntry ({ res, reply, startedAt, category }: Entry): InFlight {
+export function describeEntry (entry: Entry): InFlight {
+  const { res, reply, startedAt, category } = entry
   const request = reply?.request
   return {
     id: request === undefined ? '' : String(request.id),
@@ -111,7 +112,8 @@ export function describeEntry ({ res, reply, startedAt, category }: Entry): InFl
     route: request?.routeOptions.url ?? '',
     ageMs: startedAt === null ? null : now() - startedAt,
     category,
-    kind: isStream(res) ? 'stream' : 'request'
+    kind: isStream(res) ? 'stream' : 'request',
+    waitsFor: waitsForClient(entry) ? 'client' : 'app'
   }
 }
 

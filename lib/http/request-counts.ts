@@ -1,6 +1,7 @@
 /** Counts the requests from the beginning of a shutdown, for the report. */
-import type { CutRequest, InFlight, ShutdownReport } from '../../types/index'
+import type { CutRequest, InFlight } from '../../types/index'
 import type { Events } from '../lifecycle/events'
+import type { Counts } from '../lifecycle/report'
 import type { InFlightTable } from './in-flight'
 import type { Lifecycle } from '../lifecycle/phases'
 
@@ -15,7 +16,7 @@ export interface RequestCounts {
   /** Emits the event of a WebSocket or HTTP/2 session that was cut. */
   cutOther(what: 'websocket' | 'http2-session', name: string): void
   /** Returns the counts of the report. */
-  counts(): Pick<ShutdownReport, 'requests' | 'streams'>
+  counts(): Pick<Counts, 'requests' | 'streams' | 'cutAtWork'>
 }
 
 /** Most cut requests that the report lists. */
@@ -32,6 +33,7 @@ export function createRequestCounts (table: InFlightTable, events: Events, lifec
   const streaming = new Map<string, number>()
   let streams = 0
   let cutStreams = 0
+  let cutAtWork = 0
 
   return {
     begin () { before = { completed: table.completed, rejected: table.rejected, aborted: table.aborted } },
@@ -43,12 +45,13 @@ export function createRequestCounts (table: InFlightTable, events: Events, lifec
       }
     },
     cut (entry) {
-      const { id, method, route, ageMs, category, kind } = entry
+      const { id, method, route, ageMs, category, kind, waitsFor } = entry
       events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
       // The app may cut a request by its id while the server runs. It is not a part of a shutdown.
       if (lifecycle.phase === 'running') return
+      if (waitsFor === 'app') cutAtWork++
       if (kind === 'request') {
-        if (cut.length < mostRecords) cut.push({ method, route, ageMs, category })
+        if (cut.length < mostRecords) cut.push({ method, route, ageMs, category, waitsFor })
         return
       }
       cutStreams++
@@ -65,7 +68,8 @@ export function createRequestCounts (table: InFlightTable, events: Events, lifec
         aborted: table.aborted - before.aborted,
         cut
       },
-      streams: { ended: streams, cut: cutStreams }
+      streams: { ended: streams, cut: cutStreams },
+      cutAtWork
     })
   }
 }

@@ -75,6 +75,19 @@ function hasNoCode (error: unknown): boolean {
   return error != null && typeof (error as NodeJS.ErrnoException).code !== 'string'
 }
 
+/**
+ * Returns whether a request waits for its client: the client does not read what was written, or has not sent the rest
+ * of a body that the app reads.
+ */
+export function waitsForClient ({ res }: Exchange): boolean {
+  if (res.writableEnded) return true
+  // A pipelined answer without a socket waits for the answer before it.
+  if (res.socket !== null && res.writableLength > 0) return true
+  const { req } = res
+  const hasConsumer = req.listenerCount('data') + req.listenerCount('readable') > 0
+  return hasConsumer && !req.complete && req.readableLength === 0
+}
+
 /** Returns the HTTP/2 session that carries a response. */
 export function sessionOf (res: ServerResponse): unknown {
   return streamOf(res)?.session

@@ -2,10 +2,11 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
-import type { Outcome, ShutdownReport } from '../../types/index'
+import type { Outcome } from '../../types/index'
 import { ShutdownDrainingError } from '../errors'
 import type { Events } from '../lifecycle/events'
 import type { Lifecycle } from '../lifecycle/phases'
+import type { Counts } from '../lifecycle/report'
 import type { Settings } from '../options'
 import { turn, within } from '../util/time'
 import { createCategories } from './categories'
@@ -51,7 +52,7 @@ export interface Traffic {
   /** Cuts one request now. @returns whether a request with this id was in flight */
   cut(id: string): boolean
   /** Returns the counts of the report. */
-  counts(): Pick<ShutdownReport, 'requests' | 'streams' | 'webSockets' | 'http2Sessions' | 'sockets'>
+  counts(): Omit<Counts, 'tasks'>
 }
 
 /** Time for the first bytes of the last accepted connections, in milliseconds. */

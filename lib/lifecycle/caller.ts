@@ -6,6 +6,7 @@ import type { ShutdownReason, ShutdownReport } from '../../types/index'
 import { ShutdownLateError } from '../errors'
 import { createDeferred, once } from '../util/deferred'
 import { within } from '../util/time'
+import type { Containment } from './containment'
 import type { ShutdownParts } from './shutdown'
 
 /** Time for the hooks of plugins that were registered before this one and run after `finish`, in milliseconds. */
@@ -21,8 +22,6 @@ const longestTimer = 2 ** 31 - 1
 export interface Caller {
   /** What began the shutdown, or a plain `app.close()`. */
   readonly reason: ShutdownReason
-  /** Whether an uncaught exception or an unhandled rejection has occurred. */
-  readonly crashed: boolean
   /** Resolves to the error of a late `listen()`, when this instance has closed and the process does not exit. */
   readonly listenError: Promise<Error>
   /** Begins the shutdown, or joins the current one. */
@@ -31,11 +30,15 @@ export interface Caller {
   resolve(report: ShutdownReport): void
 }
 
-/** @param drain begins the phases of the shutdown */
+/**
+ * @param drain begins the phases of the shutdown
+ * @param finish ends them. avvio calls it, except if `close` fails before
+ */
 export function createCaller (
-  { lifecycle, settings, traffic, joinProcess, close, onForcedExit, onProblem }: ShutdownParts,
-  drain: () => Promise<unknown>
+  parts: ShutdownParts, contained: Containment, drain: () => Promise<unknown>, finish: () => Promise<unknown>
 ): Caller {
+  const { lifecycle, settings, joinProcess, problems, onProblem } = parts
+  const traffic = contained.part('traffic', parts.traffic)
   const { exit, signals } = settings
   const budget = settings.delay + settings.timeouts.total
   const reported = createDeferred<ShutdownReport>()
@@ -43,7 +46,6 @@ export function createCaller (
   const run = once(closeApp)
   let reason: ShutdownReason = { kind: 'close', detail: 'app.close()' }
   let started = false
-  let crashed = false
 
   const membership = joinProcess({
     signals: signals === false ? [] : signals,
@@ -52,14 +54,14 @@ export function createCaller (
     budget,
     start,
     onUncaughtError (error) {
-      crashed = true
-      onProblem('uncaught error', error)
+      // The shutdown begins with this error.
+      problems.begin()
+      onProblem('Uncaught error', error)
     },
-    reportForcedExit: onForcedExit
+    reportForcedExit
   })
   return {
     get reason () { return reason },
-    get crashed () { return crashed },
     listenError: listenError.promise,
     start,
     resolve (report) {
@@ -78,11 +80,18 @@ export function createCaller (
     // If the app is not ready, `close()` first finishes the boot. The phases begin after that.
     if (lifecycle.booted) await drain()
     else traffic.failListen(listenError.promise)
-    const closed = Promise.allSettled([close()])
+    let isReported = false
+    void reported.promise.then(() => { isReported = true })
+    const closed = new Promise(resolve => { resolve(parts.close()) }).catch((error: unknown) => {
+      // After the report, it rejects with the failures of the report.
+      if (isReported) return
+      onProblem("'app.close()' failed", error)
+      return finish()
+    }).catch(() => {})
     const settled = await within(Math.min(longestTimer, budget + backstop), () => reported.promise)
     if (settled.status === 'late') {
       // Each of our steps has a timeout. A boot that never ends has none, and `close()` waits for it.
-      onForcedExit('abandoned, because it is not over in time')
+      reportForcedExit('abandoned, because it is not over in time')
       leave(exit ? 1 : null)
     }
     const report = await reported.promise
@@ -91,8 +100,12 @@ export function createCaller (
     return report
   }
 
+  function reportForcedExit (message: string): void {
+    contained.run('log', () => { parts.onForcedExit(message) })
+  }
+
   function leave (exitCode: 0 | 1 | null): void {
-    membership.leave(exitCode)
+    contained.run('process', () => { membership.leave(exitCode) })
     // A caller of `listen()` may end the process if `listen()` fails. This must not happen if we are about to end it
     // ourselves.
     if (exitCode === null) listenError.resolve(new ShutdownLateError('listen()', lifecycle.phase))

@@ -9,17 +9,21 @@ export interface Events {
   listen(listener: (event: ShutdownEvent) => void): () => void
 }
 
-/** Creates an emitter without listeners. */
-export function createEvents (): Events {
+/**
+ * Creates an emitter without listeners.
+ *
+ * @param onListenerError called with the error of a listener. It must not emit, because the listener could fail again.
+ */
+export function createEvents (onListenerError: (error: unknown) => void): Events {
   const listeners = new Set<(event: ShutdownEvent) => void>()
   return {
     emit (event) {
       for (const listener of listeners) {
         try {
           const result: unknown = listener(event)
-          if (result instanceof Promise) result.catch(ignore)
+          if (result instanceof Promise) result.catch(onListenerError)
         } catch (error) {
-          ignore(error)
+          onListenerError(error)
         }
       }
     },
@@ -31,6 +35,3 @@ export function createEvents (): Events {
     }
   }
 }
-
-/** Ignores the error of a listener. It cannot be emitted, because the same listener could fail again. */
-function ignore (_error: unknown): void {}

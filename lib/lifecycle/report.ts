@@ -15,35 +15,50 @@ export interface ShutdownRecord {
   readonly resources: readonly ResourceResult[]
   readonly hooks: readonly HookResult[]
   readonly criticalPath: readonly string[]
+  /** The errors that are not those of a resource or a hook: a crash, a task, a listener, our own code. */
+  readonly problems: readonly Error[]
 }
 
 /** The data of a shutdown that the traffic and the tasks count. */
 export interface Counts
   extends Pick<ShutdownReport, 'requests' | 'streams' | 'webSockets' | 'http2Sessions' | 'sockets' | 'tasks'> {
-  /** Whether an uncaught exception or an unhandled rejection has occurred. */
-  readonly crashed: boolean
+  /** How many requests and streams were cut while the app worked on them. */
+  readonly cutAtWork: number
+}
+
+/** The counts of a server without traffic. */
+export const noCounts: Omit<Counts, 'tasks'> = {
+  requests: { completed: 0, rejected: 0, aborted: 0, cut: [] },
+  streams: { ended: 0, cut: 0 },
+  webSockets: { closed: 0, terminated: 0 },
+  http2Sessions: { closed: 0, destroyed: 0 },
+  sockets: { idle: 0, silent: 0, destroyed: 0 },
+  cutAtWork: 0
 }
 
 /** Builds the report, with its outcome and its exit code. */
 export function createReport (record: ShutdownRecord, counts: Counts): ShutdownReport {
-  const outcome = outcomeOf(record, counts)
-  const { crashed, ...counted } = counts
+  const { cutAtWork, ...counted } = counts
+  const errors = [...record.problems, ...failuresOf(record)]
+  const outcome = outcomeOf(record, counts, errors)
   return frozen({
     reason: record.reason,
     outcome,
-    exitCode: outcome === 'clean' && !crashed ? 0 : 1,
+    // A client that does not read, or does not send the rest of its request, is not the fault of the service.
+    exitCode: outcome === 'failed' || cutAtWork > 0 ? 1 : 0,
     startedAt: record.startedAt.toISOString(),
     durationMs: record.durationMs,
     phases: record.phases,
     ...counted,
     resources: record.resources,
     hooks: record.hooks,
+    errors: Object.freeze(errors),
     criticalPath: record.criticalPath
   })
 }
 
 /** Returns one error for each resource and hook that did not close, with its name. */
-export function failuresOf (report: ShutdownReport): Error[] {
+export function failuresOf (report: Pick<ShutdownReport, 'resources' | 'hooks'>): Error[] {
   const failed = [
     ...report.resources.map(result => ({ ...result, kind: 'Resource' })),
     ...report.hooks.map(result => ({ ...result, kind: 'The onClose hook of' }))
@@ -54,9 +69,9 @@ export function failuresOf (report: ShutdownReport): Error[] {
   })
 }
 
-function outcomeOf ({ phases }: ShutdownRecord, { requests, streams }: Counts): Outcome {
+function outcomeOf ({ phases }: ShutdownRecord, { requests, streams }: Counts, errors: readonly Error[]): Outcome {
   const outcomes = new Set(phases.map(phase => phase.outcome))
-  if (outcomes.has('failed')) return 'failed'
+  if (outcomes.has('failed') || errors.length > 0) return 'failed'
   // The app may have cut a request by its id, outside of any phase.
   return outcomes.has('forced') || requests.cut.length > 0 || streams.cut > 0 ? 'forced' : 'clean'
 }

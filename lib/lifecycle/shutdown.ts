@@ -14,11 +14,13 @@ import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
 import { once } from '../util/deferred'
 import { worstOutcome } from '../util/worst-outcome'
-import { every, sleep, startDeadline, within, type Deadline } from '../util/time'
+import { after, every, sleep, startDeadline, within, type Deadline } from '../util/time'
 import { createCaller } from './caller'
+import { createContainment } from './containment'
 import type { Events } from './events'
 import type { LifecycleControl } from './phases'
-import { createReport, failuresOf } from './report'
+import type { Problems } from './problems'
+import { createReport, failuresOf, noCounts } from './report'
 import type { Tasks } from './tasks'
 
 /** The parts that a shutdown uses: one object of each wing. */
@@ -39,6 +41,7 @@ export interface ShutdownParts {
   readonly flush: () => Promise<void>
   /** Logs a line right before the process is ended by force. */
   readonly onForcedExit: (message: string) => void
+  readonly problems: Problems
   readonly onProblem: (message: string, error: unknown) => void
 }
 
@@ -71,16 +74,30 @@ const lastAnswers = 2_500
 /** Least time for `onReport`, also if the total is used up, in milliseconds. */
 const leastReportTime = 500
 
+/**
+ * Time that a step of ours may take beyond its own timeout, in milliseconds. It is at most a quarter of the resources'
+ * reserve.
+ */
+const longestOverrun = 1_000
+
 /** Creates the shutdown of one app. Nothing happens before `start` or `drain` is called. */
 export function createShutdown (parts: ShutdownParts): ShutdownSequence {
-  const { lifecycle, settings, events, tasks, traffic, resources } = parts
+  const { settings, events, problems, onProblem } = parts
   const { delay, timeouts } = settings
   const reserve = reserveOf(timeouts)
+  const overrun = Math.min(longestOverrun, reserve / 4)
+  const contained = createContainment(timeOfStep, onProblem)
+  const lifecycle = contained.part('lifecycle', parts.lifecycle)
+  const traffic = contained.part('traffic', parts.traffic)
+  const tasks = contained.part('tasks', parts.tasks)
+  const resources = contained.part('resources', parts.resources)
+  const drains = parts.traffic.drains.map(drain => contained.part(`drain of ${drain.name}`, drain))
   const drain = once(runDrain)
-  const caller = createCaller(parts, drain)
+  const finish = once(runFinish)
+  const caller = createCaller(parts, contained, drain, finish)
   let startedAt = new Date(0)
   let teardown: Teardown | null = null
-  let stopWaitingLog = (): void => {}
+  let stopTimers = (): void => {}
 
   return { start: caller.start, drain, finish, pending }
 
@@ -89,7 +106,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const deadline = begin(lameDuck ? delay + timeouts.total : timeouts.total)
     if (lameDuck) {
       enter('lame-duck')
-      for (const drain of traffic.drains) drain.enterLameDuck?.(delay)
+      for (const drain of drains) drain.enterLameDuck?.(delay)
       resources.pause()
       await sleep(delay)
     }
@@ -104,24 +121,25 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     traffic.beginDraining()
     enter('draining')
     lifecycle.abort()
-    for (const drain of traffic.drains) drain.beginDraining()
+    for (const drain of drains) drain.beginDraining()
     resources.pause()
-    const drained = await Promise.all(traffic.drains.map(drain => drain.drain(deadline.limit(drain.timeout, reserve))))
+    const drained = await Promise.all(drains.map(drain => drain.drain(deadline.limit(drain.timeout, reserve))))
     await tasks.drain(deadline.limit(timeouts.tasks, reserve))
     await resources.paused()
     await traffic.stopListening()
     const connections = await traffic.end(deadline.limit(lastAnswers, reserve))
     // Exempt requests were served until now, and may have started tasks.
     const tasksDrained = await tasks.drain(deadline.limit(timeouts.tasks, reserve))
-    lifecycle.end(worstOutcome([...drained, tasksDrained, connections]))
+    lifecycle.end(worstOutcome([...drained, tasksDrained, connections].map(outcome => outcome ?? 'failed')))
 
     enter('cleaning')
     traffic.beginCleaning()
-    teardown = resources.startTeardown(deadline)
+    teardown = parts.resources.startTeardown(deadline)
+    finishInTime(teardown, deadline)
     return teardown
   }
 
-  async function finish (): Promise<void> {
+  async function runFinish (): Promise<void> {
     const closing = await drain()
     closing.allowAll()
     const closed = await closing.finished()
@@ -129,23 +147,24 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     lifecycle.end(worstOutcome([...closed, ...hooks].map(({ outcome }) => outcome)))
 
     enter('shutdown')
-    stopWaitingLog()
+    stopTimers()
     lifecycle.end()
     const report = createReport(
       {
         reason: caller.reason,
         startedAt,
-        durationMs: lifecycle.elapsed(),
+        durationMs: parts.lifecycle.elapsed(),
         phases: lifecycle.results,
         resources: closed,
         hooks,
-        criticalPath: closing.criticalPath()
+        criticalPath: closing.criticalPath(),
+        problems: problems.errors
       },
-      { ...traffic.counts(), tasks: tasks.results(), crashed: caller.crashed }
+      { ...noCounts, ...traffic.counts(), tasks: parts.tasks.results() }
     )
     events.emit({ type: 'report', report })
     await callOnReport(report)
-    await parts.flush()
+    await contained.run('flush', parts.flush)
     caller.resolve(report)
     const failures = failuresOf(report)
     if (failures.length > 0) throw new ShutdownTeardownError(failures)
@@ -153,25 +172,45 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
   function begin (total: number): Deadline {
     startedAt = new Date()
+    problems.begin()
     const deadline = startDeadline(total)
     lifecycle.begin(caller.reason, deadline)
     traffic.begin()
-    stopWaitingLog = every(1_000, emitWaiting)
+    stopTimers = every(1_000, emitWaiting)
     return deadline
   }
 
+  /**
+   * Closes the resources and publishes the report, also if Fastify does not reach its end: a `preClose` hook or a
+   * custom server may never settle.
+   */
+  function finishInTime (closing: Teardown, deadline: Deadline): void {
+    const cancel = [
+      stopTimers,
+      after(deadline.limit(timeouts.total, reserve), () => closing.allowAll()),
+      after(deadline.remaining(), () => { finish().catch(() => {}) })
+    ]
+    stopTimers = () => cancel.forEach(each => each())
+  }
+
+  /** Returns the longest time of a step that begins now: the resources' time is reserved until cleaning begins. */
+  function timeOfStep (): number {
+    const isCleaning = parts.lifecycle.hasReached('cleaning')
+    return Math.max(0, parts.lifecycle.remaining() - (isCleaning ? 0 : reserve)) + overrun
+  }
+
   function enter (phase: Phase): void {
-    const previous = lifecycle.enter(phase)
-    events.emit({ type: 'phase', phase, previous, reason: caller.reason, atMs: lifecycle.elapsed() })
+    const previous = lifecycle.enter(phase) ?? parts.lifecycle.phase
+    events.emit({ type: 'phase', phase, previous, reason: caller.reason, atMs: parts.lifecycle.elapsed() })
   }
 
   function pending (): string[] {
-    const incoming = traffic.drains.flatMap(drain => drain.pending())
-    if (lifecycle.phase === 'draining') return [...incoming, ...tasks.pending().map(name => `task ${name}`)]
+    const incoming = drains.flatMap(drain => drain.pending() ?? [])
+    if (lifecycle.phase === 'draining') return [...incoming, ...parts.tasks.pending().map(name => `task ${name}`)]
     if (teardown === null || lifecycle.phase !== 'cleaning') return []
     return [
       ...teardown.pending().map(name => `resource ${name}`),
-      ...resources.pendingHooks().map(name => `onClose hook of ${name}`),
+      ...parts.resources.pendingHooks().map(name => `onClose hook of ${name}`),
       ...incoming
     ]
   }
@@ -180,13 +219,13 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const names = pending()
     if (names.length === 0 && lifecycle.phase !== 'cleaning') return
     const { phase } = lifecycle
-    const remainingMs = lifecycle.remaining()
-    events.emit({ type: 'waiting', phase, elapsedMs: lifecycle.elapsed(), remainingMs, pending: names })
+    const remainingMs = parts.lifecycle.remaining()
+    events.emit({ type: 'waiting', phase, elapsedMs: parts.lifecycle.elapsed(), remainingMs, pending: names })
   }
 
   async function callOnReport (report: ShutdownReport): Promise<void> {
-    const time = Math.max(leastReportTime, Math.min(timeouts.resources, lifecycle.remaining()))
+    const time = Math.max(leastReportTime, Math.min(timeouts.resources, parts.lifecycle.remaining()))
     const settled = await within(time, () => settings.onReport?.(report))
-    if (settled.status === 'rejected') parts.onProblem("'onReport' threw", settled.reason)
+    if (settled.status === 'rejected') onProblem("'onReport' threw", settled.reason)
   }
 }

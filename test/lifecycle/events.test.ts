@@ -33,7 +33,7 @@ const counts: Counts = {
   http2Sessions: { closed: 0, destroyed: 0 },
   sockets: { idle: 0, silent: 0, destroyed: 0 },
   tasks: [],
-  crashed: false
+  cutAtWork: 0
 }
 
 function story (outcomes: readonly Outcome[] = [], more: Partial<ShutdownRecord> = {}): ShutdownRecord {
@@ -46,13 +46,14 @@ function story (outcomes: readonly Outcome[] = [], more: Partial<ShutdownRecord>
     resources: [],
     hooks: [],
     criticalPath: [],
+    problems: [],
     ...more
   }
 }
 
 t.test('events', t => {
   t.test('an event reaches every listener until the listener is removed; a function that is added twice is called twice', async t => {
-    const events = createEvents()
+    const events = createEvents(() => {})
     const heard: ShutdownEvent[] = []
     const listener = (event: ShutdownEvent): void => { heard.push(event) }
     const undo = events.listen(listener)
@@ -70,7 +71,7 @@ t.test('events', t => {
     const note = (error: unknown): void => { unhandled.push(error) }
     process.on('unhandledRejection', note)
     t.teardown(() => process.off('unhandledRejection', note))
-    const events = createEvents()
+    const events = createEvents(() => {})
     let heard = 0
     events.listen(() => { throw new Error('no') })
     events.listen(async () => { throw new Error('no') })
@@ -109,7 +110,7 @@ t.test('exporters', t => {
   })
 
   t.test('exporters receive the events and can read the state', async t => {
-    const events = createEvents()
+    const events = createEvents(() => {})
     const heard: string[] = []
     startExporters([{ name: 'x', start (source) { t.equal(source.state, state); return source.listen(({ type }) => { heard.push(type) }) } }], { state, listen: events.listen }, () => {})
     events.emit(problem)
@@ -117,7 +118,7 @@ t.test('exporters', t => {
   })
 
   t.test('diagnostics_channel has one channel per type of event', async t => {
-    const events = createEvents()
+    const events = createEvents(() => {})
     const heard: unknown[] = []
     const listener = (message: unknown): void => { heard.push(message) }
     channel('fastify-shutdown:problem').subscribe(listener)
@@ -208,17 +209,19 @@ t.test('the log', t => {
 })
 
 t.test('the report', t => {
-  t.test('the outcome of the report and the exit code are those of the worst phase; a crash counts too', async t => {
+  t.test('the outcome is that of the worst phase, or failed if there is an error', async t => {
     t.match(createReport(story(), counts), { outcome: 'clean', exitCode: 0, startedAt: '1970-01-01T00:00:00.000Z', durationMs: 12.3, requests: { completed: 5 } })
-    t.match(createReport(story(['forced']), counts), { outcome: 'forced', exitCode: 1 })
+    t.match(createReport(story(['forced']), counts), { outcome: 'forced', exitCode: 0 }, 'a client did not read its answer')
+    t.match(createReport(story(['forced']), { ...counts, cutAtWork: 1 }), { outcome: 'forced', exitCode: 1 })
     t.match(createReport(story(['forced', 'failed']), counts), { outcome: 'failed', exitCode: 1 })
-    t.match(createReport(story(), { ...counts, crashed: true }), { outcome: 'clean', exitCode: 1 })
-    t.notOk('crashed' in createReport(story(), counts))
+    t.match(createReport(story([], { problems: [new Error('crash')] }), counts), { outcome: 'failed', exitCode: 1, errors: [{ message: 'crash' }] })
+    t.match(createReport(story([], { hooks: [hook('pg', 'failed', new Error('no'))] }), counts), { outcome: 'failed', errors: [{ message: "The onClose hook of 'pg' failed: no", cause: { message: 'no' } }] })
+    t.notOk('cutAtWork' in createReport(story(), counts))
   })
 
   t.test('the report is frozen to its last level, its inputs are not', async t => {
     const tasks = [{ name: 'a', outcome: 'completed' as const, durationMs: 1 }]
-    const cut = [{ method: 'GET', route: '/', ageMs: 5, category: null }]
+    const cut = [{ method: 'GET', route: '/', ageMs: 5, category: null, waitsFor: 'app' as const }]
     const error = new Error('no')
     const detail = { buffer: Buffer.from('x'), self: {} }
     detail.self = detail
@@ -278,11 +281,11 @@ t.test('the state', t => {
   })
 
   t.test('the state as JSON has route patterns and numbers, but no ids and no error messages', async t => {
-    const list: InFlightTable['list'] = () => Array.from({ length: 500 }, (_, i) => ({ id: `req-${i}`, method: 'GET', route: '/users/:id', ageMs: 5.6, category: null, kind: 'request' as const }))
+    const list: InFlightTable['list'] = () => Array.from({ length: 500 }, (_, i) => ({ id: `req-${i}`, method: 'GET', route: '/users/:id', ageMs: 5.6, category: null, kind: 'request' as const, waitsFor: 'app' as const }))
     const { state, lifecycle } = set({ list }, { kind: 'error', detail: 'connect postgres://me:secret@db' })
     const json = JSON.parse(JSON.stringify(state)) as { requests: unknown[], stats: unknown }
     t.equal(json.requests.length, 100, 'the JSON has no ten thousand lines')
-    t.same(json.requests[0], { method: 'GET', route: '/users/:id', ageMs: 6, category: null, kind: 'request' })
+    t.same(json.requests[0], { method: 'GET', route: '/users/:id', ageMs: 6, category: null, kind: 'request', waitsFor: 'app' })
     t.match(json, { remaining: 1_235, reason: { kind: 'error', detail: '' }, stats: { received: 10, completed: 5, rejected: 1, aborted: 1, cut: 0, tasksCompleted: 0 } })
     t.notMatch(JSON.stringify(state), /req-|secret/)
     lifecycle.enter('draining')

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import type { Drain } from '../../lib/http/drains/drain'
 import { createEvents } from '../../lib/lifecycle/events'
 import { createLifecycle, type LifecycleControl } from '../../lib/lifecycle/phases'
+import { createProblems } from '../../lib/lifecycle/problems'
 import { createShutdown, type ShutdownParts, type ShutdownSequence } from '../../lib/lifecycle/shutdown'
 import { createTasks, type Tasks } from '../../lib/lifecycle/tasks'
 import { createResources, type Resources } from '../../lib/resources/resources'
@@ -56,12 +57,16 @@ function set (t: Test, cast: Cast = {}): Stage {
   const log: string[] = []
   const seen: ShutdownEvent[] = []
   const note = (entry: string): void => { log.push(`${time.now() - begin} ${entry}`) }
-  const events = createEvents()
+  const problems = createProblems()
+  const events = createEvents(error => problems.record('A listener threw', error))
   events.listen(event => {
     seen.push(event)
     if (event.type === 'phase') note(event.phase)
   })
-  const onProblem = (message: string, error: unknown): void => events.emit({ type: 'problem', message, error })
+  const onProblem = (message: string, error: unknown): void => {
+    problems.record(message, error)
+    events.emit({ type: 'problem', message, error })
+  }
   const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
   lifecycle.boot()
   lifecycle.signal.addEventListener('abort', () => note('abort'))
@@ -69,6 +74,7 @@ function set (t: Test, cast: Cast = {}): Stage {
   const drains = Object.entries(cast.drains ?? {}).map(([name, { takes, timeout }]): Drain => {
     let isPending = true
     return {
+      name,
       timeout,
       enterLameDuck: ms => note(`${name} in lame-duck for ${ms}`),
       beginDraining: () => note(`${name} begins to drain`),
@@ -122,10 +128,12 @@ function set (t: Test, cast: Cast = {}): Stage {
         streams: { ended: 0, cut: 0 },
         webSockets: { closed: 0, terminated: 0 },
         http2Sessions: { closed: 0, destroyed: 0 },
-        sockets: { idle: 0, silent: 0, destroyed: 0 }
+        sockets: { idle: 0, silent: 0, destroyed: 0 },
+        cutAtWork: 0
       })
     },
     resources: { ...resources, hookResults: cast.hooks ?? [] },
+    problems,
     async close () {
       await closeApp(await shutdown.drain())
       await shutdown.finish().catch(() => {})

@@ -16,7 +16,7 @@ t.test('an uncaught error', async t => {
       await service.get(path)
       t.equal((await answer).whole, true)
       t.equal((await service.ended).code, 1)
-      t.strictSame(await report(service), { reason: { kind: 'error', detail: message }, outcome: 'clean', exitCode: 1 })
+      t.strictSame(await report(service), { reason: { kind: 'error', detail: message }, outcome: 'failed', exitCode: 1 })
       t.strictSame([service.count('hook'), service.count('resource closes')], [1, 1])
       t.match(readFileSync(file, 'utf8'), message)
     })
@@ -32,7 +32,7 @@ t.test('an uncaught error', async t => {
       const { status, whole } = await answer
       t.strictSame([status, whole], [200, true])
       t.equal((await service.ended).code, 1)
-      t.strictSame(await report(service), { reason: { kind: 'signal', detail: 'SIGTERM' }, outcome: 'clean', exitCode: 1 })
+      t.strictSame(await report(service), { reason: { kind: 'signal', detail: 'SIGTERM' }, outcome: 'failed', exitCode: 1 })
       t.strictSame([service.count('hook'), service.count('resource closes')], [1, 1])
     })
   }

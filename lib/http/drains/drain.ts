@@ -3,6 +3,8 @@ import type { Outcome } from '../../../types/index'
 
 /** The drain of one kind of traffic. */
 export interface Drain {
+  /** Its name in an error message. */
+  readonly name: string
   /** Longest time of this drain, in milliseconds. */
   readonly timeout: number
   /**

@@ -52,6 +52,7 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
   let asked = Promise.resolve()
 
   return {
+    name: 'HTTP/2 sessions',
     timeout,
     attach (server) {
       (server as unknown as NodeJS.EventEmitter).on('session', follow)

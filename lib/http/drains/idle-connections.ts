@@ -64,6 +64,7 @@ export function createIdleConnectionsDrain (
   let idleClosed = Promise.resolve()
 
   return {
+    name: 'idle connections',
     timeout: 0,
     attach (server) {
       servers.add(server)

@@ -29,6 +29,7 @@ export function createRequestsDrain (
   const steps = [...new Set([timeout, ...categories.values()])].sort((a, b) => a - b)
 
   return {
+    name: 'requests',
     timeout: steps.at(-1)!,
     enterLameDuck: () => table.announceClose(),
     beginDraining: () => table.announceClose(),

@@ -16,6 +16,7 @@ import type { Drain } from './drain'
  */
 export function createStreamsDrain (table: InFlightTable, timeout: number, onCut: (entry: InFlight) => void): Drain {
   return {
+    name: 'streams',
     timeout,
     beginDraining () {},
     async drain (ms) {

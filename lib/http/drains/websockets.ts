@@ -69,6 +69,7 @@ export function createWebSocketsDrain ({
   }
 
   return {
+    name: 'WebSockets',
     timeout,
     attach (server) {
       servers.add(server)

@@ -242,7 +242,8 @@ void t.test('a WebSocket whose own methods throw delays no other, and is termina
   t.same((await closed).map(([code]) => code), [1001, 1006], 'the first socket loses only its last message')
   t.equal((await polite.closed)[0], 1001)
   t.same(report.webSockets, { closed: 2, terminated: 1 })
-  t.equal(report.outcome, 'forced')
+  t.equal(report.outcome, 'failed')
+  t.same(report.errors.map(({ message }) => message), ['A WebSocket could not be closed: mute', 'A WebSocket could not be closed: stubborn'])
   t.equal(problems.length, 2)
 })
 

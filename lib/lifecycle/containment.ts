@@ -1,0 +1,63 @@
+/**
+ * Containment: a step of the shutdown that fails does not stop the next one. An error in our own code, or in a library
+ * that our code calls, is reported, and the resources still close.
+ */
+import { ShutdownTimeoutError } from '../errors'
+import { within } from '../util/time'
+
+/** A result, or `undefined` if the step has failed. */
+export type Attempted<R> = R extends Promise<infer V> ? Promise<V | undefined> : R | undefined
+
+/** A part whose methods never throw, never reject and always settle. */
+export type Contained<T> = {
+  readonly [K in keyof T]: T[K] extends (...args: infer A) => infer R ? (...args: A) => Attempted<R> : T[K]
+}
+
+/** Runs the steps of one shutdown. */
+export interface Containment {
+  /** Runs one step. Its error is reported, and the result is then `undefined`. */
+  run<R>(step: string, work: () => R): Attempted<R>
+  /** Returns an object with the same methods, each of which is a step: `name.method`. */
+  part<T extends object>(name: string, part: T): Contained<T>
+}
+
+/**
+ * Creates the containment of one shutdown.
+ *
+ * @param limit returns the longest time of an async step that begins now, in milliseconds. It is longer than the step's
+ *   own timeout, because it is only for a step that does not keep it.
+ * @param onProblem called with the name and the error of each step that fails
+ */
+export function createContainment (
+  limit: () => number, onProblem: (message: string, error: unknown) => void
+): Containment {
+  const self: Containment = {
+    run<R> (step: string, work: () => R) {
+      try {
+        const result = work()
+        return (result instanceof Promise ? settle(step, result) : result) as Attempted<R>
+      } catch (error) {
+        return report(step, error) as Attempted<R>
+      }
+    },
+    part: (name, part) => new Proxy(part, {
+      get (target, key) {
+        const value: unknown = Reflect.get(target, key)
+        if (typeof value !== 'function') return value
+        return (...args: unknown[]) => self.run(`${name}.${String(key)}`, () => Reflect.apply(value, target, args))
+      }
+    }) as Contained<typeof part>
+  }
+  return self
+
+  async function settle (step: string, result: Promise<unknown>): Promise<unknown> {
+    const time = limit()
+    const settled = await within(time, () => result)
+    if (settled.status === 'fulfilled') return settled.value
+    return report(step, settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(step, Math.round(time)))
+  }
+
+  function report (step: string, error: unknown): undefined {
+    onProblem(`The step '${step}' failed`, error)
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * The errors that a shutdown has survived: of user code, of other libraries and of our own code. They are in
+ * `report.errors`, and the outcome is then `failed`.
+ */
+import { toError } from '../errors'
+
+/** The errors of one shutdown. */
+export interface Problems {
+  /** The errors so far, each with the name of the step that failed. */
+  readonly errors: readonly Error[]
+  /** The shutdown begins: errors are recorded from here. A server that runs for months records none. */
+  begin(): void
+  /** Records an error. Does nothing before `begin`. Never throws. */
+  record(message: string, error: unknown): void
+}
+
+/** Most errors that the report lists. */
+const mostErrors = 100
+
+/** Creates an empty list. */
+export function createProblems (): Problems {
+  const errors: Error[] = []
+  let began = false
+  return {
+    errors,
+    begin () { began = true },
+    record (message, error) {
+      if (began && errors.length < mostErrors) errors.push(namedError(message, error))
+    }
+  }
+}
+
+/**
+ * Returns an error whose message names the step that failed. Its `cause` is the error of the step, and its code is the
+ * code of the cause, if there is one.
+ */
+export function namedError (step: string, error: unknown): Error & { readonly code?: string } {
+  const cause = toError(error)
+  const { code } = cause as NodeJS.ErrnoException
+  return Object.assign(
+    new Error(`${step}: ${cause.message}`, { cause }), typeof code === 'string' ? { code } : {}
+  )
+}
