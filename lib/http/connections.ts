@@ -14,6 +14,11 @@ export interface Connection extends Linked<Connection> {
   readonly since: number
   /** Whether the last request on it was on the fast path: see `fast-path.ts`. */
   usesFastPath: boolean
+  /**
+   * The time at which the last HTTP/2 answer on it was over, by the same clock. The kernel may still hold a part of that
+   * answer.
+   */
+  answeredAt: number
   /** Pipelined answers that wait for the answer before them, in order; `null` if there never was one. */
   queued: Set<Entry> | null
 }
@@ -51,7 +56,7 @@ export function createConnections (onClose: (connection: Connection) => void): C
   function follow (socket: Followed): void {
     if (socket[kConnection] !== undefined) return
     const connection: Connection = {
-      socket, since: now(), usesFastPath: false, queued: null, previous: null, next: null
+      socket, since: now(), usesFastPath: false, answeredAt: -Infinity, queued: null, previous: null, next: null
     }
     socket[kConnection] = connection
     list.add(connection)

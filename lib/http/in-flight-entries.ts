@@ -77,7 +77,10 @@ export function createEntries (
     addAgain: list.add,
     remove (entry) {
       list.remove(entry)
-      entry.connection?.queued?.delete(entry)
+      const { connection, res } = entry
+      if (connection === null) return
+      connection.queued?.delete(entry)
+      if (res.req.httpVersionMajor > 1) connection.answeredAt = now()
     },
     all () {
       enterAll()

@@ -90,11 +90,13 @@ export interface InFlightOptions {
   readonly cutReason: () => Error
   /** Longest time of a handler after its client has left, in milliseconds. */
   readonly handlerTimeout: number
+  /** Called if a request cannot be counted, instead of an uncaught exception in an event of Node. */
+  readonly onProblem: (message: string, error: unknown) => void
 }
 
 /** Creates an empty table. */
 export function createInFlightTable ({
-  track, categories, connections, connectionClose, reject, cutReason, handlerTimeout
+  track, categories, connections, connectionClose, reject, cutReason, handlerTimeout, onProblem
 }: InFlightOptions): InFlightTable {
   const entries = createEntries(track, connections, onClose)
   const handlers = createDetachedHandlers(handlerTimeout)
@@ -114,8 +116,12 @@ export function createInFlightTable ({
     get requests () { return entries.all().filter(({ res }) => !isStream(res)).length },
     get streams () { return entries.all().filter(({ res }) => isStream(res)).length },
     track (req, res) {
-      const connection = connections.of(req.socket)
-      if (!entries.addToFastPath(connection, res)) add(res, connection)
+      try {
+        const connection = connections.of(req.socket)
+        if (!entries.addToFastPath(connection, res)) add(res, connection)
+      } catch (error) {
+        onProblem('A request could not be counted', error)
+      }
     },
     identify (reply) {
       const { raw: res, request } = reply
@@ -182,7 +188,11 @@ export function createInFlightTable ({
   }
 
   function onClose (this: ServerResponse): void {
-    closeEntry(entryOf(this)!)
+    try {
+      closeEntry(entryOf(this)!)
+    } catch (error) {
+      onProblem('The end of a request could not be counted', error)
+    }
   }
 
   function closeEntry (entry: Entry): void {

@@ -8,7 +8,7 @@ import type { Events } from '../lifecycle/events'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { Counts } from '../lifecycle/report'
 import type { Settings } from '../options'
-import { turn, within } from '../util/time'
+import { inTime, turn } from '../util/time'
 import { createCategories } from './categories'
 import { createConnectionClose } from './connection-close'
 import { createConnections } from './connections'
@@ -47,6 +47,8 @@ export interface Traffic {
   beginDraining(): void
   /** Waits up to `ms` milliseconds for the remaining requests, then closes all connections. */
   end(ms: number): Promise<Outcome>
+  /** Destroys all connections. Call it if `end` has failed, because Fastify's close waits for them. */
+  destroyAll(): void
   /** Cleaning begins. Fastify now answers requests with its own 503, so each one gets a Retry-After header. */
   beginCleaning(): void
   /** Cuts one request now. @returns whether a request with this id was in flight */
@@ -77,7 +79,13 @@ export function createTraffic (
   app: FastifyInstance, { settings, lifecycle, events, rejection, inCluster, onProblem }: TrafficOptions
 ): Traffic {
   const { timeouts } = settings
-  const connections = createConnections(connection => inFlight.onConnectionClose(connection))
+  const connections = createConnections(connection => {
+    try {
+      inFlight.onConnectionClose(connection)
+    } catch (error) {
+      onProblem('The answers of a closed connection could not be counted', error)
+    }
+  })
   const connectionClose = createConnectionClose()
   const inFlight: InFlightTable = createInFlightTable({
     track: settings.track,
@@ -86,7 +94,8 @@ export function createTraffic (
     connectionClose,
     reject: rejection.rejectRequest,
     cutReason: () => new ShutdownDrainingError(),
-    handlerTimeout: timeouts.requests
+    handlerTimeout: timeouts.requests,
+    onProblem
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
   const requests = createRequestsDrain(
@@ -101,13 +110,15 @@ export function createTraffic (
     onProblem
   })
   const http2 = createHttp2Drain({
+    connections,
     timeout: Math.max(requests.timeout, streams.timeout),
     busySessions: inFlight.busySessions,
     untilAnswered: inFlight.untilAnswered,
-    onDestroy: () => requestCounts.cutOther('http2-session', 'HTTP/2 session')
+    onDestroy: () => requestCounts.cutOther('http2-session', 'HTTP/2 session'),
+    onProblem
   })
   const busySockets = (): Set<Socket | null> => new Set([...inFlight.busySockets(), ...webSockets.sockets()])
-  const idleConnections = createIdleConnectionsDrain(connections, busySockets)
+  const idleConnections = createIdleConnectionsDrain(connections, busySockets, onProblem)
   const attached = new Set<Server>()
   const servers = createServers(app, inCluster, server => {
     attached.add(server)
@@ -135,14 +146,19 @@ export function createTraffic (
     async end (ms) {
       // The requests on the last connections are read in this turn, and get their answer.
       await turn()
-      await Promise.all([within(ms, inFlight.untilEmpty), connectionClose.untilClosed(ms)])
+      await Promise.all([inTime(ms, inFlight.untilEmpty()), connectionClose.untilClosed(ms)])
       const left = await inFlight.cut(() => true)
       left.forEach(requestCounts.cut)
       await idleConnections.closeAll()
       // A destroyed socket emits `close` later. The pipelined answers that waited on it end then.
-      await within(socketClose, inFlight.untilEmpty)
+      await inTime(socketClose, inFlight.untilEmpty())
       servers.enableCloseIdleConnections()
       return left.length === 0 ? 'clean' : 'forced'
+    },
+    destroyAll () {
+      // A server of HTTP/2 does not have the method.
+      for (const server of attached) (server as Partial<Server>).closeAllConnections?.()
+      for (const { socket } of connections.all()) socket.destroy()
     },
     beginCleaning () { attached.forEach(addRetryAfter) },
     cut (given) {

@@ -58,6 +58,10 @@ export function createContainment (
   }
 
   function report (step: string, error: unknown): undefined {
-    onProblem(`The step '${step}' failed`, error)
+    try {
+      onProblem(`The step '${step}' failed`, error)
+    } catch {
+      // The error has been recorded before it was emitted.
+    }
   }
 }

@@ -82,12 +82,13 @@ const longestOverrun = 1_000
 
 /** Creates the shutdown of one app. Nothing happens before `start` or `drain` is called. */
 export function createShutdown (parts: ShutdownParts): ShutdownSequence {
-  const { settings, events, problems, onProblem } = parts
+  const { settings, problems, onProblem } = parts
   const { delay, timeouts } = settings
   const reserve = reserveOf(timeouts)
   const overrun = Math.min(longestOverrun, reserve / 4)
   const contained = createContainment(timeOfStep, onProblem)
   const lifecycle = contained.part('lifecycle', parts.lifecycle)
+  const events = contained.part('events', parts.events)
   const traffic = contained.part('traffic', parts.traffic)
   const tasks = contained.part('tasks', parts.tasks)
   const resources = contained.part('resources', parts.resources)
@@ -128,6 +129,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     await resources.paused()
     await traffic.stopListening()
     const connections = await traffic.end(deadline.limit(lastAnswers, reserve))
+    if (connections === undefined) traffic.destroyAll()
     // Exempt requests were served until now, and may have started tasks.
     const tasksDrained = await tasks.drain(deadline.limit(timeouts.tasks, reserve))
     lifecycle.end(worstOutcome([...drained, tasksDrained, connections].map(outcome => outcome ?? 'failed')))
@@ -140,9 +142,9 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   }
 
   async function runFinish (): Promise<void> {
-    const closing = await drain()
+    const closing = contained.part('teardown', await drain())
     closing.allowAll()
-    const closed = await closing.finished()
+    const closed = await closing.finished() ?? []
     const hooks = resources.hookResults
     lifecycle.end(worstOutcome([...closed, ...hooks].map(({ outcome }) => outcome)))
 
@@ -157,10 +159,10 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
         phases: lifecycle.results,
         resources: closed,
         hooks,
-        criticalPath: closing.criticalPath(),
+        criticalPath: closing.criticalPath() ?? [],
         problems: problems.errors
       },
-      { ...noCounts, ...traffic.counts(), tasks: parts.tasks.results() }
+      { ...noCounts, ...traffic.counts(), tasks: tasks.results() ?? [] }
     )
     events.emit({ type: 'report', report })
     await callOnReport(report)

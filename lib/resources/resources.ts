@@ -9,7 +9,7 @@ import { interceptCloseHooks } from './close-hooks'
 import { adoptClients } from './fastify-plugins'
 import { createRegistry } from './registry'
 import { adaptClient, type Adapt } from './resource'
-import { createTeardown, type Teardown } from './teardown'
+import { createTeardown, type Teardown, type TeardownOptions } from './teardown'
 
 /** The resources and onClose hooks of one app. */
 export interface Resources {
@@ -111,16 +111,23 @@ export function createResources (
       registry.seal()
     },
     startTeardown (deadline) {
-      if (!lifecycle.booted) registry.dropBrokenDependencies()
-      teardown = createTeardown(registry.all, {
+      const options: TeardownOptions = {
         timeout: timeouts.resources,
         remaining: deadline.remaining,
         positioned: registry.positioned,
         onResult: onResource
-      })
+      }
+      try {
+        if (!lifecycle.booted) registry.dropBrokenDependencies()
+        teardown = createTeardown(registry.all, options)
+      } catch (error) {
+        onProblem('The resources could not be ordered: they close in parallel', error)
+        teardown = createTeardown(Array.from(registry.all, ([name, { dependsOn, last, ...rest }]) => [name, rest]), options)
+      }
       return teardown
     }
   }
+
   function pauseAll (): void {
     // The app closes before it was ready, so some names may never be registered.
     if (!lifecycle.booted) registry.dropBrokenDependencies()

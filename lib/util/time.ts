@@ -104,6 +104,17 @@ export async function within<T> (ms: number, work: () => T | PromiseLike<T>): Pr
 }
 
 /**
+ * Waits up to `ms` milliseconds for a promise.
+ *
+ * @returns whether it has fulfilled in that time. Rejects if the promise does
+ */
+export async function inTime (ms: number, promise: Promise<unknown>): Promise<boolean> {
+  const settled = await within(ms, () => promise)
+  if (settled.status === 'rejected') throw settled.reason
+  return settled.status === 'fulfilled'
+}
+
+/**
  * Returns the error of work that has failed: its own error, or FST_ERR_SHUTDOWN_TIMEOUT.
  *
  * @param what names the work in the message, as "Resource 'redis'"

@@ -122,6 +122,7 @@ function set (t: Test, cast: Cast = {}): Stage {
         await wait(Math.min(cast.connections ?? 1, ms))
         return (cast.connections ?? 1) <= ms ? 'clean' : 'forced'
       },
+      destroyAll () {},
       beginCleaning () {},
       counts: () => ({
         requests: { completed: 0, rejected: 0, aborted: 0, cut: [] },

@@ -20,23 +20,36 @@ const refusedStream = 7
 /** How often a session is checked if its GOAWAY waits behind other data, in milliseconds. */
 const step = 10
 
+/** Called for each session that cannot be ended: the app may have replaced its methods. */
+type OnProblem = (message: string, error: unknown) => void
+
 /**
  * Ends HTTP/2 sessions. Resolves two turns later, when no session accepts new streams. It does not wait for the open
  * streams, or for a session whose client does not read. Never rejects.
  */
-export async function endSessions (sessions: readonly ServerHttp2Session[]): Promise<void> {
+export async function endSessions (sessions: readonly ServerHttp2Session[], onProblem: OnProblem): Promise<void> {
   await turn()
-  const open = sessions.filter(isOpen)
-  for (const session of open) announce(session)
+  const announced = sessions.filter(isOpen).filter(session => attempt(() => announce(session), onProblem))
   await turn()
-  void closeAll(open)
+  void closeAll(announced, onProblem)
 }
 
-async function closeAll (sessions: readonly ServerHttp2Session[]): Promise<void> {
+async function closeAll (sessions: readonly ServerHttp2Session[], onProblem: OnProblem): Promise<void> {
   for (let left = sessions.filter(isOpen); left.length > 0; left = left.filter(isOpen)) {
-    for (const session of left) if (isAnnounced(session)) session.close()
+    left = left.filter(session => attempt(() => { if (isAnnounced(session)) session.close() }, onProblem))
     // The client does not read, and Node writes no further frame until the frame before is sent.
     if (left.some(isOpen)) await sleep(step)
+  }
+}
+
+/** @returns whether `fn` has not thrown */
+function attempt (fn: () => void, onProblem: OnProblem): boolean {
+  try {
+    fn()
+    return true
+  } catch (error) {
+    onProblem('An HTTP/2 session could not be ended', error)
+    return false
   }
 }
 

@@ -6,7 +6,8 @@
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
 import { createConditions } from '../../util/conditions'
-import { now, spreadOver, within } from '../../util/time'
+import { inTime, now, spreadOver } from '../../util/time'
+import type { Connection, Connections } from '../connections'
 import type { Drain } from './drain'
 import { endSessions } from './goaway'
 
@@ -24,11 +25,18 @@ export interface Http2Drain extends Drain {
  */
 const closeTimeout = 100
 
-/** Longest time until a session that has had a stream has sent its answers, in milliseconds. */
+/** Longest time until the 503s of a session are sent, in milliseconds. */
 const flushTimeout = 2_000
+
+/**
+ * Time after an answer in which a slow client may still be reading it from the kernel, in milliseconds. A session that
+ * has been idle for longer may belong to a client that no longer exists, and does not delay the shutdown.
+ */
+const readingTime = 10_000
 
 /** Options of the drain. */
 export interface Http2Options {
+  readonly connections: Connections
   /** Longest time for the streams in flight, in milliseconds. */
   readonly timeout: number
   /** Returns the sessions with an answer in flight. */
@@ -37,13 +45,17 @@ export interface Http2Options {
   readonly untilAnswered: () => Promise<void>
   /** Called for each session that is destroyed with an answer in flight. */
   readonly onDestroy: () => void
+  /** Called for each session that cannot be ended. */
+  readonly onProblem: (message: string, error: unknown) => void
 }
 
 /** Creates the drain of HTTP/2 sessions. */
-export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDestroy }: Http2Options): Http2Drain {
+export function createHttp2Drain ({
+  connections, timeout, busySessions, untilAnswered, onDestroy, onProblem
+}: Http2Options): Http2Drain {
   const sessions = new Set<ServerHttp2Session>()
-  /** Sessions that have been asked to leave. */
-  const leaving = new WeakSet<ServerHttp2Session>()
+  /** Sessions that have been asked to leave, with their connections. A destroyed session has no socket. */
+  const leaving = new WeakMap<ServerHttp2Session, Connection | undefined>()
   const conditions = createConditions()
   const count = { closed: 0, destroyed: 0 }
   let phase: 'running' | 'lame-duck' | 'draining' = 'running'
@@ -61,7 +73,6 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
       phase = 'lame-duck'
       const busy = busySessions()
       leave([...sessions].filter(session => busy.has(session)))
-      // A session without a stream may soon open its first one, which is served.
       stopSpreading = spreadOver([...sessions].filter(session => !busy.has(session) && isUsed(session)), ms, leave)
     },
     beginDraining () {
@@ -72,23 +83,28 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
     async drain (ms) {
       if (sessions.size === 0) return 'clean'
       const began = now()
-      const settled = await within(ms, untilAnswered)
+      const isAnswered = await inTime(ms, untilAnswered())
       // The close timeout begins when GOAWAY is queued.
       await asked
       // A later session ends with its connection, when all drains are over.
       const last = [...sessions]
-      if (last.length > 0) await within(closeTimeout, untilEmpty)
-      // A used session that is still open has answers to send, because `untilAnswered` does not wait for our 503s.
-      const deadline = Math.min(began + ms, now() + flushTimeout)
-      while (last.some(isUsed) && now() < deadline) await within(closeTimeout, untilEmpty)
+      if (last.length > 0) await inTime(closeTimeout, untilNone(last, () => true))
+      // Our 503s: `untilAnswered` does not wait for them.
+      const rest = (): number => Math.max(0, began + ms - now())
+      await inTime(Math.min(flushTimeout, rest()), untilNone(last, session => busySessions().has(session)))
+      const areRead = await inTime(rest(), untilNone(last, answeredLately))
       const busy = busySessions()
       for (const session of last) {
         if (!sessions.delete(session)) continue
         count.destroyed++
-        session.destroy()
+        try {
+          session.destroy()
+        } catch (error) {
+          onProblem('An HTTP/2 session could not be destroyed', error)
+        }
         if (busy.has(session)) onDestroy()
       }
-      return settled.status === 'late' ? 'forced' : 'clean'
+      return isAnswered && areRead ? 'clean' : 'forced'
     },
     pending: () => sessions.size === 0 ? [] : [`${sessions.size} HTTP/2 session${sessions.size === 1 ? '' : 's'}`],
     counts: () => ({ ...count })
@@ -108,22 +124,30 @@ export function createHttp2Drain ({ timeout, busySessions, untilAnswered, onDest
   /** Asks each session to leave once. */
   function leave (some: readonly ServerHttp2Session[]): void {
     const next = some.filter(session => !leaving.has(session))
-    for (const session of next) leaving.add(session)
-    if (next.length > 0) asked = endSessions(next)
+    for (const session of next) leaving.set(session, session.destroyed ? undefined : connections.of(session.socket))
+    if (next.length > 0) asked = endSessions(next, onProblem)
+  }
+
+  /** Returns whether a session has had a stream. Another one may soon open its first stream, which is served. */
+  function isUsed ({ state }: ServerHttp2Session): boolean {
+    return (state.lastProcStreamID ?? 0) > 0
   }
 
   /**
-   * Returns whether a session is still here and may have answers to send. After a graceful close, Node destroys the
-   * session and waits for its socket. The kernel may hold an answer then, and a socket that is destroyed with bytes
-   * unread resets the client.
+   * Returns whether a client may still be reading the answers of a session. After a graceful close, Node sends FIN and
+   * waits for the end of the client. A socket that is destroyed before is reset by the client's next frame, such as
+   * WINDOW_UPDATE, and the kernel drops the rest of the answers.
    */
-  function isUsed (session: ServerHttp2Session): boolean {
-    if (!sessions.has(session)) return false
-    return session.destroyed ? session.closed : (session.state.lastProcStreamID ?? 0) > 0
+  function answeredLately (session: ServerHttp2Session): boolean {
+    const answeredAt = leaving.get(session)?.answeredAt ?? -Infinity
+    return now() - answeredAt < readingTime
   }
 
-  function untilEmpty (): Promise<void> {
-    return conditions.until(() => sessions.size === 0)
+  /** Resolves when none of these sessions is open and fulfils the condition. It is evaluated when a session closes. */
+  function untilNone (
+    some: readonly ServerHttp2Session[], condition: (session: ServerHttp2Session) => boolean
+  ): Promise<void> {
+    return conditions.until(() => !some.some(session => sessions.has(session) && condition(session)))
   }
 
   function forget (this: ServerHttp2Session): void {

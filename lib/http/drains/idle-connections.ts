@@ -52,9 +52,12 @@ interface Idle {
  * Creates the drain of connections without an answer in flight.
  *
  * @param busySockets returns the sockets with an answer in flight, and the upgraded sockets
+ * @param onProblem called for each connection that cannot be closed
  */
 export function createIdleConnectionsDrain (
-  connections: Connections, busySockets: () => Set<Socket | null>
+  connections: Connections,
+  busySockets: () => Set<Socket | null>,
+  onProblem: (message: string, error: unknown) => void
 ): IdleConnectionsDrain {
   const servers = new Set<Server>()
   const count = { idle: 0, silent: 0, destroyed: 0 }
@@ -93,8 +96,12 @@ export function createIdleConnectionsDrain (
       // event.
       await turn()
       // In a loop, because a TLS handshake may end in between and create one more connection.
-      for (let left = open(); left.length > 0; left = open()) {
-        await inBursts(left, ({ socket }, isBusy) => {
+      const tried = new Set<Connection>()
+      const untried = (): Connection[] => open().filter(connection => !tried.has(connection))
+      for (let left = untried(); left.length > 0; left = untried()) {
+        await inBursts(left, (connection, isBusy) => {
+          const { socket } = connection
+          tried.add(connection)
           if (isBusy) count.destroyed++
           else if (socket.bytesRead === 0) count.silent++
           else count.idle++
@@ -152,7 +159,11 @@ export function createIdleConnectionsDrain (
     let busy = busySockets()
     for (const one of list) {
       if (one.socket.destroyed) continue
-      close(one, busy.has(one.socket))
+      try {
+        close(one, busy.has(one.socket))
+      } catch (error) {
+        onProblem('A connection could not be closed', error)
+      }
       if (++closed % burst > 0) continue
       await turn()
       busy = busySockets()

@@ -3,7 +3,7 @@
  * timeout, so the drain takes as long as the longest category in flight.
  */
 import type { InFlight, Outcome } from '../../../types/index'
-import { now, within } from '../../util/time'
+import { inTime, now } from '../../util/time'
 import type { InFlightTable } from '../in-flight'
 import type { Drain } from './drain'
 
@@ -38,8 +38,7 @@ export function createRequestsDrain (
       let outcome: Outcome = 'clean'
       for (const step of steps) {
         const time = Math.min(step, ms)
-        const settled = await within(Math.max(0, began + time - now()), () => table.untilAnswered())
-        if (settled.status !== 'late') return outcome
+        if (await inTime(Math.max(0, began + time - now()), table.untilAnswered())) return outcome
         const isLate = (entry: InFlight): boolean => Math.min(timeoutOf(entry), ms) <= time
         const isOurs = ({ kind, category }: InFlight): boolean => kind === 'request' ||
           category !== null ||

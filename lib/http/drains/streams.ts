@@ -4,7 +4,7 @@
  * timeout of its category, and the drain of requests cuts it.
  */
 import type { InFlight } from '../../../types/index'
-import { within } from '../../util/time'
+import { inTime } from '../../util/time'
 import type { InFlightTable } from '../in-flight'
 import type { Drain } from './drain'
 
@@ -20,8 +20,7 @@ export function createStreamsDrain (table: InFlightTable, timeout: number, onCut
     timeout,
     beginDraining () {},
     async drain (ms) {
-      const settled = await within(ms, () => table.untilAnswered())
-      if (settled.status !== 'late') return 'clean'
+      if (await inTime(ms, table.untilAnswered())) return 'clean'
       const cut = await table.cut(entry => entry.kind === 'stream' && entry.category === null)
       cut.forEach(onCut)
       return cut.length === 0 ? 'clean' : 'forced'

@@ -8,7 +8,7 @@ import { Server as HttpServer, type IncomingMessage, type Server } from 'node:ht
 import { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import { createConditions } from '../../util/conditions'
-import { turn, within } from '../../util/time'
+import { inTime, turn } from '../../util/time'
 import type { Drain } from './drain'
 import { createWebSocketClose, watchFrames } from './websocket-close'
 import type { Frames } from './websocket-frames'
@@ -92,8 +92,7 @@ export function createWebSocketsDrain ({
     },
     async drain (ms) {
       if (upgraded.size === 0) return 'clean'
-      const settled = await within(ms, () => conditions.until(() => upgraded.size === 0))
-      if (settled.status !== 'late') return 'clean'
+      if (await inTime(ms, conditions.until(() => upgraded.size === 0))) return 'clean'
       const left = [...upgraded]
       upgraded.clear()
       for (const [socket, { protocol }] of left) {

@@ -201,9 +201,9 @@ async function road (t: Test, port: number): Promise<{ readonly port: number, bl
   }
 }
 
-/** A response of 30 MB whose stream is closed on the server before its bytes are sent. */
-async function flooded (t: Test, options: object): Promise<{ readonly app: FastifyInstance, readonly length: () => number, readonly closed: Promise<unknown>, unblock(): void }> {
-  const { app, port } = await h2c.start(options, app => { app.get('/big', async () => Buffer.alloc(30_000_000, 'x')) })
+/** A response whose stream is closed on the server before its bytes are sent. */
+async function flooded (t: Test, options: object, size = 30_000_000): Promise<{ readonly app: FastifyInstance, readonly length: () => number, readonly closed: Promise<unknown>, unblock(): void }> {
+  const { app, port } = await h2c.start(options, app => { app.get('/big', async () => Buffer.alloc(size, 'x')) })
   const way = await road(t, port)
   const client = session(t, way.port, { settings: { initialWindowSize: 2 ** 31 - 1 } })
   await once(client.session, 'connect')
@@ -220,13 +220,23 @@ async function flooded (t: Test, options: object): Promise<{ readonly app: Fasti
 void t.test('a reader that pauses for longer than closing a session may take still receives everything', async t => {
   const { app, length, closed, unblock } = await flooded(t, {})
   const closing = app.shutdown.start()
-  // The time is the thing under test: the pause is longer than the time in which an idle session is closed.
-  setTimeout(unblock, 400)
+  // The time is the thing under test: the pause is longer than the time of a session with a 503.
+  setTimeout(unblock, 2_500)
   await closed
   t.equal(length(), 30_000_000)
   const report = await closing
   t.equal(report.outcome, 'clean')
   t.same(report.http2Sessions, { closed: 1, destroyed: 0 })
+})
+
+void t.test('an answer that was over before the shutdown, and that its client still reads, arrives whole', async t => {
+  const { app, length, closed, unblock } = await flooded(t, {}, 1_000_000)
+  await eventually(() => app.shutdownState.stats.completed === 1, () => app.shutdownState)
+  const closing = app.shutdown.start()
+  setTimeout(unblock, 2_500)
+  await closed
+  t.equal(length(), 1_000_000)
+  t.match(await closing, { outcome: 'clean', http2Sessions: { closed: 1, destroyed: 0 } })
 })
 
 void t.test('a session whose client never reads is destroyed in time, and counted in the report', async t => {
@@ -279,6 +289,24 @@ void t.test('trailers arrive', async t => {
   gate.resolve()
   t.match(await answer, { status: 200, body: 'ab', error: null, trailers: { 'x-sum': '42' } })
   t.equal((await closing).outcome, 'clean')
+})
+
+void t.test('a session whose own methods throw delays no other, and is named in the report', async t => {
+  const sabotaged = new Set<string>()
+  const { app, port } = await h2c.start({ timeouts: { total: 1_000, resources: 200 } }, app => { app.get('/', async () => 'hello') })
+  const methods = ['goaway', 'close'] as const
+  app.server.on('session' as 'connection', (session: object) => {
+    const method = methods[sabotaged.size]
+    if (method === undefined) return
+    sabotaged.add(method)
+    Object.assign(session, { [method] () { throw new Error(`no ${method}`) } })
+  })
+  const sessions = Array.from({ length: 5 }, () => session(t, port))
+  for (const each of sessions) t.equal((await each.get('/')).status, 200)
+  const report = await app.shutdown.start()
+  await Promise.all(sessions.map(({ closed }) => closed))
+  t.match(report, { outcome: 'failed', exitCode: 1, http2Sessions: { closed: 3 } })
+  t.ok(report.errors.some(({ message }) => message.endsWith('no goaway')), report.errors.map(({ message }) => message).join('; '))
 })
 
 void t.test('one request is cut by its id, and its session stays open', async t => {
