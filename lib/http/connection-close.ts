@@ -12,7 +12,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { kLastAnswer } from '../symbols'
-import { delayDestroy, destroyWhenFlushed, dropBody } from '../util/replaced-methods'
+import { closeInHead, delayDestroy, destroyWhenFlushed, dropBody } from '../util/replaced-methods'
 import { after, within } from '../util/time'
 import type { Exchange } from './response'
 
@@ -24,8 +24,7 @@ export interface ConnectionClose {
   /** Makes this answer the last one on its connection. */
   announceClose(exchange: Exchange): void
   /**
-   * Closes the connection after its last answer, also if its headers were sent before `announceClose`, or if the app
-   * has set its own `Connection` header.
+   * Closes the connection after its last answer, also if its headers were sent before `announceClose`.
    */
   closeAfterResponse(exchange: Exchange): void
   /** Resolves when no body of a request is being read, in `ms` milliseconds at the latest. */
@@ -55,7 +54,9 @@ export function createConnectionClose (): ConnectionClose {
       const before = socket[kLastAnswer]
       if (before !== undefined && !before.res.headersSent) before.res.shouldKeepAlive = before.keepAlive
       socket[kLastAnswer] = { res, keepAlive: res.shouldKeepAlive }
-      if (!res.headersSent) res.shouldKeepAlive = false
+      if (res.headersSent) return
+      res.shouldKeepAlive = false
+      closeInHead(res, () => socket[kLastAnswer]?.res === res)
     },
     closeAfterResponse ({ res, socket: given }) {
       const socket: ClosingSocket | null = given

@@ -22,7 +22,7 @@ import type { Connection, Connections } from './connections'
 import { createDetachedHandlers } from './detached-handlers'
 import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry, type EntryResult } from './in-flight-entry'
 import { createEntries } from './in-flight-entries'
-import { endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
+import { endedBy, endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
 /** The table of requests in flight, with its counts. */
 export interface InFlightTable {
@@ -90,13 +90,15 @@ export interface InFlightOptions {
   readonly cutReason: () => Error
   /** Longest time of a handler after its client has left, in milliseconds. */
   readonly handlerTimeout: number
+  /** Called for each request that another part of the process destroys during a shutdown. It counts as cut. */
+  readonly onDestroyed: (entry: InFlight) => void
   /** Called if a request cannot be counted, instead of an uncaught exception in an event of Node. */
   readonly onProblem: (message: string, error: unknown) => void
 }
 
 /** Creates an empty table. */
 export function createInFlightTable ({
-  track, categories, connections, connectionClose, reject, cutReason, handlerTimeout, onProblem
+  track, categories, connections, connectionClose, reject, cutReason, handlerTimeout, onDestroyed, onProblem
 }: InFlightOptions): InFlightTable {
   const entries = createEntries(track, connections, onClose)
   const handlers = createDetachedHandlers(handlerTimeout)
@@ -228,8 +230,9 @@ export function createInFlightTable ({
     const { state } = entry
     if (state === 'closed') return
     if (state === 'rejected' || state === 'cut') settled--
-    entry.result = resultOf(entry)
+    entry.result = resultOf(entry, closing)
     count[entry.result]++
+    if (entry.result === 'cut' && state !== 'cut') onDestroyed({ ...describeEntry(entry), waitsFor: 'app' })
     entry.state = 'closed'
     entries.remove(entry)
     if (entry.detached !== null) handlers.forget(entry.detached)
@@ -243,9 +246,13 @@ export function createInFlightTable ({
   }
 }
 
-/** Returns how a request ends that closes now. */
-function resultOf (entry: Entry): EntryResult {
-  if (entry.state === 'cut') return 'cut'
-  if (entry.state === 'detached' || !isFlushed(entry)) return 'aborted'
-  return entry.state === 'rejected' ? 'rejected' : 'completed'
+/**
+ * Returns how a request ends that closes now. During a shutdown, an answer that the server itself has destroyed is cut:
+ * another plugin may call `closeAllConnections()`.
+ */
+function resultOf (entry: Entry, isShuttingDown: boolean): EntryResult {
+  const { state } = entry
+  if (state === 'cut') return 'cut'
+  if (state !== 'detached' && isFlushed(entry)) return state === 'rejected' ? 'rejected' : 'completed'
+  return isShuttingDown && state !== 'rejected' && endedBy(entry) === 'server' ? 'cut' : 'aborted'
 }

@@ -95,6 +95,7 @@ export function createTraffic (
     reject: rejection.rejectRequest,
     cutReason: () => new ShutdownDrainingError(),
     handlerTimeout: timeouts.requests,
+    onDestroyed: entry => requestCounts.cut(entry),
     onProblem
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)

@@ -106,6 +106,39 @@ export function replaceFailure (res: ServerResponse, answer: (res: ServerRespons
 }
 
 /**
+ * Replaces `res.writeHead` once: if `isLast` then returns true, the answer has `Connection: close` and no `Keep-Alive`,
+ * whatever the app has set.
+ *
+ * Why: a route or a proxied upstream may set `Connection: keep-alive`, and its client would then use a connection that
+ * closes (RFC 9112, section 9.6). Public alternative: none. `res.shouldKeepAlive` only matters if the app has set no
+ * `Connection` header. Without it, such a client is reset at its next request.
+ */
+export function closeInHead (res: ServerResponse, isLast: () => boolean): void {
+  const restore = replaceMethod(res, 'writeHead', original => function (this: ServerResponse, ...args: unknown[]) {
+    restore()
+    if (isLast() && !res.headersSent) {
+      const given = args.findIndex(arg => typeof arg === 'object' && arg !== null)
+      if (given !== -1) args[given] = withoutConnection(args[given] as object)
+      res.removeHeader('keep-alive')
+      res.setHeader('Connection', 'close')
+    }
+    return (original as Method).apply(res, args)
+  } as ServerResponse['writeHead'])
+}
+
+/**
+ * Returns headers in the form in which `writeHead` got them, without `Connection` and `Keep-Alive`. The forms are an
+ * object, a list of names and values in turn, and a list of pairs.
+ */
+function withoutConnection (headers: object): object {
+  const isConnection = (name: unknown): boolean => /^(?:connection|keep-alive)$/i.test(String(name))
+  if (!Array.isArray(headers)) return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
+  // Node accepts no pairs if other headers have been set with `setHeader`.
+  const flat = headers.some(Array.isArray) ? headers.flat() : headers
+  return flat.filter((_each, index) => !isConnection(flat[index - index % 2]))
+}
+
+/**
  * Replaces `socket.destroySoon`: it does nothing until `mayDestroy` returns true.
  *
  * Why: Node calls it after an answer with `Connection: close`. If the request's body is still arriving, the socket is

@@ -77,7 +77,7 @@ t.test('a response whose headers were sent before draining began closes its conn
   await closed
 })
 
-t.test('a response with Connection: keep-alive closes its connection as well', async t => {
+t.test('a route that sets Connection: keep-alive closes its connection as well', async t => {
   const gate = createDeferred<void>()
   const { app, release } = await serveHeld(t, {
     routes: app => {
@@ -92,7 +92,7 @@ t.test('a response with Connection: keep-alive closes its connection as well', a
   await eventually(() => app.shutdownState.activeRequests === 2, () => app.shutdownState)
   const { closed } = await pastIdle(app)
   gate.resolve()
-  t.match(await client.answer(), { status: 200, headers: { connection: 'keep-alive' } })
+  t.match(await client.answer(), { status: 200, headers: { connection: 'close' } })
   t.equal(await client.over, 'end')
   t.equal(app.shutdownState.phase, 'draining', 'the connection ends at once, not at the end of draining')
   release()
