@@ -2,6 +2,7 @@
  * Every error of the plugin, with its stable code. A message contains the names, the expected value and the received
  * value.
  */
+import { types } from 'node:util'
 import createError from '@fastify/error'
 import type { ShutdownState } from '../types/index'
 
@@ -84,13 +85,16 @@ export class ShutdownTeardownError extends AggregateError {
 }
 
 /**
- * Turns a thrown value into an Error. Any value can be thrown, also `undefined`, and one that cannot be turned into a
- * string.
+ * Turns a thrown value into an Error. Any value can be thrown, also `undefined`, an error of another realm (jest runs
+ * each test file in one), and a Proxy that throws at each access. Never throws.
  */
 export function toError (thrown: unknown): Error {
-  return thrown instanceof Error
-    ? thrown
-    : new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
+  try {
+    if (types.isNativeError(thrown) || thrown instanceof Error) return thrown
+    return new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
+  } catch {
+    return new Error('A value was thrown that cannot be read')
+  }
 }
 
 /** Describes a value in an error message: its text and its type, in one line. */

@@ -5,6 +5,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { ShutdownOptions } from '../types/index'
 import { startAppExporters } from './exporters/app-exporters'
+import { flushLog } from './exporters/log'
 import { checkRoute } from './http/categories'
 import { wrapHandler } from './http/detached-handlers'
 import { createOnRequest } from './http/on-request'
@@ -83,6 +84,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
       managers.close()
       await endExporters()
     },
+    flushLog: () => flushLog(app.log),
     onForcedExit (message) {
       app.log.error({ shutdown: { phase: lifecycle.phase, pending: sequence.pending() } }, `shutdown: ${message}`)
     },

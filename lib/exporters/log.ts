@@ -87,7 +87,8 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
       // pino writes a nested Error as {}, so only its message is written here. Each error also has its own line.
       const resources = report.resources.map(withMessage)
       const hooks = report.hooks.map(withMessage)
-      log[report.exitCode === 0 ? 'info' : 'error']({ shutdown: { ...report, resources, hooks } }, line)
+      const errors = report.errors.map(({ message }) => message)
+      log[report.exitCode === 0 ? 'info' : 'error']({ shutdown: { ...report, resources, hooks, errors } }, line)
     }
   }
 }

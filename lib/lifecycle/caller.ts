@@ -58,7 +58,8 @@ export function createCaller (
       problems.begin()
       onProblem('Uncaught error', error)
     },
-    reportForcedExit
+    reportForcedExit,
+    flush: parts.flushLog
   })
   return {
     get reason () { return reason },
@@ -105,7 +106,9 @@ export function createCaller (
   }
 
   function leave (exitCode: 0 | 1 | null): void {
-    contained.run('process', () => { membership.leave(exitCode) })
+    contained.run('process', () => {
+      membership.leave(exitCode, Math.min(settings.timeouts.resources, lifecycle.remaining()))
+    })
     // A caller of `listen()` may end the process if `listen()` fails. This must not happen if we are about to end it
     // ourselves.
     if (exitCode === null) listenError.resolve(new ShutdownLateError('listen()', lifecycle.phase))

@@ -2,6 +2,7 @@
 import type { Shutdown } from '../../types/index'
 import type { Traffic } from '../http/traffic'
 import type { Resources } from '../resources/resources'
+import { received } from '../errors'
 import { endingStream } from './ending-stream'
 import type { Lifecycle } from './phases'
 import type { ShutdownSequence } from './shutdown'
@@ -19,7 +20,8 @@ export interface MethodParts {
 /** Creates the methods. */
 export function createMethods ({ sequence, lifecycle, tasks, resources, traffic }: MethodParts): Shutdown {
   return {
-    start: reason => sequence.start({ kind: 'start', detail: reason ?? '' }),
+    // The types allow only a string, but JavaScript does not.
+    start: (reason = '') => sequence.start({ kind: 'start', detail: typeof reason === 'string' ? reason : received(reason) }),
     resource: resources.add,
     waitUntil: (promise, { name = 'waitUntil' } = {}) => tasks.add(name, promise),
     task: tasks.run,

@@ -39,6 +39,8 @@ export interface ShutdownParts {
   readonly joinProcess: (member: Member) => Membership
   /** Ends the exporters and the connections to process managers: the last step before the process may exit. */
   readonly flush: () => Promise<void>
+  /** Flushes the log, which other hooks may have written to after `flush`. Never rejects. */
+  readonly flushLog: () => Promise<void>
   /** Logs a line right before the process is ended by force. */
   readonly onForcedExit: (message: string) => void
   readonly problems: Problems

@@ -1,13 +1,12 @@
 /**
  * Signals and uncaught errors. All Fastify instances of a process share one set of process listeners, also if they use
  * two copies of this package. The process must not exit before the last instance has closed.
- *
- * close-with-grace ends the process if a shutdown exceeds its time. Only its `close()` is used, and all its events are
- * skipped, because its own listeners exit after any error during a shutdown, and after a duplicate of the first signal.
  */
-import closeWithGrace from 'close-with-grace'
 import type { ShutdownReason, ShutdownSignal } from '../../types/index'
-import { exit, forceExit, markFailed } from './exit'
+import { toError } from '../errors'
+import { startBackstop } from './backstop'
+import { exit, exitNow, markFailed } from './exit'
+import { countOthers } from './other-owners'
 import { createSecondSignal } from './second-signal'
 
 /** One Fastify instance, as the process sees it. */
@@ -26,6 +25,8 @@ export interface Member {
   onUncaughtError(error: unknown): void
   /** Logs the reason, right before the process is ended by force. */
   reportForcedExit(message: string): void
+  /** Flushes the log, right before the process ends. Never rejects. */
+  flush(): Promise<unknown>
 }
 
 /** The membership of one instance in the process. */
@@ -35,18 +36,22 @@ export interface Membership {
    * code.
    *
    * @param exitCode `null` if this instance does not end the process
+   * @param remaining what is left of its time, in milliseconds. Other listeners of the same signal may use it
    */
-  leave(exitCode: 0 | 1 | null): void
+  leave(exitCode: 0 | 1 | null, remaining: number): void
 }
 
-/** Time between the longest budget and the exit by force, in milliseconds. */
-export const backstop = 2_000
+/**
+ * Time for other listeners of an uncaught error, in milliseconds. Crash reporters send their last event in it (Sentry's
+ * `shutdownTimeout`).
+ */
+const crashTime = 2_000
 
 /**
  * Key of the shared listeners. Its number is the version of `Member` and `Membership`: copies of this package with
  * different numbers do not share listeners.
  */
-const sharedKey = Symbol.for('fastify-shutdown.process.2')
+const sharedKey = Symbol.for('fastify-shutdown.process.3')
 
 /** Adds an instance to the process. All instances share one set of listeners. */
 export function joinProcess (member: Member): Membership {
@@ -63,6 +68,12 @@ function shareProcess (): { join(member: Member): Membership } {
   let reason: ShutdownReason
   let exits = false
   let exitCode: 0 | 1 | null = null
+  /** Longest time for other listeners of the signal or error that began the shutdown; 0 if there are none. */
+  let wait = 0
+  let othersListen = false
+  let crashed = false
+  /** Members that have left. */
+  const left: Member[] = []
 
   return {
     join (member) {
@@ -70,19 +81,30 @@ function shareProcess (): { join(member: Member): Membership } {
       if (stopping.size === 0) updateListeners()
       // Stopped in a microtask: the caller has finished its setup then, and the app does not listen yet.
       else if (exits) queueMicrotask(() => { if (members.has(member)) stop([member], reason) })
-      return { leave: code => leave(member, code) }
+      return { leave: (code, remaining) => leave(member, code, remaining) }
     }
   }
 
-  function leave (member: Member, code: 0 | 1 | null): void {
+  function leave (member: Member, code: 0 | 1 | null, remaining: number): void {
     if (!members.delete(member)) return
     stopping.delete(member)
+    left.push(member)
+    wait = Math.max(wait, remaining)
     if (code !== null) exitCode = code === 1 || exitCode === 1 ? 1 : 0
     if (stopping.size > 0) return
     secondSignal.cancel()
     // The listeners stay until the exit, because without a listener one more signal would end the process at once.
-    if (members.size === 0 && exitCode !== null) exit(exitCode)
+    if (members.size === 0 && exitCode !== null) end(exitCode)
     else updateListeners()
+  }
+
+  function end (code: 0 | 1): void {
+    exit(code, {
+      wait: !othersListen ? 0 : crashed ? crashTime : wait,
+      flush: () => Promise.all(left.map(member => member.flush())),
+      removeListeners: updateListeners,
+      onLate: () => reportForcedExit('other listeners of the signal or error have not ended in time, the process exits')
+    })
   }
 
   /** Updates the listeners. It adds before it removes, because a signal without a listener ends the process. */
@@ -92,12 +114,14 @@ function shareProcess (): { join(member: Member): Membership } {
       for (const signal of member.signals) wanted.set(signal, onSignal)
       if (member.uncaughtErrors) wanted.set('uncaughtException', onError).set('unhandledRejection', onError)
     }
-    for (const [event, listener] of wanted) if (!listeners.has(event)) process.on(event, listener)
+    // First, because a listener that was added with `once` is removed when it is called, and must be counted before.
+    for (const [event, listener] of wanted) if (!listeners.has(event)) process.prependListener(event as ShutdownSignal, listener)
     for (const [event, listener] of listeners) if (!wanted.has(event)) process.removeListener(event, listener)
     listeners = wanted
   }
 
   function onSignal (signal: ShutdownSignal): void {
+    othersListen ||= countOthers(signal, onSignal) > 0
     if (stopping.size === 0) begin({ kind: 'signal', detail: signal }, member => member.signals.length > 0)
     else if (secondSignal.isDeliberate()) exitAtOnce(signal)
     secondSignal.awaitPause()
@@ -105,9 +129,11 @@ function shareProcess (): { join(member: Member): Membership } {
 
   function onError (error: unknown): void {
     markFailed()
+    crashed = true
+    othersListen ||= ['uncaughtException', 'unhandledRejection'].some(event => countOthers(event, onError) > 0)
     const affected = [...members].filter(member => member.uncaughtErrors)
     for (const member of affected) member.onUncaughtError(error)
-    const why: ShutdownReason = { kind: 'error', detail: String((error as Error | null | undefined)?.message ?? error) }
+    const why: ShutdownReason = { kind: 'error', detail: toError(error).message }
     if (stopping.size === 0) begin(why, member => member.uncaughtErrors)
     else stop(affected.filter(member => !stopping.has(member)), why)
   }
@@ -116,7 +142,12 @@ function shareProcess (): { join(member: Member): Membership } {
   function begin (why: ShutdownReason, isAffected: (member: Member) => boolean): void {
     reason = why
     exits = [...members].some(member => member.exit && (member.signals.length > 0 || member.uncaughtErrors))
-    if (exits) startBackstop()
+    if (exits) {
+      const longest = Math.max(...Array.from(members, member => member.budget))
+      startBackstop(longest, !othersListen, delay => {
+        reportForcedExit(`not over after ${delay} ms, the process exits now`)
+      })
+    }
     stop([...members].filter(member => exits || isAffected(member)), reason)
   }
 
@@ -125,31 +156,15 @@ function shareProcess (): { join(member: Member): Membership } {
     for (const member of stopped) void member.start(why)
   }
 
-  function startBackstop (): void {
-    const longest = Math.max(...Array.from(members, member => member.budget)) + backstop
-    closeWithGrace({
-      delay: Math.min(2 ** 31 - 1, longest),
-      logger: null,
-      skip: [...closeWithGraceEvents],
-      onTimeout: delay => reportForcedExit(`not over after ${delay} ms, the process exits now`)
-    }, () => new Promise<void>(() => {})).close()
-  }
-
   function exitAtOnce (signal: ShutdownSignal): void {
     try {
       reportForcedExit(`second ${signal}, the process exits now`)
     } finally {
-      forceExit(1)
+      exitNow(1)
     }
   }
 
   function reportForcedExit (message: string): void {
-    for (const member of members) member.reportForcedExit(message)
+    for (const member of [...members, ...left]) member.reportForcedExit(message)
   }
 }
-
-/** Every event that close-with-grace 2 listens to by default. */
-const closeWithGraceEvents = [
-  'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2', 'SIGTERM',
-  'uncaughtException', 'unhandledRejection', 'beforeExit'
-] as const

@@ -30,9 +30,15 @@ export function startDeadline (total: number): Deadline {
   }
 }
 
-/** Calls `fn` once, in `ms` milliseconds. @returns a function that cancels it */
-export function after (ms: number, fn: () => void): () => void {
+/**
+ * Calls `fn` once, in `ms` milliseconds.
+ *
+ * @param options.keepAlive whether the timer keeps the process alive. @default true
+ * @returns a function that cancels it
+ */
+export function after (ms: number, fn: () => void, { keepAlive = true } = {}): () => void {
   const timer = setTimeout(fn, ms)
+  if (!keepAlive) timer.unref()
   return () => clearTimeout(timer)
 }
 

@@ -135,6 +135,7 @@ function set (t: Test, cast: Cast = {}): Stage {
     },
     resources: { ...resources, hookResults: cast.hooks ?? [] },
     problems,
+    flushLog: async () => {},
     async close () {
       await closeApp(await shutdown.drain())
       await shutdown.finish().catch(() => {})

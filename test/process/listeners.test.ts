@@ -1,7 +1,8 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import gracefulShutdown from '../../lib/index'
-import { backstop, joinProcess } from '../../lib/process/signals'
+import { backstop } from '../../lib/process/backstop'
+import { joinProcess } from '../../lib/process/signals'
 import type { ShutdownOptions } from '../../types/index'
 
 async function started (options: ShutdownOptions): Promise<FastifyInstance> {
@@ -104,9 +105,10 @@ t.test('the process exits with 1 after the budget and the backstop, if a shutdow
       budget: 100,
       start: () => new Promise(() => {}),
       onUncaughtError () {},
-      reportForcedExit: resolve
+      reportForcedExit: resolve,
+      flush: async () => {}
     })
-    t.teardown(() => leave(null))
+    t.teardown(() => leave(null, 0))
     process.emit('SIGUSR2', 'SIGUSR2')
   })
   t.equal(message, `not over after ${100 + backstop} ms, the process exits now`)
