@@ -74,12 +74,12 @@ export const ShutdownTimeoutError = createError<[string, number]>(
   'FST_ERR_SHUTDOWN_TIMEOUT', '%s did not finish in %d ms', 503
 )
 
-/** Some resources or onClose hooks did not close. `errors` contains one error for each, with its name. */
+/** Some resources or hooks did not close. `errors` contains one error for each, with its name. */
 export class ShutdownTeardownError extends AggregateError {
   readonly code = 'FST_ERR_SHUTDOWN_TEARDOWN'
   constructor (errors: readonly Error[]) {
     const messages = errors.map(error => error.message).join('; ')
-    super(errors, `${errors.length} of the app's resources and onClose hooks did not close: ${messages}`)
+    super(errors, `${errors.length} of the app's resources and hooks did not close: ${messages}`)
     this.name = 'ShutdownTeardownError'
   }
 }

@@ -12,6 +12,7 @@ import { createOnRequest } from './http/on-request'
 import { addProbes } from './http/probes'
 import { createRejection } from './http/rejection'
 import { createTraffic } from './http/traffic'
+import { createAppClose } from './lifecycle/app-close'
 import { createEvents } from './lifecycle/events'
 import { createMethods } from './lifecycle/methods'
 import { createLifecycle } from './lifecycle/phases'
@@ -60,11 +61,13 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 
+  const close = createAppClose(app)
   const resources = createResources(app, {
     settings,
     lifecycle,
     drain: () => sequence.drain(),
     finish: () => sequence.finish(),
+    runInside: close.runInside,
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: result => events.emit({ type: 'hook', result }),
     onProblem
@@ -78,7 +81,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     traffic,
     resources,
     problems,
-    close: () => app.close(),
+    close,
     joinProcess,
     async flush () {
       managers.close()
@@ -117,4 +120,5 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     traffic.servers.refresh()
     managers.notifyReady()
   })
+  close.intercept()
 }

@@ -383,8 +383,10 @@ export interface ResourceResult {
   readonly detail?: Readonly<Record<string, unknown>>
 }
 
-/** An onClose hook of the report. */
+/** A preClose or onClose hook of the report. */
 export interface HookResult {
+  /** The kind of the hook. */
+  readonly hook: 'preClose' | 'onClose'
   /** The plugin that added the hook, or `app` for the app's own. */
   readonly name: string
   /** How the hook ended. */
@@ -429,14 +431,14 @@ export interface ShutdownReport {
   readonly tasks: readonly TaskResult[]
   /** The resources, in the order in which they were registered. */
   readonly resources: readonly ResourceResult[]
-  /** The app's own onClose hooks. */
+  /** The app's preClose and onClose hooks. */
   readonly hooks: readonly HookResult[]
   /**
    * Every error of the shutdown: a crash, a resource, a hook, a listener, an exporter, our own code. The message names
    * the step that failed, and `cause` is its error. At most 100 of the steps that are not resources or hooks.
    */
   readonly errors: readonly Error[]
-  /** The chain of resources that set the duration, first to close first. */
+  /** The chain of resources and hooks that set the duration, first to close first. A hook is `onClose hook of <plugin>`. */
   readonly criticalPath: readonly string[]
 }
 

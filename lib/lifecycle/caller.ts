@@ -9,9 +9,6 @@ import { within } from '../util/time'
 import type { Containment } from './containment'
 import type { ShutdownParts } from './shutdown'
 
-/** Time for the hooks of plugins that were registered before this one and run after `finish`, in milliseconds. */
-const afterReport = 1_000
-
 /** Time after `delay` and `timeouts.total` until a shutdown counts as stuck, in milliseconds. */
 const backstop = 2_000
 
@@ -32,10 +29,9 @@ export interface Caller {
 
 /**
  * @param drain begins the phases of the shutdown
- * @param finish ends them. avvio calls it, except if `close` fails before
  */
 export function createCaller (
-  parts: ShutdownParts, contained: Containment, drain: () => Promise<unknown>, finish: () => Promise<unknown>
+  parts: ShutdownParts, contained: Containment, drain: () => Promise<unknown>
 ): Caller {
   const { lifecycle, settings, joinProcess, problems, onProblem } = parts
   const traffic = contained.part('traffic', parts.traffic)
@@ -81,14 +77,8 @@ export function createCaller (
     // If the app is not ready, `close()` first finishes the boot. The phases begin after that.
     if (lifecycle.booted) await drain()
     else traffic.failListen(listenError.promise)
-    let isReported = false
-    void reported.promise.then(() => { isReported = true })
-    const closed = new Promise(resolve => { resolve(parts.close()) }).catch((error: unknown) => {
-      // After the report, it rejects with the failures of the report.
-      if (isReported) return
-      onProblem("'app.close()' failed", error)
-      return finish()
-    }).catch(() => {})
+    // Its error is in the report.
+    new Promise(resolve => { resolve(parts.close.original()) }).catch(() => {})
     const settled = await within(Math.min(longestTimer, budget + backstop), () => reported.promise)
     if (settled.status === 'late') {
       // Each of our steps has a timeout. A boot that never ends has none, and `close()` waits for it.
@@ -96,7 +86,6 @@ export function createCaller (
       leave(exit ? 1 : null)
     }
     const report = await reported.promise
-    await within(afterReport, () => closed)
     leave(exit ? report.exitCode : null)
     return report
   }

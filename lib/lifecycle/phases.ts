@@ -49,6 +49,8 @@ export interface LifecycleControl extends Lifecycle {
   boot(): void
   /** Begins the shutdown: sets its reason and its deadline. */
   begin(reason: ShutdownReason, deadline: Deadline): void
+  /** Replaces the deadline. */
+  extend(deadline: Deadline): void
   /**
    * Enters a phase.
    *
@@ -93,6 +95,7 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
       lifecycle.reason = reason
       lifecycle.deadline = deadline
     },
+    extend (deadline) { lifecycle.deadline = deadline },
     enter (phase) {
       const previous = lifecycle.phase
       if (lifecycle.hasReached(phase)) throw new ShutdownPhaseError(`'${phase}' cannot follow '${previous}'`)

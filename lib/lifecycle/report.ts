@@ -2,6 +2,7 @@
  * The report of a shutdown, as one frozen object. `start()` resolves to it, and `onReport` and the last log line
  * contain it.
  */
+import { ShutdownTeardownError } from '../errors'
 import type {
   HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport
 } from '../../types/index'
@@ -61,12 +62,20 @@ export function createReport (record: ShutdownRecord, counts: Counts): ShutdownR
 export function failuresOf (report: Pick<ShutdownReport, 'resources' | 'hooks'>): Error[] {
   const failed = [
     ...report.resources.map(result => ({ ...result, kind: 'Resource' })),
-    ...report.hooks.map(result => ({ ...result, kind: 'The onClose hook of' }))
+    ...report.hooks.map(result => ({ ...result, kind: `The ${result.hook} hook of` }))
   ].filter(({ outcome }) => outcome === 'failed' || outcome === 'abandoned')
   return failed.map(({ kind, name, outcome, error }) => {
     const what = outcome === 'failed' ? `failed: ${error?.message ?? ''}` : `was abandoned: ${error?.message ?? ''}`
     return Object.assign(new Error(`${kind} '${name}' ${what}`, { cause: error }), { resource: name })
   })
+}
+
+/** Returns the error with which `app.close()` rejects, or `null` if every resource and hook has closed. */
+export function teardownError (
+  resources: readonly ResourceResult[], hooks: readonly HookResult[]
+): ShutdownTeardownError | null {
+  const failures = failuresOf({ resources, hooks })
+  return failures.length === 0 ? null : new ShutdownTeardownError(failures)
 }
 
 function outcomeOf ({ phases }: ShutdownRecord, { requests, streams }: Counts, errors: readonly Error[]): Outcome {

@@ -6,21 +6,22 @@
  * onClose hook. Between the two, Fastify closes and the app's own hooks run.
  */
 import type { Phase, ShutdownReason, ShutdownReport } from '../../types/index'
-import { ShutdownTeardownError } from '../errors'
+import { ShutdownTeardownError, ShutdownTimeoutError } from '../errors'
 import type { Traffic } from '../http/traffic'
 import { reserveOf, type Settings } from '../options'
 import type { Member, Membership } from '../process/signals'
 import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
-import { once } from '../util/deferred'
+import { createDeferred, once } from '../util/deferred'
 import { worstOutcome } from '../util/worst-outcome'
 import { after, every, sleep, startDeadline, within, type Deadline } from '../util/time'
+import type { AppClose } from './app-close'
 import { createCaller } from './caller'
 import { createContainment } from './containment'
 import type { Events } from './events'
 import type { LifecycleControl } from './phases'
 import type { Problems } from './problems'
-import { createReport, failuresOf, noCounts } from './report'
+import { createReport, noCounts, teardownError } from './report'
 import type { Tasks } from './tasks'
 
 /** The parts that a shutdown uses: one object of each wing. */
@@ -33,8 +34,8 @@ export interface ShutdownParts {
   readonly tasks: Tasks
   readonly traffic: Omit<Traffic, 'inFlight' | 'servers' | 'activeWebSockets' | 'cut'>
   readonly resources: Pick<Resources, 'pause' | 'paused' | 'pendingHooks' | 'hookResults' | 'startTeardown'>
-  /** Closes the app. */
-  readonly close: () => PromiseLike<unknown>
+  /** `app.close()`. */
+  readonly close: AppClose
   /** Adds this instance to the process. A signal or an uncaught error then begins its shutdown. */
   readonly joinProcess: (member: Member) => Membership
   /** Ends the exporters and the connections to process managers: the last step before the process may exit. */
@@ -61,7 +62,7 @@ export interface ShutdownSequence {
    */
   drain(): Promise<Teardown>
   /**
-   * Closes the remaining resources and publishes the report. avvio calls it last.
+   * Closes the remaining resources. avvio calls it last. The report is published when Fastify's close has settled.
    *
    * @throws FST_ERR_SHUTDOWN_TEARDOWN if a resource or hook did not close
    */
@@ -97,10 +98,11 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   const drains = parts.traffic.drains.map(drain => contained.part(`drain of ${drain.name}`, drain))
   const drain = once(runDrain)
   const finish = once(runFinish)
-  const caller = createCaller(parts, contained, drain, finish)
+  const caller = createCaller(parts, contained, drain)
   let startedAt = new Date(0)
   let teardown: Teardown | null = null
-  let stopTimers = (): void => {}
+  let stopWaitingLog = (): void => {}
+  const finished = createDeferred<void>()
 
   return { start: caller.start, drain, finish, pending }
 
@@ -138,20 +140,56 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
     enter('cleaning')
     traffic.beginCleaning()
-    teardown = parts.resources.startTeardown(deadline)
-    finishInTime(teardown, deadline)
+    // Time in which the process was stopped, or its event loop was blocked, does not shorten the resources' time.
+    const cleaning = startDeadline(Math.max(deadline.remaining(), reserve))
+    lifecycle.extend(cleaning)
+    teardown = parts.resources.startTeardown(cleaning)
+    publishAfterClose(teardown, cleaning).catch((error: unknown) => onProblem('The report could not be published', error))
     return teardown
   }
 
   async function runFinish (): Promise<void> {
-    const closing = contained.part('teardown', await drain())
-    closing.allowAll()
-    const closed = await closing.finished() ?? []
+    const closing = await drain()
+    parts.close.runInside(() => closing.allowAll())
+    const closed = await contained.part('teardown', closing).finished() ?? []
+    finished.resolve(undefined)
+    const error = teardownError(closed, resources.hookResults)
+    if (error !== null) throw error
+  }
+
+  /**
+   * Waits for Fastify's close, and publishes the report. The wait ends at the deadline: a `preClose` hook or a custom
+   * server may never settle, and the hooks of plugins that were registered earlier have no deadline of their own. The
+   * resources close at the beginning of their reserve at the latest.
+   */
+  async function publishAfterClose (closing: Teardown, deadline: Deadline): Promise<void> {
+    const allowAll = (): void => parts.close.runInside(() => closing.allowAll())
+    const cancelAllow = after(deadline.limit(timeouts.total, reserve), allowAll)
+    const closed = parts.close.original()
+    await within(deadline.remaining(), () => Promise.race([closed, finished.promise]))
+    // Only the hooks of plugins that were registered earlier may still run.
+    const settled = await within(deadline.limit(timeouts.resources), () => closed)
+    cancelAllow()
+    if (settled.status === 'late') {
+      const elapsed = Math.round(parts.lifecycle.elapsed())
+      onProblem('The app did not close in time', new ShutdownTimeoutError("'app.close()'", elapsed))
+    } else if (settled.status === 'rejected' && !(settled.reason instanceof ShutdownTeardownError)) {
+      onProblem("'app.close()' failed", settled.reason)
+    }
+    allowAll()
+    const report = await publish(closing)
+    const error = settled.status === 'rejected' ? settled.reason : null
+    parts.close.settle(error ?? teardownError(report.resources, report.hooks))
+  }
+
+  async function publish (closing: Teardown): Promise<ShutdownReport> {
+    const { finished, criticalPath } = contained.part('teardown', closing)
+    const closed = await finished() ?? []
     const hooks = resources.hookResults
     lifecycle.end(worstOutcome([...closed, ...hooks].map(({ outcome }) => outcome)))
 
     enter('shutdown')
-    stopTimers()
+    stopWaitingLog()
     lifecycle.end()
     const report = createReport(
       {
@@ -161,7 +199,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
         phases: lifecycle.results,
         resources: closed,
         hooks,
-        criticalPath: closing.criticalPath() ?? [],
+        criticalPath: criticalPath(hooks) ?? [],
         problems: problems.errors
       },
       { ...noCounts, ...traffic.counts(), tasks: tasks.results() ?? [] }
@@ -170,8 +208,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     await callOnReport(report)
     await contained.run('flush', parts.flush)
     caller.resolve(report)
-    const failures = failuresOf(report)
-    if (failures.length > 0) throw new ShutdownTeardownError(failures)
+    return report
   }
 
   function begin (total: number): Deadline {
@@ -180,21 +217,8 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const deadline = startDeadline(total)
     lifecycle.begin(caller.reason, deadline)
     traffic.begin()
-    stopTimers = every(1_000, emitWaiting)
+    stopWaitingLog = every(1_000, emitWaiting)
     return deadline
-  }
-
-  /**
-   * Closes the resources and publishes the report, also if Fastify does not reach its end: a `preClose` hook or a
-   * custom server may never settle.
-   */
-  function finishInTime (closing: Teardown, deadline: Deadline): void {
-    const cancel = [
-      stopTimers,
-      after(deadline.limit(timeouts.total, reserve), () => closing.allowAll()),
-      after(deadline.remaining(), () => { finish().catch(() => {}) })
-    ]
-    stopTimers = () => cancel.forEach(each => each())
   }
 
   /** Returns the longest time of a step that begins now: the resources' time is reserved until cleaning begins. */
@@ -214,7 +238,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     if (teardown === null || lifecycle.phase !== 'cleaning') return []
     return [
       ...teardown.pending().map(name => `resource ${name}`),
-      ...parts.resources.pendingHooks().map(name => `onClose hook of ${name}`),
+      ...parts.resources.pendingHooks(),
       ...incoming
     ]
   }

@@ -12,7 +12,7 @@ export interface ExitOptions {
   readonly wait: number
   /** Flushes the log. Never rejects. */
   readonly flush: () => Promise<unknown>
-  /** Removes our listeners. An error in an 'exit' listener is then not caught by them. */
+  /** Removes our listeners. Called if the process ends by itself, so that it then behaves as without us. */
   readonly removeListeners: () => void
   /** Called if the process has not ended by itself in time. */
   readonly onLate: () => void
@@ -38,8 +38,7 @@ export function exit (code: 0 | 1, { wait, flush, removeListeners, onLate }: Exi
 
   async function end (): Promise<void> {
     await flush()
-    removeListeners()
-    exitNow()
+    exitNow() // Our listeners stay until then: without one, one more signal would end the process.
   }
 }
 

@@ -1,7 +1,8 @@
 /**
- * Runs each onClose hook of the app when Fastify would run it, but with a timeout and a name, and separated from the
- * others. Without this, avvio turns a synchronous throw into an uncaught exception, and no later hook runs. It waits
- * without limit for a hook that never settles, and reports only the last of several rejections.
+ * Runs each preClose and onClose hook of the app when Fastify would run it, but with a timeout and a name, and separated
+ * from the others. Without this, avvio turns a synchronous throw into an uncaught exception, and no later hook runs. It
+ * waits without limit for a hook that never settles, and reports only the last of several rejections. Fastify ignores
+ * the errors of preClose hooks.
  */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult } from '../../types/index'
@@ -11,7 +12,9 @@ import { now, within } from '../util/time'
 import { disposeOf } from './resource'
 import type { Teardown } from './teardown'
 
+/** A hook with the instance as its first argument: preClose hooks are wrapped into one. */
 type OnClose = (this: FastifyInstance, instance: FastifyInstance, done?: (error?: Error) => void) => unknown
+type HookName = HookResult['hook']
 
 /** Options of `interceptCloseHooks`. */
 export interface CloseHooksOptions {
@@ -19,15 +22,17 @@ export interface CloseHooksOptions {
   readonly drained: () => Promise<Teardown>
   /** Returns the longest time of the next hook, in milliseconds. */
   readonly timeout: () => number
+  /** Runs a part of the close, in which `app.close()` resolves at once. */
+  readonly runInside: <T>(part: () => T) => T
   /** Called with the result of each hook. */
   readonly onResult: (result: HookResult) => void
 }
 
-/** The onClose hooks of the app. */
+/** The preClose and onClose hooks of the app. */
 export interface CloseHooks {
   /** The instances that have added an onClose hook. Their decorators may hold a client to adopt. */
   readonly instances: ReadonlySet<FastifyInstance>
-  /** Returns the names of the running hooks. */
+  /** Returns the running hooks, by name. */
   pending(): string[]
   /** Gives the root its own `addHook` back. */
   restore(): void
@@ -38,9 +43,9 @@ export interface CloseHooks {
 /** Plugins whose clients are adopted. Their own hooks only allow the client's resource to close. */
 const pluginsWithAdoptedClients = ['@fastify/postgres', '@fastify/redis']
 
-/** Replaces `addHook` of the root, which every child instance inherits, to wrap each onClose hook. */
+/** Replaces `addHook` of the root, which every child instance inherits, to wrap each preClose and onClose hook. */
 export function interceptCloseHooks (
-  root: FastifyInstance, { drained, timeout, onResult }: CloseHooksOptions
+  root: FastifyInstance, { drained, timeout, runInside, onResult }: CloseHooksOptions
 ): CloseHooks {
   const instances = new Set<FastifyInstance>([root])
   const running = new Set<string>()
@@ -49,6 +54,7 @@ export function interceptCloseHooks (
   const original = root.addHook as (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
 
   const restore = replaceMethod(root, 'addHook', () => function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
+    if (name === 'preClose') return addPreClose(this, hook)
     const onClose = name === 'onClose' ? toOnClose(hook) : null
     // If it is not a hook, Fastify throws its own error.
     if (onClose === null) return original.call(this, name, hook)
@@ -63,7 +69,7 @@ export function interceptCloseHooks (
       // Adopted clients that do not depend on each other close in parallel. Any other hook may use what closes after
       // it.
       if (!closesAdoptedClient) await teardown.noneClosing()
-      await run(plugin, onClose, instance, teardown.startedAt)
+      await run('onClose', plugin, onClose, instance, teardown.startedAt)
     })
   } as typeof root.addHook)
 
@@ -72,19 +78,36 @@ export function interceptCloseHooks (
     restore,
     pending: () => [...running],
     addStep (app, step) {
-      original.call(app, 'onClose', async () => { step(await drained()) })
+      original.call(app, 'onClose', async () => {
+        const teardown = await drained()
+        runInside(() => step(teardown))
+      })
     }
   }
 
-  async function run (name: string, hook: OnClose, instance: FastifyInstance, beganAt: number): Promise<void> {
+  function addPreClose (app: FastifyInstance, hook: unknown): FastifyInstance {
+    const preClose = toPreClose(hook)
+    if (preClose === null) return original.call(app, 'preClose', hook)
+    const plugin = nameOf(app, root)
+    return original.call(app, 'preClose', async () => {
+      const teardown = await drained()
+      await run('preClose', plugin, preClose, app, teardown.startedAt)
+    })
+  }
+
+  async function run (
+    hookName: HookName, name: string, hook: OnClose, instance: FastifyInstance, beganAt: number
+  ): Promise<void> {
     const startedAt = now()
     const time = timeout()
-    running.add(name)
-    const settled = await within(time, () => call(hook, instance))
-    running.delete(name)
-    const late = (): Error => new ShutdownTimeoutError(`The onClose hook of '${name}'`, Math.round(time))
+    const title = `${hookName} hook of ${name}`
+    running.add(title)
+    const settled = await within(time, () => runInside(() => call(hook, instance)))
+    running.delete(title)
+    const late = (): Error => new ShutdownTimeoutError(`The ${hookName} hook of '${name}'`, Math.round(time))
     const { outcome, error } = resultOf(settled, late)
-    onResult(Object.freeze({ name, outcome, startedMs: startedAt - beganAt, durationMs: now() - startedAt, error }))
+    const [startedMs, durationMs] = [startedAt - beganAt, now() - startedAt]
+    onResult(Object.freeze({ hook: hookName, name, outcome, startedMs, durationMs, error }))
   }
 }
 
@@ -104,6 +127,17 @@ function toOnClose (hook: unknown): OnClose | null {
     return hook.constructor.name === 'AsyncFunction' && hook.length === 3 ? null : hook as OnClose
   }
   return disposeOf(hook) ?? null
+}
+
+/** Turns a preClose hook into the form of an onClose hook. Its only argument is the callback. */
+function toPreClose (hook: unknown): OnClose | null {
+  if (typeof hook !== 'function') return null
+  const { length } = hook
+  // Fastify throws for an async function with a parameter.
+  if (hook.constructor.name === 'AsyncFunction' && length !== 0) return null
+  const preClose = hook as (this: FastifyInstance, done?: (error?: Error) => void) => unknown
+  if (length === 0) return function (_instance) { return preClose.call(this) }
+  return function (_instance, done) { return preClose.call(this, done) }
 }
 
 /** Calls a hook as avvio does: with a callback if it declares two parameters, else for its promise. */

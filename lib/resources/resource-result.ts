@@ -1,5 +1,5 @@
 /** The results of a teardown: the result of each resource, and the chain of resources that set the duration. */
-import type { Resource, ResourceResult } from '../../types/index'
+import type { HookResult, Resource, ResourceResult } from '../../types/index'
 import { toError } from '../errors'
 import type { Closing } from './close-resource'
 import type { GraphNode } from './dependency-graph'
@@ -32,29 +32,37 @@ export function createResult<R extends Reported<R>> (
   return Object.freeze(detail === undefined ? result : { ...result, detail })
 }
 
+/** A part of the close that has a duration: a resource or a hook of the app. */
+type Step = ResourceResult | HookResult
+
 /**
- * Finds the chain that set the duration, first to close first. The search begins at the resource that ended last, and
- * each step goes to the dependant that ended last.
+ * Finds the chain that set the duration, first to close first. The search begins at the step that ended last. Each step
+ * of the search goes to the step that ended last among those that it has waited for: a resource waits for its dependants
+ * and for the hooks before its position, and a hook waits for everything before it.
+ *
+ * @param hooks the app's own hooks, in the order in which they ended
  */
-export function criticalPathOf<R extends Reported<R>> (resources: readonly R[]): string[] {
-  const path: string[] = []
-  for (let resource = latest(resources); resource !== undefined; resource = latest(resource.dependants)) {
-    path.push(resource.name)
+export function criticalPathOf (resources: readonly ResourceResult[], hooks: readonly HookResult[] = []): string[] {
+  const byName = new Map(resources.map(result => [result.name, result]))
+  const all: readonly Step[] = [...resources, ...hooks]
+  const path = new Set<Step>()
+  for (let step = latest(all); step !== undefined && !path.has(step); step = latest(before(step))) path.add(step)
+  return [...path].reverse().map(step => 'hook' in step ? `${step.hook} hook of ${step.name}` : step.name)
+
+  function before (step: Step): Step[] {
+    const earlier = (other: Step): boolean => other !== step && !path.has(other) && endOf(other) <= step.startedMs
+    if ('hook' in step) return all.filter(earlier)
+    return [...step.waitedFor.map(name => byName.get(name)!), ...hooks.filter(earlier)]
   }
-  return path.reverse()
 }
 
-function latest<R extends Reported<R>> (resources: readonly R[]): R | undefined {
-  let last: R | undefined
-  for (const resource of resources) {
-    if (resource.result !== null && (last === undefined || endOf(resource.result) > endOf(last.result!))) {
-      last = resource
-    }
-  }
+function latest (steps: readonly Step[]): Step | undefined {
+  let last: Step | undefined
+  for (const step of steps) if (last === undefined || endOf(step) > endOf(last)) last = step
   return last
 }
 
-function endOf ({ startedMs, durationMs }: ResourceResult): number {
+function endOf ({ startedMs, durationMs }: Step): number {
   return startedMs + durationMs
 }
 

@@ -47,6 +47,8 @@ export interface ResourcesOptions {
   readonly drain: () => Promise<Teardown>
   /** Runs after the last onClose hook. */
   readonly finish: () => Promise<void>
+  /** Runs a part of the close, in which `app.close()` resolves at once. */
+  readonly runInside: <T>(part: () => T) => T
   readonly onResource: (result: ResourceResult) => void
   readonly onHook: (result: HookResult) => void
   readonly onProblem: (message: string, error: unknown) => void
@@ -58,7 +60,7 @@ export interface ResourcesOptions {
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
 export function createResources (
-  app: FastifyInstance, { settings, lifecycle, drain, finish, onResource, onHook, onProblem }: ResourcesOptions
+  app: FastifyInstance, { settings, lifecycle, drain, finish, runInside, onResource, onHook, onProblem }: ResourcesOptions
 ): Resources {
   const { timeouts } = settings
   const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
@@ -81,7 +83,12 @@ export function createResources (
   })
   const hooks = interceptCloseHooks(app, {
     drained: drain,
-    timeout: () => Math.min(timeouts.resources, lifecycle.remaining()),
+    // The resources' time is reserved until all of them have settled.
+    timeout: () => {
+      const reserve = teardown?.isSettled() === true ? 0 : reserveOf(timeouts)
+      return lifecycle.deadline?.limit(timeouts.resources, reserve) ?? timeouts.resources
+    },
+    runInside,
     onResult (result) {
       hookResults.push(result)
       onHook(result)

@@ -5,7 +5,7 @@
  * With a server, a resource is allowed to close when Fastify would run its onClose hook. Without a server, all are
  * allowed at once.
  */
-import type { Resource, ResourceInput, ResourceResult, TeardownResult } from '../../types/index'
+import type { HookResult, Resource, ResourceInput, ResourceResult, TeardownResult } from '../../types/index'
 import { ShutdownResourceError } from '../errors'
 import { defaultTimeouts, milliseconds } from '../options'
 import { createConditions } from '../util/conditions'
@@ -41,14 +41,16 @@ export interface Teardown {
   add(name: string, resource: Resource): void
   /** Resolves when none of the resources that have started is still closing. */
   noneClosing(): Promise<void>
+  /** Returns whether every resource has settled. */
+  isSettled(): boolean
   /** Resolves to all results when every resource has settled. Never rejects. */
   finished(): Promise<readonly ResourceResult[]>
   /** Returns the names of the resources that are closing. */
   pending(): string[]
   /** The time at which the teardown began, as `now()` returns it. */
   readonly startedAt: number
-  /** Returns the chain of resources that set the duration, first to close first. */
-  criticalPath(): string[]
+  /** Returns the chain that set the duration, first to close first. Call it when every resource has settled. */
+  criticalPath(hooks?: readonly HookResult[]): string[]
 }
 
 interface Entry extends Reported<Entry> {
@@ -93,11 +95,12 @@ export function createTeardown (
     },
     allowAll () { entries.forEach(allowEntry) },
     add (name, resource) { allowEntry(addEntry(name, resource)) },
+    isSettled: () => unsettled === 0,
     noneClosing: () => conditions.until(() => closing === 0),
     finished,
     pending: () => entries.filter(({ state }) => state === 'closing').map(({ name }) => name),
     startedAt,
-    criticalPath: () => criticalPathOf(entries)
+    criticalPath: hooks => criticalPathOf(entries.map(({ result }) => result!), hooks)
   }
 
   function addEntry (name: string, resource: Resource): Entry {

@@ -24,7 +24,7 @@ const problem: ShutdownEvent = { type: 'problem', message: 'x', error: null }
 const state = {} as ShutdownState
 
 const resource = (name: string, outcome: ResourceResult['outcome'], error: Error | null = null): ResourceResult => Object.freeze({ name, outcome, startedMs: 0, durationMs: 1, waitedFor: [], error })
-const hook = (name: string, outcome: HookResult['outcome'], error: Error | null = null): HookResult => Object.freeze({ name, outcome, startedMs: 0, durationMs: 1, error })
+const hook = (name: string, outcome: HookResult['outcome'], error: Error | null = null): HookResult => Object.freeze({ hook: 'onClose', name, outcome, startedMs: 0, durationMs: 1, error })
 
 const counts: Counts = {
   requests: { completed: 5, rejected: 1, aborted: 0, cut: [] },

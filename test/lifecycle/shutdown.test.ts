@@ -95,11 +95,13 @@ function set (t: Test, cast: Cast = {}): Stage {
     lifecycle,
     drain: () => shutdown.drain(),
     finish: () => shutdown.finish(),
+    runInside: part => part(),
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: () => {},
     onProblem
   })
-  let closeApp = async (_teardown: Teardown): Promise<void> => {}
+  let whileClosing = async (_teardown: Teardown): Promise<void> => {}
+  let closing: Promise<void> | undefined
   const parts: ShutdownParts = {
     lifecycle,
     settings,
@@ -136,9 +138,14 @@ function set (t: Test, cast: Cast = {}): Stage {
     resources: { ...resources, hookResults: cast.hooks ?? [] },
     problems,
     flushLog: async () => {},
-    async close () {
-      await closeApp(await shutdown.drain())
-      await shutdown.finish().catch(() => {})
+    close: {
+      original: async () => {
+        closing ??= shutdown.drain().then(async teardown => await whileClosing(teardown)).then(shutdown.finish)
+        await closing
+      },
+      intercept () {},
+      runInside: part => part(),
+      settle () {}
     },
     joinProcess: () => ({ leave () {} }),
     async flush () {},
@@ -158,8 +165,8 @@ function set (t: Test, cast: Cast = {}): Stage {
     events: seen,
     at: entry => Number.parseInt(find(entry) ?? 'NaN'),
     before: (first, second) => find(first) !== undefined && find(second) !== undefined && log.indexOf(find(first)!) < log.indexOf(find(second)!),
-    play (reason = signal, whileClosing = async () => {}) {
-      closeApp = whileClosing
+    play (reason = signal, closeApp = async () => {}) {
+      whileClosing = closeApp
       return time.until(shutdown.start(reason))
     }
   }
@@ -477,7 +484,7 @@ t.test('outcomes', t => {
   })
 
   t.test('cleaning is as bad as its worst resource or hook', async t => {
-    const hook = { name: 'x', startedMs: 0, durationMs: 0, error: null }
+    const hook = { hook: 'onClose' as const, name: 'x', startedMs: 0, durationMs: 0, error: null }
     await t.test('a resource', async t => {
       const { play, events } = set(t, { resources: { a: { close () { throw new Error('no') } }, b: { close () {} } } })
       const story = await play()
