@@ -47,7 +47,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const tasks = createTasks(lifecycle, (result, error) => events.emit({ type: 'task', result, error }))
   const rejection = createRejection(settings.retryAfter, () => state, onProblem)
   const traffic = createTraffic(app, {
-    settings, lifecycle, events, rejection, inCluster: isClusterWorker(), onProblem
+    settings, lifecycle, events, tasks, rejection, inCluster: isClusterWorker(), onProblem
   })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 

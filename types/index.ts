@@ -24,9 +24,15 @@ export interface ShutdownReason {
 
 /** Longest time of each part of the shutdown, in milliseconds. */
 export interface Timeouts {
-  /** For the requests in flight. @default 30_000 */
+  /**
+   * For the requests in flight, also if the answer has begun and has a Content-Length. If this is not set, an answer
+   * that has begun may take all the time that resources and tasks do not need. @default 30_000
+   */
   readonly requests?: number
-  /** For responses that stream, and for WebSockets. @default 10_000 */
+  /**
+   * For responses that stream, and for WebSockets. If this is not set, a response that streams may take all the time
+   * that resources and tasks do not need. @default 10_000
+   */
   readonly streams?: number
   /** For background tasks. This time begins when requests and streams are over. @default 10_000 */
   readonly tasks?: number
@@ -230,7 +236,7 @@ export interface InFlight {
   readonly ageMs: number | null
   /** The category; `null` if it has none. */
   readonly category: string | null
-  /** `stream` if the headers are sent and the body is not over. */
+  /** `stream` if the headers are sent without a Content-Length, and the body is not over. */
   readonly kind: 'request' | 'stream'
 }
 
@@ -270,9 +276,9 @@ export interface ShutdownState {
   readonly signal: AbortSignal
   /** Milliseconds until all must be over; `Infinity` while running. */
   readonly remaining: number
-  /** Requests in flight that do not stream. */
+  /** Requests in flight that do not stream. An answer with a Content-Length is not a stream. */
   readonly activeRequests: number
-  /** Responses in flight that stream: the headers are sent, the body is not over. */
+  /** Responses in flight that stream: the headers are sent without a Content-Length, and the body is not over. */
   readonly activeStreams: number
   /** Open WebSockets, and other upgraded connections. */
   readonly activeWebSockets: number

@@ -69,9 +69,10 @@ export interface InFlightTable {
    * Ends requests now. Their signals abort first. A request whose headers are not sent gets the 503; otherwise its
    * connection ends, or its HTTP/2 stream.
    *
+   * @param which chooses the requests. `hasBegun`: whether the headers of the answer are sent
    * @returns the requests that were cut
    */
-  cut(which: (entry: InFlight) => boolean): Promise<readonly InFlight[]>
+  cut(which: (entry: InFlight, hasBegun: boolean) => boolean): Promise<readonly InFlight[]>
   /** Returns all requests in flight. */
   list(): InFlight[]
   /** Returns the signal of a request: it aborts if the client leaves, or if the request is cut. */
@@ -151,7 +152,7 @@ export function createInFlightTable ({
     busySessions: () => new Set(entries.all().map(({ res }) => sessionOf(res))),
     async cut (which) {
       const chosen = entries.all().filter(entry => (entry.state === 'active' || entry.state === 'detached') &&
-        which(describeEntry(entry)))
+        which(describeEntry(entry), entry.res.headersSent))
       if (chosen.length === 0) return []
       const described = chosen.map(describeEntry)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))

@@ -6,6 +6,7 @@ import type { Outcome, ShutdownReport } from '../../types/index'
 import { ShutdownDrainingError } from '../errors'
 import type { Events } from '../lifecycle/events'
 import type { Lifecycle } from '../lifecycle/phases'
+import type { Tasks } from '../lifecycle/tasks'
 import type { Settings } from '../options'
 import { turn, within } from '../util/time'
 import { createCategories } from './categories'
@@ -15,7 +16,6 @@ import type { Drain } from './drains/drain'
 import { createHttp2Drain } from './drains/http2'
 import { createIdleConnectionsDrain } from './drains/idle-connections'
 import { createRequestsDrain } from './drains/requests'
-import { createStreamsDrain } from './drains/streams'
 import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
 import type { Rejection } from './rejection'
@@ -65,6 +65,7 @@ export interface TrafficOptions {
   readonly settings: Settings
   readonly lifecycle: Lifecycle
   readonly events: Events
+  readonly tasks: Pick<Tasks, 'pending'>
   readonly rejection: Rejection
   /** Whether this is a worker of node:cluster. */
   readonly inCluster: boolean
@@ -73,7 +74,7 @@ export interface TrafficOptions {
 
 /** Creates the traffic, and attaches it to the servers of the app. */
 export function createTraffic (
-  app: FastifyInstance, { settings, lifecycle, events, rejection, inCluster, onProblem }: TrafficOptions
+  app: FastifyInstance, { settings, lifecycle, events, tasks, rejection, inCluster, onProblem }: TrafficOptions
 ): Traffic {
   const { timeouts } = settings
   const connections = createConnections(connection => inFlight.onConnectionClose(connection))
@@ -88,10 +89,10 @@ export function createTraffic (
     handlerTimeout: timeouts.requests
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
-  const requests = createRequestsDrain(
-    inFlight, timeouts.requests, timeouts.streams, settings.categories, requestCounts.cut
-  )
-  const streams = createStreamsDrain(inFlight, timeouts.streams, requestCounts.cut)
+  const requests = createRequestsDrain(inFlight, settings, {
+    tasksRun: () => tasks.pending().length > 0,
+    onCut: requestCounts.cut
+  })
   const webSockets = createWebSocketsDrain({
     timeout: timeouts.streams,
     message: settings.webSocketMessage,
@@ -100,7 +101,7 @@ export function createTraffic (
     onProblem
   })
   const http2 = createHttp2Drain({
-    timeout: Math.max(requests.timeout, streams.timeout),
+    timeout: requests.timeout,
     busySessions: inFlight.busySessions,
     untilAnswered: inFlight.untilAnswered,
     onDestroy: () => requestCounts.cutOther('http2-session', 'HTTP/2 session')
@@ -119,7 +120,7 @@ export function createTraffic (
   return {
     inFlight,
     servers,
-    drains: [requests, streams, webSockets, http2, idleConnections],
+    drains: [requests, webSockets, http2, idleConnections],
     get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
     begin: requestCounts.begin,

@@ -52,6 +52,19 @@ t.test('private properties', async t => {
     await shutsDown(t, 'socketsBetweenRequests', () => [])
   })
 
+  await t.test('_contentLength: without it the headers of writeHead() alone are not known', async t => {
+    const res = new ServerResponse(new IncomingMessage(new Socket()))
+    res.writeHead(200, { 'content-length': '5' })
+    t.equal(internals.contentLengthOf(res), 5)
+    Reflect.deleteProperty(res, '_contentLength')
+    t.equal(internals.contentLengthOf(res), undefined)
+    const other = new ServerResponse(new IncomingMessage(new Socket()))
+    other.setHeader('content-length', 7)
+    Reflect.deleteProperty(other, '_contentLength')
+    t.equal(internals.contentLengthOf(other), 7)
+    await shutsDown(t, 'contentLengthOf', () => undefined)
+  })
+
   await t.test('_handle.listen: without it the queue keeps its length', async t => {
     t.doesNotThrow(() => internals.setQueueLength(new EventEmitter() as Server, 0))
     t.doesNotThrow(() => internals.setQueueLength({ _handle: {} } as unknown as Server, 0))
