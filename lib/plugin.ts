@@ -10,6 +10,7 @@ import { wrapHandler } from './http/detached-handlers'
 import { createOnRequest } from './http/on-request'
 import { addProbes } from './http/probes'
 import { createRejection } from './http/rejection'
+import { createResponseHooks } from './http/response-hooks'
 import { createTraffic } from './http/traffic'
 import { createEvents } from './lifecycle/events'
 import { createMethods } from './lifecycle/methods'
@@ -51,6 +52,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 
+  const responseHooks = createResponseHooks(app, tasks)
   const resources = createResources(app, {
     settings,
     lifecycle,
@@ -58,6 +60,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     finish: () => sequence.finish(),
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: result => events.emit({ type: 'hook', result }),
+    wrapHook: responseHooks.wrapHook,
     onProblem
   })
   const endExporters = startAppExporters(app.log, settings.exporters, { state, listen: events.listen }, onProblem)
@@ -89,6 +92,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   app.addHook('onRoute', route => {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
     route.handler = wrapHandler(route.handler)
+    responseHooks.wrapRoute(route)
   })
   const { errorResponseBuilder } = settings
   app.addHook('onRequest', createOnRequest({ lifecycle, state, traffic, rejection, errorResponseBuilder, onProblem }))

@@ -34,7 +34,7 @@ export interface Timeouts {
    * that resources and tasks do not need. @default 10_000
    */
   readonly streams?: number
-  /** For background tasks. This time begins when requests and streams are over. @default 10_000 */
+  /** For background tasks and onResponse hooks. This time begins when requests and streams are over. @default 10_000 */
   readonly tasks?: number
   /**
    * For each resource and each of the app's own onClose hooks. This part of the total is reserved for them. @default
@@ -282,7 +282,7 @@ export interface ShutdownState {
   readonly activeStreams: number
   /** Open WebSockets, and other upgraded connections. */
   readonly activeWebSockets: number
-  /** Tasks that run. */
+  /** Tasks that run, without onResponse hooks. */
   readonly activeTasks: number
   /** Counts over the life of the app. */
   readonly stats: ShutdownStats
@@ -356,7 +356,7 @@ export interface CutRequest {
 
 /** A task of the report. */
 export interface TaskResult {
-  /** The name given to `task()` or `waitUntil()`. */
+  /** The name given to `task()` or `waitUntil()`, or `onResponse hook of …` for a hook that was abandoned. */
   readonly name: string
   /** How the task ended. */
   readonly outcome: 'completed' | 'cancelled' | 'failed' | 'abandoned'

@@ -65,7 +65,7 @@ export interface TrafficOptions {
   readonly settings: Settings
   readonly lifecycle: Lifecycle
   readonly events: Events
-  readonly tasks: Pick<Tasks, 'pending'>
+  readonly tasks: Pick<Tasks, 'active'>
   readonly rejection: Rejection
   /** Whether this is a worker of node:cluster. */
   readonly inCluster: boolean
@@ -90,7 +90,7 @@ export function createTraffic (
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
   const requests = createRequestsDrain(inFlight, settings, {
-    tasksRun: () => tasks.pending().length > 0,
+    tasksRun: () => tasks.active > 0,
     onCut: requestCounts.cut
   })
   const webSockets = createWebSocketsDrain({

@@ -167,7 +167,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
   function pending (): string[] {
     const incoming = traffic.drains.flatMap(drain => drain.pending())
-    if (lifecycle.phase === 'draining') return [...incoming, ...tasks.pending().map(name => `task ${name}`)]
+    if (lifecycle.phase === 'draining') return [...incoming, ...tasks.pending()]
     if (teardown === null || lifecycle.phase !== 'cleaning') return []
     return [
       ...teardown.pending().map(name => `resource ${name}`),

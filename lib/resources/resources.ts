@@ -49,6 +49,8 @@ export interface ResourcesOptions {
   readonly finish: () => Promise<void>
   readonly onResource: (result: ResourceResult) => void
   readonly onHook: (result: HookResult) => void
+  /** Replaces a hook of the app that is not an onClose hook, by the name of the plugin that adds it. */
+  readonly wrapHook: (name: string, hook: unknown, plugin: string) => unknown
   readonly onProblem: (message: string, error: unknown) => void
 }
 
@@ -58,7 +60,7 @@ export interface ResourcesOptions {
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
 export function createResources (
-  app: FastifyInstance, { settings, lifecycle, drain, finish, onResource, onHook, onProblem }: ResourcesOptions
+  app: FastifyInstance, { settings, lifecycle, drain, finish, onResource, onHook, wrapHook, onProblem }: ResourcesOptions
 ): Resources {
   const { timeouts } = settings
   const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
@@ -85,7 +87,8 @@ export function createResources (
     onResult (result) {
       hookResults.push(result)
       onHook(result)
-    }
+    },
+    wrapHook
   })
   restores.push(hooks.restore)
 

@@ -130,6 +130,17 @@ export function registeredPluginsOf (app: FastifyInstance): readonly string[] {
   return Array.isArray(names) ? names as string[] : []
 }
 
+/** The hooks of one instance: a list for each name, and the method that adds one. */
+export interface HookLists {
+  readonly [name: string]: unknown
+  add(name: string, hook: unknown): void
+}
+
+/** Returns the hooks that were added to an instance. For its use, see `replaceHooks` in `replaced-methods.ts`. */
+export function hooksOf (app: FastifyInstance): HookLists | undefined {
+  return valueBySymbol(app, 'fastify.hooks') as HookLists | undefined
+}
+
 /**
  * Returns the WebSocket of ws that uses a socket. ws adds the WebSocket to its socket under a symbol.
  *

@@ -4,7 +4,8 @@
  */
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
-import { isInsideMessage, type WebSocketLike } from './node-internals'
+import type { FastifyInstance } from 'fastify'
+import { hooksOf, isInsideMessage, type WebSocketLike } from './node-internals'
 
 type Method = (...args: unknown[]) => unknown
 
@@ -46,6 +47,22 @@ export function replaceMethod<T extends object, K extends keyof T> (
  */
 export function overrideMethod<T extends object, K extends keyof T> (object: T, name: K, method: T[K]): void {
   Reflect.set(object, name, method)
+}
+
+/**
+ * Replaces the hooks of one name that were added to an instance before, and those that are added to it from now on.
+ * Fastify keeps the hooks of an instance under a symbol.
+ *
+ * Why: if `register()` of this plugin is not awaited, the app has already called `addHook` when the plugin is loaded.
+ * Public alternative: `addHook`, for the hooks that are added later. Without it, the shutdown does not wait for the
+ * onResponse hooks that were added before.
+ */
+export function replaceHooks (app: FastifyInstance, name: string, wrap: (hook: unknown) => unknown): void {
+  const hooks = hooksOf(app)
+  const added = hooks?.[name]
+  if (hooks === undefined || !Array.isArray(added)) return
+  added.splice(0, added.length, ...added.map(wrap))
+  replaceMethod(hooks, 'add', original => (each, hook) => original.call(hooks, each, each === name ? wrap(hook) : hook))
 }
 
 /**

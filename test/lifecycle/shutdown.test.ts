@@ -91,6 +91,7 @@ function set (t: Test, cast: Cast = {}): Stage {
     finish: () => shutdown.finish(),
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: () => {},
+    wrapHook: (_name, hook) => hook,
     onProblem
   })
   let closeApp = async (_teardown: Teardown): Promise<void> => {}

@@ -65,6 +65,20 @@ t.test('private properties', async t => {
     await shutsDown(t, 'contentLengthOf', () => undefined)
   })
 
+  await t.test("Fastify's list of hooks: without it the hooks that were added before the plugin are not waited for", async t => {
+    t.equal(internals.hooksOf({} as FastifyInstance), undefined)
+    t.doesNotThrow(() => replaced.replaceHooks({} as FastifyInstance, 'onResponse', () => t.fail('there is none')))
+    const calls: string[] = []
+    stub(t, internals, 'hooksOf', () => undefined)
+    const { app } = await serve(t, {
+      before (app) { app.addHook('onResponse', async () => { calls.push('before') }) },
+      routes (app) { app.addHook('onResponse', async () => { calls.push('after') }) }
+    })
+    t.match(await fetchOnce(app, get('/')), { status: 404 })
+    t.match(await app.shutdown.start(), { outcome: 'clean' })
+    t.same(calls, ['before', 'after'])
+  })
+
   await t.test('_handle.listen: without it the queue keeps its length', async t => {
     t.doesNotThrow(() => internals.setQueueLength(new EventEmitter() as Server, 0))
     t.doesNotThrow(() => internals.setQueueLength({ _handle: {} } as unknown as Server, 0))
