@@ -292,14 +292,23 @@ export interface ShutdownState {
   toJSON(): Record<string, unknown>
 }
 
+/**
+ * A value of `shutdown.stream()`. Strings and Buffers can be sent with `reply.send(stream)`. Objects need a consumer that
+ * takes them, as `reply.sse.send(stream)` of @fastify/sse.
+ */
+export type StreamChunk = string | Uint8Array | object
+
 /** Options of `shutdown.stream()`. */
 export interface StreamOptions {
-  /** The end marker: the last chunk, sent when draining begins. */
-  readonly end?: string | Uint8Array | (() => string | Uint8Array)
+  /**
+   * The end marker: the last chunk, sent when draining begins, or a function that returns it. It has the type of the
+   * other chunks: `sse()` for a stream of text, and an object for a stream of objects.
+   */
+  readonly end?: StreamChunk | (() => StreamChunk)
 }
 
 /** A source of `shutdown.stream()`. */
-export type StreamSource = AsyncIterable<string | Uint8Array> | Iterable<string | Uint8Array>
+export type StreamSource = AsyncIterable<StreamChunk> | Iterable<StreamChunk>
 
 /** `fastify.shutdown`: the methods of the plugin. */
 export interface Shutdown {
@@ -314,7 +323,10 @@ export interface Shutdown {
   waitUntil(promise: PromiseLike<unknown>, options?: { readonly name?: string }): void
   /** Runs work that draining waits for. Its signal aborts when draining begins. @returns what `work` returns */
   task<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
-  /** Creates a Readable that, when draining begins, stops reading its source, sends the end marker and ends. */
+  /**
+   * Creates a Readable that, when draining begins, stops reading its source, sends the end marker and ends. The values
+   * of the source pass through unchanged. The stream fails if a response would get an object.
+   */
   stream(source: StreamSource, options?: StreamOptions): Readable
   /**
    * Calls the listener when the phase is entered.

@@ -75,6 +75,8 @@ export interface InFlightTable {
   cut(which: (entry: InFlight, hasBegun: boolean) => boolean): Promise<readonly InFlight[]>
   /** Returns all requests in flight. */
   list(): InFlight[]
+  /** Returns Fastify's replies whose clients wait for the end of the answer. */
+  replies(): FastifyReply[]
   /** Returns the signal of a request: it aborts if the client leaves, or if the request is cut. */
   signalOf(request: FastifyRequest): AbortSignal
 }
@@ -165,6 +167,7 @@ export function createInFlightTable ({
       return described
     },
     list: () => entries.all().map(describeEntry),
+    replies: () => entries.all().flatMap(({ state, reply }) => state === 'active' && reply !== null ? [reply] : []),
     signalOf (request) {
       const entry = entryOfRequest(request.raw) ?? entries.find(request) ?? createEntryOutside(request)
       return signalOfEntry(entry, cutReason)

@@ -21,7 +21,7 @@ export interface Exchange {
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
 interface Http2Response {
-  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly sentHeaders: Readonly<Record<string, unknown>> | undefined, readonly session: { readonly destroyed: boolean } | undefined, close(code: number): void, once(event: 'close', listener: () => void): unknown }
+  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly sentHeaders: Readonly<Record<string, unknown>> | undefined, readonly session: { readonly destroyed: boolean } | undefined, readonly writableNeedDrain: boolean, close(code: number): void, once(event: 'close', listener: () => void): unknown }
 }
 
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
@@ -44,6 +44,11 @@ function hasKnownLength (res: ServerResponse): boolean {
 /** Returns the value of a header. `http2stream.respond()` keeps its headers as the app has written them. */
 function headerOf (headers: Readonly<Record<string, unknown>>, name: string): unknown {
   return Object.entries(headers).find(([key]) => key.toLowerCase() === name)?.[1]
+}
+
+/** Returns whether the client reads too slowly: what is written now waits in memory. */
+export function needsDrain (res: ServerResponse): boolean {
+  return (streamOf(res) ?? res).writableNeedDrain
 }
 
 /**

@@ -13,6 +13,7 @@ import { createCategories } from './categories'
 import { createConnectionClose } from './connection-close'
 import { createConnections } from './connections'
 import type { Drain } from './drains/drain'
+import { createFastifySseDrain } from './drains/fastify-sse'
 import { createHttp2Drain } from './drains/http2'
 import { createIdleConnectionsDrain } from './drains/idle-connections'
 import { createRequestsDrain } from './drains/requests'
@@ -120,7 +121,7 @@ export function createTraffic (
   return {
     inFlight,
     servers,
-    drains: [requests, webSockets, http2, idleConnections],
+    drains: [requests, createFastifySseDrain(inFlight, onProblem), webSockets, http2, idleConnections],
     get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
     begin: requestCounts.begin,

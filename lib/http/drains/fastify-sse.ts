@@ -1,0 +1,73 @@
+/**
+ * The drain of open connections of @fastify/sse. A handler may end its own connection, or its source may be a stream of
+ * `shutdown.stream()`. A connection that is still open after that gets the default end marker, and is closed.
+ */
+import type { ServerResponse } from 'node:http'
+import type { FastifyReply } from 'fastify'
+import { every, within } from '../../util/time'
+import { endEvent } from '../../util/sse'
+import type { InFlightTable } from '../in-flight'
+import { isStream, needsDrain } from '../response'
+import type { Drain } from './drain'
+
+/** The part of `reply.sse` that is used here. */
+interface SseContext {
+  readonly isConnected: boolean
+  /** Whether the connection stays open after its handler. */
+  readonly shouldKeepAlive: boolean
+  send(message: object): Promise<void>
+  close(): void
+}
+
+/** Time for a handler to end its own connection, and how often open connections are looked for, in milliseconds. */
+const step = 100
+
+/**
+ * Creates the drain of open connections of @fastify/sse.
+ *
+ * @param onProblem called if a connection cannot be ended. It is then cut as any other stream.
+ */
+export function createFastifySseDrain (
+  table: InFlightTable, onProblem: (message: string, error: unknown) => void
+): Drain {
+  let stop = (): void => {}
+
+  return {
+    timeout: Infinity,
+    beginDraining () {
+      // Again and again, because a request in flight may still open a connection, and a client may read slowly.
+      stop = every(step, () => table.replies().filter(isOpen).forEach(end))
+    },
+    async drain (ms) {
+      await within(ms, () => table.untilAnswered())
+      stop()
+      return 'clean'
+    },
+    pending: () => []
+  }
+
+  function end (reply: FastifyReply): void {
+    const sse = sseOf(reply)!
+    new Promise<void>(resolve => {
+      // `send` writes at once, and `close` ends the response after it.
+      resolve(sse.send(endEvent))
+      sse.close()
+    }).catch(error => onProblem('A connection of @fastify/sse got no end marker', error))
+  }
+}
+
+/** Returns whether a connection is open, and would send a message at once. */
+function isOpen (reply: FastifyReply): boolean {
+  const sse = sseOf(reply)
+  if (sse?.isConnected !== true || needsDrain(reply.raw)) return false
+  return isStream(reply.raw) || (sse.shouldKeepAlive && !reply.raw.headersSent)
+}
+
+/** Returns `reply.sse` of @fastify/sse. Other libraries use the same name for something else. */
+function sseOf (reply: FastifyReply): SseContext | undefined {
+  const sse = (reply as FastifyReply & { readonly raw: ServerResponse, readonly sse?: Partial<SseContext> }).sse
+  const isContext = typeof sse?.isConnected === 'boolean' &&
+    typeof sse.send === 'function' &&
+    typeof sse.close === 'function'
+  return isContext ? sse as SseContext : undefined
+}
