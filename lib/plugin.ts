@@ -48,7 +48,15 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   const tasks = createTasks(lifecycle, (result, error) => events.emit({ type: 'task', result, error }))
   const rejection = createRejection(settings.retryAfter, () => state, onProblem)
   const traffic = createTraffic(app, {
-    settings, lifecycle, events, tasks, rejection, inCluster: isClusterWorker(), onProblem
+    settings,
+    lifecycle,
+    events,
+    tasks,
+    rejection,
+    inCluster: isClusterWorker(),
+    onProblem,
+    // The service goes on with the next app, which has connections of its own to the managers.
+    onHandover: () => managers.close()
   })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 

@@ -52,6 +52,8 @@ export interface InFlightTable {
   reject(res: ServerResponse): void
   /** From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. */
   announceClose(): void
+  /** Gives an entry to each request, because its connection may no longer show it. */
+  closeFastPath(): void
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
@@ -147,6 +149,7 @@ export function createInFlightTable ({
       entries.closeFastPath()
       for (const entry of entries.all()) connectionClose.announceClose(entry)
     },
+    closeFastPath: entries.closeFastPath,
     onConnectionClose: entries.onConnectionClose,
     untilAnswered: () => conditions.until(() => entries.size === settled),
     untilEmpty: () => conditions.until(() => entries.size === 0),

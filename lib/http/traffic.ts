@@ -1,5 +1,5 @@
 /** The traffic of the app: its servers, the table of requests in flight, and the drains. */
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Outcome, ShutdownReport } from '../../types/index'
@@ -8,6 +8,7 @@ import type { Events } from '../lifecycle/events'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { Tasks } from '../lifecycle/tasks'
 import type { Settings } from '../options'
+import { afterClose } from '../util/replaced-methods'
 import { turn, within } from '../util/time'
 import { createCategories } from './categories'
 import { createConnectionClose } from './connection-close'
@@ -22,6 +23,7 @@ import { createInFlightTable, type InFlightTable } from './in-flight'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
 import { createServers, type Servers } from './servers'
+import { isShared, type Handover } from './shared-servers'
 
 /** The traffic, as the other wings use it. */
 export interface Traffic {
@@ -71,11 +73,13 @@ export interface TrafficOptions {
   /** Whether this is a worker of node:cluster. */
   readonly inCluster: boolean
   readonly onProblem: (message: string, error: unknown) => void
+  /** Called when another app takes over the server of this one. */
+  readonly onHandover: () => void
 }
 
 /** Creates the traffic, and attaches it to the servers of the app. */
 export function createTraffic (
-  app: FastifyInstance, { settings, lifecycle, events, tasks, rejection, inCluster, onProblem }: TrafficOptions
+  app: FastifyInstance, { settings, lifecycle, events, tasks, rejection, inCluster, onProblem, onHandover }: TrafficOptions
 ): Traffic {
   const { timeouts } = settings
   const connections = createConnections(connection => inFlight.onConnectionClose(connection))
@@ -91,6 +95,8 @@ export function createTraffic (
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
   const requests = createRequestsDrain(inFlight, settings, {
+    // A connection that another app has taken over stays open.
+    announceClose: () => { if (!servers.handedOver) inFlight.announceClose() },
     tasksRun: () => tasks.active > 0,
     onCut: requestCounts.cut
   })
@@ -110,13 +116,10 @@ export function createTraffic (
   const busySockets = (): Set<Socket | null> => new Set([...inFlight.busySockets(), ...webSockets.sockets()])
   const idleConnections = createIdleConnectionsDrain(connections, busySockets)
   const attached = new Set<Server>()
-  const servers = createServers(app, inCluster, server => {
-    attached.add(server)
-    server.prependListener('request', inFlight.track)
-    if (lifecycle.hasReached('cleaning')) addRetryAfter(server)
-    for (const part of [connections, webSockets, http2, idleConnections]) part.attach(server)
-  })
-  servers.refresh()
+  const restoreClose: (() => void)[] = []
+  const servers = createServers(app, inCluster, attach, detach)
+  // Another app may still serve a shared server. This one takes it over when it listens.
+  if (!isShared(app.server)) servers.refresh()
 
   return {
     inFlight,
@@ -139,13 +142,19 @@ export function createTraffic (
       await Promise.all([within(ms, inFlight.untilEmpty), connectionClose.untilClosed(ms)])
       const left = await inFlight.cut(() => true)
       left.forEach(requestCounts.cut)
-      await idleConnections.closeAll()
+      if (![...attached].some(isShared)) await idleConnections.closeAll()
       // A destroyed socket emits `close` later. The pipelined answers that waited on it end then.
       await within(socketClose, inFlight.untilEmpty)
       servers.enableCloseIdleConnections()
       return left.length === 0 ? 'clean' : 'forced'
     },
-    beginCleaning () { attached.forEach(addRetryAfter) },
+    beginCleaning () {
+      attached.forEach(addRetryAfter)
+      for (const server of attached) {
+        if (!isShared(server)) continue
+        restoreClose.push(afterClose(server, () => { if (!server.listening) void idleConnections.closeAll() }))
+      }
+    },
     cut (given) {
       // `genReqId` may return a number, although Fastify's type of `request.id` is string.
       const id = String(given)
@@ -161,7 +170,33 @@ export function createTraffic (
     })
   }
 
+  function attach (server: Server, { sockets, sessions }: Handover): void {
+    attached.add(server)
+    server.prependListener('request', inFlight.track)
+    if (lifecycle.hasReached('cleaning')) addRetryAfter(server)
+    connections.attach(server, sockets)
+    webSockets.attach(server)
+    http2.attach(server, sessions)
+    idleConnections.attach(server)
+  }
+
+  function detach (server: Server): Handover {
+    inFlight.closeFastPath()
+    attached.delete(server)
+    restoreClose.splice(0).forEach(restore => restore())
+    server.removeListener('request', inFlight.track)
+    server.removeListener('request', setRetryAfter)
+    webSockets.detach(server)
+    idleConnections.detach(server)
+    if (servers.handedOver) onHandover()
+    return { sockets: connections.detach(server), sessions: http2.detach(server) }
+  }
+
   function addRetryAfter (server: Server): void {
-    server.prependListener('request', (_req, res) => { res.setHeader('retry-after', rejection.retryAfter()) })
+    server.prependListener('request', setRetryAfter)
+  }
+
+  function setRetryAfter (_req: IncomingMessage, res: ServerResponse): void {
+    res.setHeader('retry-after', rejection.retryAfter())
   }
 }

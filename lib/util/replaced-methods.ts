@@ -77,6 +77,21 @@ export function keepConnections (server: HttpServer): () => void {
 }
 
 /**
+ * Calls `fn` after each call of `server.close`, until it is restored.
+ *
+ * Why: @fastify/restartable decides in its `close` whether its server closes. Public alternative: the event `close`,
+ * which comes only after the last connection has ended. Without it, a connection that sends nothing keeps such a server
+ * open.
+ */
+export function afterClose (server: HttpServer, fn: () => void): () => void {
+  return replaceMethod(server, 'close', original => function (this: HttpServer, ...args: unknown[]) {
+    const result = (original as Method).apply(this, args)
+    fn()
+    return result
+  } as HttpServer['close'])
+}
+
+/**
  * Replaces `server.listen` until it is restored: it fails with the error that `reason` resolves to. The error is
  * emitted as an `error` event, as by Node itself.
  *

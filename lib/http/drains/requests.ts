@@ -16,6 +16,8 @@ import type { Drain } from './drain'
 
 /** Options of the drain. */
 export interface RequestsOptions {
+  /** Asks the clients of HTTP/1 to leave, with `Connection: close`. */
+  readonly announceClose: () => void
   /** Returns whether tasks run. Their time begins when this drain is over. */
   readonly tasksRun: () => boolean
   /** Called for each request that is cut. */
@@ -26,15 +28,15 @@ export interface RequestsOptions {
 export function createRequestsDrain (
   table: InFlightTable,
   { timeouts, givenTimeouts, categories }: Pick<Settings, 'timeouts' | 'givenTimeouts' | 'categories'>,
-  { tasksRun, onCut }: RequestsOptions
+  { announceClose, tasksRun, onCut }: RequestsOptions
 ): Drain {
   const { requests, streams, tasks } = timeouts
   const isLimited = givenTimeouts.has('requests') && givenTimeouts.has('streams')
 
   return {
     timeout: isLimited ? Math.max(requests, streams, ...categories.values()) : Infinity,
-    enterLameDuck: () => table.announceClose(),
-    beginDraining: () => table.announceClose(),
+    enterLameDuck: announceClose,
+    beginDraining: announceClose,
     async drain (ms) {
       const began = now()
       let outcome: Outcome = 'clean'
