@@ -127,10 +127,8 @@ export function createServers (
     failListen (reason) {
       for (const server of ours()) restoreListen.push(failListen(server, reason))
       // `reason` resolves at the end of `app.close()`, which settles in the same turn of the event loop.
-      void reason.then(turn).then(() => {
-        restoreAll(restoreListen)
-        for (const server of servers) if (isShared(server)) leave(server)
-      })
+      void reason.then(turn).then(() => restoreAll(restoreListen))
+      void reason.then(() => { for (const server of servers) if (isShared(server)) leave(server) })
     },
     disableCloseIdleConnections () {
       for (const server of servers) restoreIdle.push(keepConnections(server))
