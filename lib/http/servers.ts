@@ -74,6 +74,8 @@ export function createServers (
   const onListening = function (this: NetServer): void { starting.add(this) }
   /** For each server, the function that leaves it to another app. */
   const releases = new Map<HttpServer, () => Handover>()
+  /** For each shared server, the listeners for upgrades of this app. */
+  const upgradeListeners = new WeakMap<HttpServer, ReturnType<HttpServer['listeners']>>()
   let handedOver = false
   let stopped = false
   /** Restores `closeIdleConnections`. */
@@ -86,6 +88,8 @@ export function createServers (
       self.add(app.server)
       for (const server of secondaryServersOf(app)) self.add(server)
       starting.clear()
+      // The app has added its listeners before it listens.
+      for (const server of servers) if (isShared(server)) upgradeListeners.set(server, server.listeners('upgrade'))
       if (stopped) close()
     },
     add (server) {
@@ -93,6 +97,8 @@ export function createServers (
       const added = server as HttpServer
       const release = (): Handover => {
         handedOver = true
+        // An upgrade must reach only the next app.
+        for (const listener of upgradeListeners.get(added) ?? []) added.removeListener('upgrade', listener as () => void)
         return leave(added)
       }
       servers.add(added)

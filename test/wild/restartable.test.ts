@@ -1,8 +1,11 @@
 /** @fastify/restartable: each generation of the app has the plugin, and all of them have one server. */
+import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import { restartable } from '@fastify/restartable'
+import fastifyWebsocket from '@fastify/websocket'
 import type { FastifyInstance, FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
+import { WebSocket } from 'ws'
 import gracefulShutdown from '../../lib/index'
 import { createDeferred } from '../../lib/util/deferred'
 import { sleep } from '../../lib/util/time'
@@ -220,6 +223,48 @@ t.test('an HTTP/2 session stays open during a restart, and gets GOAWAY from the 
   t.match(await client.get('/'), { status: 200, body: 'generation 2' })
   const [code] = await Promise.all([client.goaway, app.close()])
   t.equal(code, 0)
+})
+
+t.test('WebSockets of the old generation get close code 1001, and those that open during a restart stay open', async t => {
+  const { app, port, release, reports } = await start(t, {
+    routes (app, generation) {
+      void app.register(fastifyWebsocket)
+      void app.register(async child => {
+        child.get('/ws', { websocket: true }, socket => {
+          socket.on('message', message => { socket.send(`generation ${generation}: ${String(message)}`) })
+        })
+      })
+    }
+  })
+  const open = async (): Promise<{ readonly closed: Promise<number>, echo(): Promise<string> }> => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+    const closed = once(socket, 'close').then(([code]) => code as number)
+    await once(socket, 'open')
+    return {
+      closed,
+      async echo () {
+        socket.send('hello')
+        return String((await once(socket, 'message'))[0])
+      }
+    }
+  }
+  const old = await open()
+  t.equal(await old.echo(), 'generation 1: hello')
+  const busy = await connect(port)
+  busy.send(get('/slow'))
+  await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+  const restarting = app.restart()
+  t.equal(await old.closed, 1001)
+  const young = await open()
+  t.equal(await young.echo(), 'generation 2: hello')
+  release()
+  await busy.answer()
+  await restarting
+  t.equal(await young.echo(), 'generation 2: hello')
+  await app.close()
+  t.equal(await young.closed, 1001)
+  t.match(reports, [{ webSockets: { closed: 1, terminated: 0 } }, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } }])
+  busy.socket.destroy()
 })
 
 t.test('a generation that does not start changes nothing', async t => {
