@@ -7,10 +7,10 @@ import type { ShutdownOptions } from '../types/index'
 import { startAppExporters } from './exporters/app-exporters'
 import { checkRoute } from './http/categories'
 import { wrapHandler } from './http/detached-handlers'
+import { createLateHooks } from './http/late-hooks'
 import { createOnRequest } from './http/on-request'
 import { addProbes } from './http/probes'
 import { createRejection } from './http/rejection'
-import { createResponseHooks } from './http/response-hooks'
 import { createTraffic } from './http/traffic'
 import { createEvents } from './lifecycle/events'
 import { createMethods } from './lifecycle/methods'
@@ -60,7 +60,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 
-  const responseHooks = createResponseHooks(app, tasks)
+  const lateHooks = createLateHooks(app, tasks)
   const resources = createResources(app, {
     settings,
     lifecycle,
@@ -68,7 +68,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     finish: () => sequence.finish(),
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: result => events.emit({ type: 'hook', result }),
-    wrapHook: responseHooks.wrapHook,
+    wrapHook: lateHooks.wrapHook,
     onProblem
   })
   const endExporters = startAppExporters(app.log, settings.exporters, { state, listen: events.listen }, onProblem)
@@ -100,7 +100,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   app.addHook('onRoute', route => {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
     route.handler = wrapHandler(route.handler)
-    responseHooks.wrapRoute(route)
+    lateHooks.wrapRoute(route)
   })
   const { errorResponseBuilder } = settings
   app.addHook('onRequest', createOnRequest({ lifecycle, state, traffic, rejection, errorResponseBuilder, onProblem }))

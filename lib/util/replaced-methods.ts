@@ -50,19 +50,25 @@ export function overrideMethod<T extends object, K extends keyof T> (object: T, 
 }
 
 /**
- * Replaces the hooks of one name that were added to an instance before, and those that are added to it from now on.
+ * Replaces the hooks of these names that were added to an instance before, and those that are added to it from now on.
  * Fastify keeps the hooks of an instance under a symbol.
  *
  * Why: if `register()` of this plugin is not awaited, the app has already called `addHook` when the plugin is loaded.
  * Public alternative: `addHook`, for the hooks that are added later. Without it, the shutdown does not wait for the
- * onResponse hooks that were added before.
+ * hooks that were added before.
  */
-export function replaceHooks (app: FastifyInstance, name: string, wrap: (hook: unknown) => unknown): void {
+export function replaceHooks (
+  app: FastifyInstance, names: readonly string[], wrap: (name: string, hook: unknown) => unknown
+): void {
   const hooks = hooksOf(app)
-  const added = hooks?.[name]
-  if (hooks === undefined || !Array.isArray(added)) return
-  added.splice(0, added.length, ...added.map(wrap))
-  replaceMethod(hooks, 'add', original => (each, hook) => original.call(hooks, each, each === name ? wrap(hook) : hook))
+  if (hooks === undefined) return
+  for (const name of names) {
+    const added = hooks[name]
+    if (Array.isArray(added)) added.splice(0, added.length, ...added.map(hook => wrap(name, hook)))
+  }
+  replaceMethod(hooks, 'add', original => (name, hook) => {
+    original.call(hooks, name, names.includes(name) ? wrap(name, hook) : hook)
+  })
 }
 
 /**

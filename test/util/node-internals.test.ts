@@ -67,7 +67,7 @@ t.test('private properties', async t => {
 
   await t.test("Fastify's list of hooks: without it the hooks that were added before the plugin are not waited for", async t => {
     t.equal(internals.hooksOf({} as FastifyInstance), undefined)
-    t.doesNotThrow(() => replaced.replaceHooks({} as FastifyInstance, 'onResponse', () => t.fail('there is none')))
+    t.doesNotThrow(() => replaced.replaceHooks({} as FastifyInstance, ['onResponse'], () => t.fail('there is none')))
     const calls: string[] = []
     stub(t, internals, 'hooksOf', () => undefined)
     const { app } = await serve(t, {

@@ -1,5 +1,5 @@
 /**
- * onResponse hooks that write an access record to a database after the answer. The shutdown waits for them, and the
+ * Hooks that write an access record to a database after the answer. The shutdown waits for them, and the
  * database closes after the last record.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
@@ -144,6 +144,28 @@ t.test('a hook that begins while draining has its database: of an answer in flig
   t.match(await client.answer(), { status: 200, body: 'slow' })
   t.match(await closing, { outcome: 'clean', requests: { completed: 1, rejected: 2 } })
   t.match(db, { records: 3, lost: 0, writing: 0 })
+})
+
+t.test('a hook for a client that has left has its database: onRequestAbort', async t => {
+  const kinds: Record<string, (app: FastifyInstance, db: Database) => unknown> = {
+    'an async hook of the root' (app, db) { app.addHook('onRequestAbort', async () => { await db.write() }) },
+    'a callback of the root' (app, db) { app.addHook('onRequestAbort', (_request, done) => { void db.write().then(() => done()) }) },
+    'a hook of a route': (app, db) => app.get('/other', { onRequestAbort: async () => { await db.write() } }, async () => await new Promise(() => {}))
+  }
+  for (const [kind, add] of Object.entries(kinds)) {
+    const { app, db } = await service(t, (app, db) => {
+      add(app, db)
+      app.get('/', async () => await sleep(50))
+    })
+    const client = await connect(app)
+    client.send(get(kind.endsWith('route') ? '/other' : '/'))
+    await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+    client.socket.destroy()
+    await eventually(() => db.writing === 1, () => db)
+    if (kind.endsWith('route')) app.shutdown.cut(app.shutdownState.requests()[0]!.id)
+    t.match(await app.shutdown.start(), { tasks: [] }, kind)
+    t.match(db, { records: 1, lost: 0, writing: 0 }, kind)
+  }
 })
 
 t.test('under traffic, every answer has its record', async t => {
