@@ -10,7 +10,7 @@ import { secondaryServersOf } from '../util/node-internals'
 import { keepAddress, keepConnections, failListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 import { createAcceptQueue } from './accept-queue'
-import { forgetApp, isShared, takeOver, type Handover } from './shared-servers'
+import { createSharedServers, isShared, type Handover } from './shared-servers'
 
 /** The servers of one app. */
 export interface Servers {
@@ -72,11 +72,7 @@ export function createServers (
   const starting = new Set<NetServer>()
   const acceptQueue = createAcceptQueue(inCluster)
   const onListening = function (this: NetServer): void { starting.add(this) }
-  /** For each server, the function that leaves it to another app. */
-  const releases = new Map<HttpServer, () => Handover>()
-  /** For each shared server, the listeners for upgrades of this app. */
-  const upgradeListeners = new WeakMap<HttpServer, ReturnType<HttpServer['listeners']>>()
-  let handedOver = false
+  const shared = createSharedServers(leave)
   let stopped = false
   /** Restores `closeIdleConnections`. */
   const restoreIdle: (() => void)[] = []
@@ -88,27 +84,19 @@ export function createServers (
       self.add(app.server)
       for (const server of secondaryServersOf(app)) self.add(server)
       starting.clear()
-      // The app has added its listeners before it listens.
-      for (const server of servers) if (isShared(server)) upgradeListeners.set(server, server.listeners('upgrade'))
+      servers.forEach(shared.rememberUpgrades)
       if (stopped) close()
     },
     add (server) {
       if (!(server instanceof NetServer) || servers.has(server as HttpServer)) return
       const added = server as HttpServer
-      const release = (): Handover => {
-        handedOver = true
-        // An upgrade must reach only the next app.
-        for (const listener of upgradeListeners.get(added) ?? []) added.removeListener('upgrade', listener as () => void)
-        return leave(added)
-      }
       servers.add(added)
-      releases.set(added, release)
-      const open = takeOver(added, release)
+      const open = shared.takeOver(added)
       acceptQueue.attach(added)
       added.on('listening', onListening)
       attach(added, open)
     },
-    get handedOver () { return handedOver },
+    get handedOver () { return shared.handedOver },
     get listening () {
       for (const server of servers) if (server.listening) return true
       return false
@@ -151,8 +139,7 @@ export function createServers (
   }
 
   function leave (server: HttpServer): Handover {
-    forgetApp(server, releases.get(server)!)
-    releases.delete(server)
+    shared.forget(server)
     servers.delete(server)
     starting.delete(server)
     acceptQueue.detach(server)
