@@ -21,7 +21,7 @@ export interface Exchange {
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
 interface Http2Response {
-  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly sentHeaders: Readonly<Record<string, unknown>> | undefined, readonly session: { readonly destroyed: boolean } | undefined, readonly writableNeedDrain: boolean, close(code: number): void, once(event: 'close', listener: () => void): unknown }
+  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly sentHeaders: Readonly<Record<string, unknown>> | undefined, readonly session: { readonly destroyed: boolean } | undefined, readonly writableEnded: boolean, readonly writableNeedDrain: boolean, close(code: number): void, once(event: 'close', listener: () => void): unknown }
 }
 
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
@@ -64,9 +64,10 @@ export function isDisconnected ({ res, socket }: Exchange): boolean {
  * stream was reset. The response of inject closes before it is finished, and has no client that could leave.
  */
 export function isFlushed ({ res, socket }: Exchange): boolean {
-  if (!res.writableEnded) return false
   const stream = streamOf(res)
-  if (stream !== undefined) return !stream.aborted
+  // The app may respond through the stream (`raw.stream.respond()`). The response itself never ends then.
+  if (stream !== undefined) return (res.writableEnded || stream.writableEnded) && !stream.aborted
+  if (!res.writableEnded) return false
   return res.writableFinished || !(socket instanceof Socket)
 }
 

@@ -103,7 +103,7 @@ for (const transport of [http1, h2c]) {
         const [answer, report] = await Promise.all([rest, app.shutdown.start()])
         t.equal(answer.body.length, 100_000)
         t.ok(answer.whole)
-        t.match(report, { outcome: 'clean', requests: { cut: [] }, streams: { ended: 0, cut: 0 } })
+        t.match(report, { outcome: 'clean', requests: { completed: 1, cut: [] }, streams: { ended: 0, cut: 0 } })
       })
     }
 
