@@ -77,7 +77,7 @@ export interface InFlightTable {
   cut(which: (entry: InFlight, hasBegun: boolean) => boolean): Promise<readonly InFlight[]>
   /** Returns all requests in flight. */
   list(): InFlight[]
-  /** Returns Fastify's replies whose clients wait for the end of the answer. */
+  /** Returns Fastify's replies whose clients wait for the end of the answer, and that have no category. */
   replies(): FastifyReply[]
   /** Returns the signal of a request: it aborts if the client leaves, or if the request is cut. */
   signalOf(request: FastifyRequest): AbortSignal
@@ -170,7 +170,9 @@ export function createInFlightTable ({
       return described
     },
     list: () => entries.all().map(describeEntry),
-    replies: () => entries.all().flatMap(({ state, reply }) => state === 'active' && reply !== null ? [reply] : []),
+    replies: () => entries.all()
+      .filter(({ state, category }) => state === 'active' && category === null)
+      .flatMap(({ reply }) => reply ?? []),
     signalOf (request) {
       const entry = entryOfRequest(request.raw) ?? entries.find(request) ?? createEntryOutside(request)
       return signalOfEntry(entry, cutReason)

@@ -182,6 +182,28 @@ t.test('a handler that ends its own connection when draining begins is not distu
   }), 'data: "own"\n\n')
 })
 
+t.test('a connection with a category has its time, and ends by itself', async t => {
+  const { app } = await serve(t, {
+    options: { categories: { tokens: 5_000 } },
+    routes: async app => {
+      await app.register(fastifySse)
+      app.get('/', { sse: 'only', config: { shutdown: { category: 'tokens' } } }, async (_request, reply) => {
+        await reply.sse.send((async function * () {
+          yield tick
+          await sleep(400)
+          yield { data: 'the last token' }
+        })())
+      })
+    }
+  })
+  const stream = await open(app)
+  await eventually(() => stream.text().includes(begun), stream.text)
+  const [report, whole] = await Promise.all([app.shutdown.start(), stream.whole])
+  t.ok(whole)
+  t.equal(stream.text(), `${begun}data: "the last token"\n\n`)
+  t.equal(report.outcome, 'clean')
+})
+
 t.test('a connection without a first message gets the default marker', async t => {
   const { app } = await service(t, async reply => {
     reply.sse.keepAlive()

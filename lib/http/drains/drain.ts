@@ -3,7 +3,7 @@ import type { Outcome } from '../../../types/index'
 
 /** The drain of one kind of traffic. */
 export interface Drain {
-  /** Longest time of this drain, in milliseconds. */
+  /** Longest time of this drain, in milliseconds; `Infinity` if only the total limits it. */
   readonly timeout: number
   /**
    * Lame-duck begins. Requests are still served, and clients are asked to leave. Connections that must not all close at

@@ -1,6 +1,7 @@
 /**
  * The drain of open connections of @fastify/sse. A handler may end its own connection, or its source may be a stream of
- * `shutdown.stream()`. A connection that is still open after that gets the default end marker, and is closed.
+ * `shutdown.stream()`. A connection that is still open after that gets the default end marker, and is closed. A
+ * connection with a category stays open, because it has a time of its own.
  */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
