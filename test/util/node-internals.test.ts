@@ -235,6 +235,23 @@ t.test('replaced methods', async t => {
     await closed
   })
 
+  await t.test('afterClose: without it a silent connection keeps a server open that closes itself', async t => {
+    for (const missing of [false, true]) {
+      if (missing) stub(t, replaced, 'afterClose', () => () => {})
+      const { app, report } = await serve(t)
+      const { server } = app
+      const { close } = server
+      server.close = callback => close.call(server, callback)
+      const silent = await connect(app)
+      const closed = app.close().then(() => true)
+      await eventually(() => !server.listening, () => 'listening')
+      if (missing) silent.socket.destroy()
+      t.ok(await closed)
+      await silent.over
+      t.match(await report, { outcome: 'clean', sockets: { silent: missing ? 0 : 1 } })
+    }
+  })
+
   await t.test('a closed app has its own methods again', async t => {
     const { app } = await serve(t)
     await app.close()

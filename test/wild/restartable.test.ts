@@ -13,6 +13,7 @@ import type { ShutdownOptions, ShutdownReport } from '../../types/index'
 import { run, translate } from '../helpers/children'
 import { connect, eventually, fetchOnce, get, openSession, portOf } from '../helpers/client'
 import { Fastify } from '../helpers/fastify'
+import { tls } from '../helpers/transports'
 
 interface Generations {
   /** The current generation. */
@@ -265,6 +266,21 @@ t.test('WebSockets of the old generation get close code 1001, and those that ope
   t.equal(await young.closed, 1001)
   t.match(reports, [{ webSockets: { closed: 1, terminated: 0 } }, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } }])
   busy.socket.destroy()
+})
+
+t.test('a TLS connection stays open during a restart, and the newest generation closes it', async t => {
+  const { app, port, server } = await start(t, { fastify: { https: tls } as FastifyServerOptions })
+  const secure = { host: 'localhost', ca: tls.cert }
+  const [used, silent] = [await connect(port, secure), await connect(port, secure)]
+  const raw = await connect(port) // Never begins its handshake.
+  for (let generation = 1; generation <= 3; generation++) {
+    used.send(get('/'))
+    t.match(await used.answer(), { status: 200, body: `generation ${generation}` })
+    if (generation < 3) await app.restart()
+  }
+  await app.close()
+  t.notOk(server.listening)
+  await Promise.all([used.over, silent.over, raw.over])
 })
 
 t.test('a generation that does not start changes nothing', async t => {
