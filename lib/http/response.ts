@@ -21,7 +21,18 @@ export interface Exchange {
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
 interface Http2Response {
-  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly sentHeaders: Readonly<Record<string, unknown>> | undefined, readonly session: { readonly destroyed: boolean } | undefined, readonly writableEnded: boolean, readonly writableNeedDrain: boolean, close(code: number): void, once(event: 'close', listener: () => void): unknown }
+  readonly stream?: {
+    readonly aborted: boolean
+    readonly destroyed: boolean
+    readonly errored: unknown
+    readonly rstCode: number
+    readonly sentHeaders: Readonly<Record<string, unknown>> | undefined
+    readonly session: { readonly destroyed: boolean } | undefined
+    readonly writableEnded: boolean
+    readonly writableNeedDrain: boolean
+    close(code: number): void
+    once(event: 'close', listener: () => void): unknown
+  }
 }
 
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream

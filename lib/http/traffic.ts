@@ -79,7 +79,8 @@ export interface TrafficOptions {
 
 /** Creates the traffic, and attaches it to the servers of the app. */
 export function createTraffic (
-  app: FastifyInstance, { settings, lifecycle, events, tasks, rejection, inCluster, onProblem, onHandover }: TrafficOptions
+  app: FastifyInstance,
+  { settings, lifecycle, events, tasks, rejection, inCluster, onProblem, onHandover }: TrafficOptions
 ): Traffic {
   const { timeouts } = settings
   const connections = createConnections(connection => inFlight.onConnectionClose(connection))

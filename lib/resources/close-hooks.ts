@@ -52,8 +52,8 @@ export function interceptCloseHooks (
 
   const restore = replaceMethod(root, 'addHook', () => function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
     const onClose = name === 'onClose' ? toOnClose(hook) : null
-    // If it is not a hook, Fastify throws its own error.
     const plugin = nameOf(this, root)
+    // If it is not a hook, Fastify throws its own error.
     if (onClose === null) return original.call(this, name, wrapHook(name, hook, plugin))
     instances.add(this)
     // Each of these plugins adds one hook. A second hook with the same name belongs to the plugin that has registered

@@ -60,7 +60,8 @@ export interface ResourcesOptions {
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
 export function createResources (
-  app: FastifyInstance, { settings, lifecycle, drain, finish, onResource, onHook, wrapHook, onProblem }: ResourcesOptions
+  app: FastifyInstance,
+  { settings, lifecycle, drain, finish, onResource, onHook, wrapHook, onProblem }: ResourcesOptions
 ): Resources {
   const { timeouts } = settings
   const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })

@@ -31,13 +31,15 @@ const step = 100
 export function createFastifySseDrain (
   table: InFlightTable, onProblem: (message: string, error: unknown) => void
 ): Drain {
+  /** The replies that have got the marker, or that threw an error. */
+  const ended = new WeakSet<FastifyReply>()
   let stop = (): void => {}
 
   return {
     timeout: Infinity,
     beginDraining () {
       // Again and again, because a request in flight may still open a connection, and a client may read slowly.
-      stop = every(step, () => table.replies().filter(isOpen).forEach(end))
+      stop = every(step, () => table.replies().forEach(endIfOpen))
     },
     async drain (ms) {
       await within(ms, () => table.untilAnswered())
@@ -47,26 +49,30 @@ export function createFastifySseDrain (
     pending: () => []
   }
 
-  function end (reply: FastifyReply): void {
-    const sse = sseOf(reply)!
+  function endIfOpen (reply: FastifyReply): void {
+    if (ended.has(reply)) return
     new Promise<void>(resolve => {
+      const sse = sseOf(reply)
+      if (sse === undefined || !isOpen(reply.raw, sse)) return resolve()
+      ended.add(reply)
       // `send` writes at once, and `close` ends the response after it.
       resolve(sse.send(endEvent))
       sse.close()
-    }).catch(error => onProblem('A connection of @fastify/sse got no end marker', error))
+    }).catch(error => {
+      ended.add(reply)
+      onProblem('A connection of @fastify/sse got no end marker', error)
+    })
   }
 }
 
 /** Returns whether a connection is open, and would send a message at once. */
-function isOpen (reply: FastifyReply): boolean {
-  const sse = sseOf(reply)
-  if (sse?.isConnected !== true || needsDrain(reply.raw)) return false
-  return isStream(reply.raw) || (sse.shouldKeepAlive && !reply.raw.headersSent)
+function isOpen (res: ServerResponse, { isConnected, shouldKeepAlive }: SseContext): boolean {
+  return isConnected && !needsDrain(res) && (isStream(res) || (shouldKeepAlive && !res.headersSent))
 }
 
 /** Returns `reply.sse` of @fastify/sse. Other libraries use the same name for something else. */
 function sseOf (reply: FastifyReply): SseContext | undefined {
-  const sse = (reply as FastifyReply & { readonly raw: ServerResponse, readonly sse?: Partial<SseContext> }).sse
+  const { sse } = reply as { readonly sse?: Partial<SseContext> }
   const isContext = typeof sse?.isConnected === 'boolean' &&
     typeof sse.send === 'function' &&
     typeof sse.close === 'function'
