@@ -35,6 +35,49 @@ t.test('tasks', t => {
     t.same(tasks.results(), [], 'a task that ends before draining begins is not in the report')
   })
 
+  t.test('counted work is waited for until its last call is over, and is no task', async t => {
+    const time = virtualTime(t)
+    const { tasks, ended } = start()
+    const work = tasks.counter('hook')
+    work.begin()
+    work.begin()
+    t.match(tasks, { active: 0, completed: 0 })
+    t.same(tasks.pending(), ['hook'])
+    let outcome = ''
+    const drained = tasks.drain(1_000).then(drained => { outcome = drained })
+    await time.pass(100)
+    work.end()
+    await time.pass(100)
+    t.equal(outcome, '')
+    work.end()
+    await time.pass(0)
+    t.equal(outcome, 'clean')
+    await drained
+    t.same(tasks.pending(), [])
+    t.same(ended, [], 'work that settles has no result')
+  })
+
+  t.test('counted work that exceeds the timeout is abandoned once, by its name', async t => {
+    const time = virtualTime(t)
+    const { tasks, abort, ended } = start()
+    const [stuck, other] = [tasks.counter('stuck'), tasks.counter('other')]
+    stuck.begin()
+    other.begin()
+    other.end()
+    await time.pass(50)
+    stuck.begin()
+    abort.abort()
+    t.equal(await time.until(tasks.drain(100)), 'failed')
+    t.match(ended, [[{ name: 'stuck', outcome: 'abandoned', durationMs: 150 }, { code: 'FST_ERR_SHUTDOWN_TIMEOUT', message: /The stuck/ }]])
+    t.equal(ended.length, 1)
+    t.match(tasks, { active: 0, abandoned: 1 })
+    stuck.end()
+    stuck.end()
+    t.same(tasks.pending(), [])
+    await time.until(tasks.drain(100))
+    t.equal(tasks.results().length, 1)
+  })
+
   t.test('run() returns the result of its work, and rejects with its error', async t => {
     const { tasks, abort } = start()
     t.equal(await tasks.run('a', async () => 5), 5)
