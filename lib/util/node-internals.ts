@@ -136,9 +136,15 @@ export interface HookLists {
   add(name: string, hook: unknown): void
 }
 
-/** Returns the hooks that were added to an instance. For its use, see `replaceHooks` in `replaced-methods.ts`. */
-export function hooksOf (app: FastifyInstance): HookLists | undefined {
-  return valueBySymbol(app, 'fastify.hooks') as HookLists | undefined
+/**
+ * Returns the hooks of an instance, and those of each context inside it. Fastify keeps both under symbols. For their
+ * use, see `replaceHooks` in `replaced-methods.ts`.
+ */
+export function hookListsOf (app: FastifyInstance): HookLists[] {
+  const hooks = valueBySymbol(app, 'fastify.hooks') as HookLists | undefined
+  const children = valueBySymbol(app, 'fastify.children')
+  const inner = Array.isArray(children) ? (children as FastifyInstance[]).flatMap(hookListsOf) : []
+  return hooks === undefined ? inner : [hooks, ...inner]
 }
 
 /**

@@ -5,7 +5,7 @@
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
-import { hooksOf, isInsideMessage, type WebSocketLike } from './node-internals'
+import { hookListsOf, isInsideMessage, type WebSocketLike } from './node-internals'
 
 type Method = (...args: unknown[]) => unknown
 
@@ -50,8 +50,8 @@ export function overrideMethod<T extends object, K extends keyof T> (object: T, 
 }
 
 /**
- * Replaces the hooks of these names that were added to an instance before, and those that are added to it from now on.
- * Fastify keeps the hooks of an instance under a symbol.
+ * Replaces the hooks of these names that were added to an instance or to a context inside it before, and those that are
+ * added to them from now on.
  *
  * Why: if `register()` of this plugin is not awaited, the app has already called `addHook` when the plugin is loaded.
  * Public alternative: `addHook`, for the hooks that are added later. Without it, the shutdown does not wait for the
@@ -60,15 +60,15 @@ export function overrideMethod<T extends object, K extends keyof T> (object: T, 
 export function replaceHooks (
   app: FastifyInstance, names: readonly string[], wrap: (name: string, hook: unknown) => unknown
 ): void {
-  const hooks = hooksOf(app)
-  if (hooks === undefined) return
-  for (const name of names) {
-    const added = hooks[name]
-    if (Array.isArray(added)) added.splice(0, added.length, ...added.map(hook => wrap(name, hook)))
+  for (const hooks of hookListsOf(app)) {
+    for (const name of names) {
+      const added = hooks[name]
+      if (Array.isArray(added)) added.splice(0, added.length, ...added.map(hook => wrap(name, hook)))
+    }
+    replaceMethod(hooks, 'add', original => (name, hook) => {
+      original.call(hooks, name, names.includes(name) ? wrap(name, hook) : hook)
+    })
   }
-  replaceMethod(hooks, 'add', original => (name, hook) => {
-    original.call(hooks, name, names.includes(name) ? wrap(name, hook) : hook)
-  })
 }
 
 /**

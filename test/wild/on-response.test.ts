@@ -257,11 +257,16 @@ t.test('hooks that were added before the plugin was loaded are waited for', asyn
   const app = Fastify({ logger: false }) as FastifyInstance
   t.teardown(() => app.close())
   app.addHook('onResponse', async () => { await db.write() })
+  void app.register(async child => {
+    child.addHook('onResponse', async () => { await db.write() })
+    child.get('/child', async () => 'ok')
+  })
   void app.register(gracefulShutdown, { signals: false, delay: 0, resources: { db: { close: () => db.close() } } })
   app.addHook('onResponse', async () => { await db.write() })
   app.get('/', async () => 'ok')
   await app.listen({ port: 0, host: '127.0.0.1' })
   await fetchOnce(app, get('/'))
+  await fetchOnce(app, get('/child'))
   t.equal((await app.shutdown.start()).outcome, 'clean')
-  t.match(db, { records: 2, lost: 0 })
+  t.match(db, { records: 5, lost: 0, writing: 0 })
 })
