@@ -2,8 +2,8 @@
 import fp = require('fastify-plugin')
 import type * as Types from '../types/index'
 import { plugin } from './plugin'
-import { sse } from './lifecycle/ending-stream'
 import { teardown } from './resources/teardown'
+import { sse } from './util/sse'
 
 // It contains only types, so that it can have the same name as the constant.
 declare namespace gracefulShutdown {
@@ -30,6 +30,7 @@ declare namespace gracefulShutdown {
   export type ShutdownSignal = Types.ShutdownSignal
   export type ShutdownState = Types.ShutdownState
   export type ShutdownStats = Types.ShutdownStats
+  export type StreamChunk = Types.StreamChunk
   export type StreamOptions = Types.StreamOptions
   export type StreamSource = Types.StreamSource
   export type TaskResult = Types.TaskResult

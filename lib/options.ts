@@ -41,6 +41,8 @@ export interface Settings {
   readonly exit: boolean
   readonly delay: number
   readonly timeouts: Required<Timeouts>
+  /** The names of the timeouts that the user has set. */
+  readonly givenTimeouts: ReadonlySet<keyof Timeouts>
   readonly gracePeriod: number | null
   readonly retryAfter: (state: ShutdownState) => number
   readonly newConnections: 'auto' | 'answer' | 'refuse'
@@ -137,6 +139,7 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
     exit: checkBoolean('exit', given.exit, signals !== false),
     delay,
     timeouts: fitted.timeouts,
+    givenTimeouts: new Set([...timeoutNames, 'total' as const].filter(name => timeouts[name] !== undefined)),
     gracePeriod: grace.period,
     retryAfter: checkRetryAfter(retryAfter),
     newConnections: checkNewConnections(newConnections),

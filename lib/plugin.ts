@@ -8,6 +8,7 @@ import { startAppExporters } from './exporters/app-exporters'
 import { flushLog } from './exporters/log'
 import { checkRoute } from './http/categories'
 import { wrapHandler } from './http/detached-handlers'
+import { createLateHooks } from './http/late-hooks'
 import { createOnRequest } from './http/on-request'
 import { addProbes } from './http/probes'
 import { createRejection } from './http/rejection'
@@ -57,11 +58,20 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   })
   const rejection = createRejection(settings.retryAfter, () => state, onProblem)
   const traffic = createTraffic(app, {
-    settings, lifecycle, events, rejection, inCluster: isClusterWorker(), onProblem
+    settings,
+    lifecycle,
+    events,
+    tasks,
+    rejection,
+    inCluster: isClusterWorker(),
+    onProblem,
+    // The service goes on with the next app, which has connections of its own to the managers.
+    onHandover: () => managers.close()
   })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
 
   const close = createAppClose(app)
+  const lateHooks = createLateHooks(app, tasks)
   const resources = createResources(app, {
     settings,
     lifecycle,
@@ -70,6 +80,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     runInside: close.runInside,
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: result => events.emit({ type: 'hook', result }),
+    wrapHook: lateHooks.wrapHook,
     onProblem
   })
   const endExporters = startAppExporters(app.log, settings.exporters, { state, listen: events.listen }, onProblem)
@@ -103,6 +114,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   app.addHook('onRoute', route => {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
     route.handler = wrapHandler(route.handler)
+    lateHooks.wrapRoute(route)
   })
   const { errorResponseBuilder } = settings
   app.addHook('onRequest', createOnRequest({ lifecycle, state, traffic, rejection, errorResponseBuilder, onProblem }))

@@ -11,6 +11,8 @@ export const kReply = Symbol('fastify-shutdown.reply')
 export const kHandler = Symbol('fastify-shutdown.handler')
 /** On Node's response: its detached handler, if the client has left. */
 export const kDetached = Symbol('fastify-shutdown.detached')
+/** On a server: the function by which the current app leaves it to the next one. */
+export const kRelease = Symbol('fastify-shutdown.release')
 /** On a socket: its connection. */
 export const kConnection = Symbol('fastify-shutdown.connection')
 /** On a socket: the answer that closes the connection. */

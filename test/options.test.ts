@@ -32,6 +32,7 @@ t.test('defaults', t => {
       exit: true,
       delay: 0,
       timeouts: { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: 60_000 },
+      givenTimeouts: new Set(),
       gracePeriod: null,
       newConnections: 'auto',
       errorResponseBuilder: undefined,
@@ -46,6 +47,11 @@ t.test('defaults', t => {
       warnings: []
     })
     t.equal(retryAfter(state), 10)
+  })
+
+  t.test('the timeouts that the user has set are known by name, and a value undefined is not set', async t => {
+    t.strictSame(resolve({ timeouts: { streams: 5_000, tasks: undefined, total: 20_000 } }).givenTimeouts, new Set(['streams', 'total']))
+    t.strictSame(resolve({ gracePeriod: 30_000 }).givenTimeouts, new Set())
   })
 
   t.test('uncaught errors and exit are handled if signals are, unless the options decide otherwise', async t => {

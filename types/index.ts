@@ -24,11 +24,17 @@ export interface ShutdownReason {
 
 /** Longest time of each part of the shutdown, in milliseconds. */
 export interface Timeouts {
-  /** For the requests in flight. @default 30_000 */
+  /**
+   * For the requests in flight, also if the answer has begun and has a Content-Length. If this is not set, an answer
+   * that has begun may take all the time that resources and tasks do not need. @default 30_000
+   */
   readonly requests?: number
-  /** For responses that stream, and for WebSockets. @default 10_000 */
+  /**
+   * For responses that stream, and for WebSockets. If this is not set, a response that streams may take all the time
+   * that resources and tasks do not need. @default 10_000
+   */
   readonly streams?: number
-  /** For background tasks. This time begins when requests and streams are over. @default 10_000 */
+  /** For background tasks and onResponse hooks. This time begins when requests and streams are over. @default 10_000 */
   readonly tasks?: number
   /**
    * For each resource and each of the app's own onClose hooks. This part of the total is reserved for them. @default
@@ -230,7 +236,7 @@ export interface InFlight {
   readonly ageMs: number | null
   /** The category; `null` if it has none. */
   readonly category: string | null
-  /** `stream` if the headers are sent and the body is not over. */
+  /** `stream` if the headers are sent without a Content-Length, and the body is not over. */
   readonly kind: 'request' | 'stream'
   /**
    * What the request waits for. `client`: the rest of its body has not arrived, or the client does not read the answer
@@ -275,13 +281,13 @@ export interface ShutdownState {
   readonly signal: AbortSignal
   /** Milliseconds until all must be over; `Infinity` while running. */
   readonly remaining: number
-  /** Requests in flight that do not stream. */
+  /** Requests in flight that do not stream. An answer with a Content-Length is not a stream. */
   readonly activeRequests: number
-  /** Responses in flight that stream: the headers are sent, the body is not over. */
+  /** Responses in flight that stream: the headers are sent without a Content-Length, and the body is not over. */
   readonly activeStreams: number
   /** Open WebSockets, and other upgraded connections. */
   readonly activeWebSockets: number
-  /** Tasks that run. */
+  /** Tasks that run, without onResponse hooks. */
   readonly activeTasks: number
   /** Counts over the life of the app. */
   readonly stats: ShutdownStats
@@ -291,14 +297,23 @@ export interface ShutdownState {
   toJSON(): Record<string, unknown>
 }
 
+/**
+ * A value of `shutdown.stream()`. Strings and Buffers can be sent with `reply.send(stream)`. Objects need a consumer that
+ * takes them, as `reply.sse.send(stream)` of @fastify/sse.
+ */
+export type StreamChunk = string | Uint8Array | object
+
 /** Options of `shutdown.stream()`. */
 export interface StreamOptions {
-  /** The end marker: the last chunk, sent when draining begins. */
-  readonly end?: string | Uint8Array | (() => string | Uint8Array)
+  /**
+   * The end marker: the last chunk, sent when draining begins, or a function that returns it. It has the type of the
+   * other chunks: `sse()` for a stream of text, and an object for a stream of objects.
+   */
+  readonly end?: StreamChunk | (() => StreamChunk)
 }
 
 /** A source of `shutdown.stream()`. */
-export type StreamSource = AsyncIterable<string | Uint8Array> | Iterable<string | Uint8Array>
+export type StreamSource = AsyncIterable<StreamChunk> | Iterable<StreamChunk>
 
 /** `fastify.shutdown`: the methods of the plugin. */
 export interface Shutdown {
@@ -313,7 +328,10 @@ export interface Shutdown {
   waitUntil(promise: PromiseLike<unknown>, options?: { readonly name?: string }): void
   /** Runs work that draining waits for. Its signal aborts when draining begins. @returns what `work` returns */
   task<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
-  /** Creates a Readable that, when draining begins, stops reading its source, sends the end marker and ends. */
+  /**
+   * Creates a Readable that, when draining begins, stops reading its source, sends the end marker and ends. The values
+   * of the source pass through unchanged. The stream fails if a response would get an object.
+   */
   stream(source: StreamSource, options?: StreamOptions): Readable
   /**
    * Calls the listener when the phase is entered.
@@ -357,7 +375,7 @@ export interface CutRequest {
 
 /** A task of the report. */
 export interface TaskResult {
-  /** The name given to `task()` or `waitUntil()`. */
+  /** The name given to `task()` or `waitUntil()`, or `onResponse hook of …` for a hook that was abandoned. */
   readonly name: string
   /** How the task ended. */
   readonly outcome: 'completed' | 'cancelled' | 'failed' | 'abandoned'

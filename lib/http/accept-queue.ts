@@ -13,6 +13,8 @@ import { turn } from '../util/time'
 export interface AcceptQueue {
   /** Counts the connections of a server. */
   attach(server: Server): void
+  /** No longer counts the connections of a server. */
+  detach(server: Server): void
   /** Accepts until a turn of the event loop passes without a new connection, or `turns` turns have passed. */
   empty(servers: Iterable<Server>, turns: number): Promise<void>
   /** Sets the default length of a server's queue again. Call it right before the server closes. */
@@ -30,10 +32,14 @@ const defaultLength = 511
 export function createAcceptQueue (inCluster: boolean): AcceptQueue {
   const shortened = new Set<Server>()
   let accepted = 0
+  const count = (): void => { accepted++ }
 
   return {
     attach (server) {
-      server.on('connection', () => { accepted++ })
+      server.on('connection', count)
+    },
+    detach (server) {
+      server.removeListener('connection', count)
     },
     async empty (servers, turns) {
       const listening = [...servers].filter(server => server.listening)

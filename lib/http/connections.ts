@@ -25,8 +25,10 @@ export interface Connection extends Linked<Connection> {
 
 /** The open connections. */
 export interface Connections {
-  /** Follows the connections of a server. */
-  attach(server: Server): void
+  /** Follows the connections of a server. @param open connections that were accepted before */
+  attach(server: Server, open?: readonly Socket[]): void
+  /** No longer follows the connections of a server. @returns the open ones */
+  detach(server: Server): Socket[]
   /** Returns the connection of a socket. */
   of(socket: Socket | null): Connection | undefined
   /** Returns all connections. The array does not change later. */
@@ -45,9 +47,22 @@ export function createConnections (onClose: (connection: Connection) => void): C
   const list = createLinkedList<Connection>()
 
   return {
-    attach (server) {
+    attach (server, open = []) {
       server.on('connection', follow)
       server.on('secureConnection', followSecure)
+      open.forEach(follow)
+    },
+    detach (server) {
+      server.removeListener('connection', follow)
+      server.removeListener('secureConnection', followSecure)
+      const connections = list.toArray()
+      for (const connection of connections) {
+        const socket: Followed = connection.socket
+        list.remove(connection)
+        socket[kConnection] = undefined
+        socket.removeListener('close', forget)
+      }
+      return connections.map(({ socket }) => socket)
     },
     of: (socket: Followed | null) => socket?.[kConnection],
     all: list.toArray

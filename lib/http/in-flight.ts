@@ -52,6 +52,8 @@ export interface InFlightTable {
   reject(res: ServerResponse): void
   /** From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. */
   announceClose(): void
+  /** Gives an entry to each request, because its connection may no longer show it. */
+  closeFastPath(): void
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
@@ -69,11 +71,14 @@ export interface InFlightTable {
    * Ends requests now. Their signals abort first. A request whose headers are not sent gets the 503; otherwise its
    * connection ends, or its HTTP/2 stream.
    *
+   * @param which chooses the requests. `hasBegun`: whether the headers of the answer are sent
    * @returns the requests that were cut
    */
-  cut(which: (entry: InFlight) => boolean): Promise<readonly InFlight[]>
+  cut(which: (entry: InFlight, hasBegun: boolean) => boolean): Promise<readonly InFlight[]>
   /** Returns all requests in flight. */
   list(): InFlight[]
+  /** Returns Fastify's replies whose clients wait for the end of the answer, and that have no category. */
+  replies(): FastifyReply[]
   /** Returns the signal of a request: it aborts if the client leaves, or if the request is cut. */
   signalOf(request: FastifyRequest): AbortSignal
 }
@@ -152,6 +157,7 @@ export function createInFlightTable ({
       entries.closeFastPath()
       for (const entry of entries.all()) connectionClose.announceClose(entry)
     },
+    closeFastPath: entries.closeFastPath,
     onConnectionClose: entries.onConnectionClose,
     untilAnswered: () => conditions.until(() => entries.size === settled),
     untilEmpty: () => conditions.until(() => entries.size === 0),
@@ -159,7 +165,7 @@ export function createInFlightTable ({
     busySessions: () => new Set(entries.all().map(({ res }) => sessionOf(res))),
     async cut (which) {
       const chosen = entries.all().filter(entry => (entry.state === 'active' || entry.state === 'detached') &&
-        which(describeEntry(entry)))
+        which(describeEntry(entry), entry.res.headersSent))
       if (chosen.length === 0) return []
       const described = chosen.map(describeEntry)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))
@@ -172,6 +178,9 @@ export function createInFlightTable ({
       return described
     },
     list: () => entries.all().map(describeEntry),
+    replies: () => entries.all()
+      .filter(({ state, category }) => state === 'active' && category === null)
+      .flatMap(({ reply }) => reply ?? []),
     signalOf (request) {
       const entry = entryOfRequest(request.raw) ?? entries.find(request) ?? createEntryOutside(request)
       return signalOfEntry(entry, cutReason)

@@ -1,7 +1,7 @@
 /** Reads the state of a response, and ends it. HTTP/1, HTTP/2 and inject differ in both. */
 import type { ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
-import { markClosed } from '../util/node-internals'
+import { contentLengthOf, markClosed } from '../util/node-internals'
 
 /** NGHTTP2_CANCEL, without loading node:http2 for servers that do not use it. */
 const http2Cancel = 8
@@ -21,17 +21,45 @@ export interface Exchange {
 
 /** The part of Http2ServerResponse that ServerResponse does not have. */
 interface Http2Response {
-  readonly stream?: { readonly aborted: boolean, readonly destroyed: boolean, readonly errored: unknown, readonly rstCode: number, readonly session: { readonly destroyed: boolean } | undefined, close(code: number): void, once(event: 'close', listener: () => void): unknown }
+  readonly stream?: {
+    readonly aborted: boolean
+    readonly destroyed: boolean
+    readonly errored: unknown
+    readonly rstCode: number
+    readonly sentHeaders: Readonly<Record<string, unknown>> | undefined
+    readonly session: { readonly destroyed: boolean } | undefined
+    readonly writableEnded: boolean
+    readonly writableNeedDrain: boolean
+    close(code: number): void
+    once(event: 'close', listener: () => void): unknown
+  }
 }
 
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
 
 /**
- * Returns whether the headers are sent and the body is not over. An answer that is ended and still being flushed is not
- * a stream.
+ * Returns whether an answer streams: its headers are sent, its body is not over, and its length is not known. An answer
+ * that is ended and still being flushed is not a stream.
  */
 export function isStream (res: ServerResponse): boolean {
-  return res.headersSent && !res.writableEnded
+  return res.headersSent && !res.writableEnded && !hasKnownLength(res)
+}
+
+/** Returns whether the headers that were sent contain a valid Content-Length (RFC 9110, section 8.6). */
+function hasKnownLength (res: ServerResponse): boolean {
+  const stream = streamOf(res)
+  const length = stream === undefined ? contentLengthOf(res) : headerOf(stream.sentHeaders ?? {}, 'content-length')
+  return length != null && Number(length) >= 0
+}
+
+/** Returns the value of a header. `http2stream.respond()` keeps its headers as the app has written them. */
+function headerOf (headers: Readonly<Record<string, unknown>>, name: string): unknown {
+  return Object.entries(headers).find(([key]) => key.toLowerCase() === name)?.[1]
+}
+
+/** Returns whether the client reads too slowly: what is written now waits in memory. */
+export function needsDrain (res: ServerResponse): boolean {
+  return (streamOf(res) ?? res).writableNeedDrain
 }
 
 /**
@@ -47,9 +75,10 @@ export function isDisconnected ({ res, socket }: Exchange): boolean {
  * stream was reset. The response of inject closes before it is finished, and has no client that could leave.
  */
 export function isFlushed ({ res, socket }: Exchange): boolean {
-  if (!res.writableEnded) return false
   const stream = streamOf(res)
-  if (stream !== undefined) return !stream.aborted
+  // The app may respond through the stream (`raw.stream.respond()`). The response itself never ends then.
+  if (stream !== undefined) return (res.writableEnded || stream.writableEnded) && !stream.aborted
+  if (!res.writableEnded) return false
   return res.writableFinished || !(socket instanceof Socket)
 }
 

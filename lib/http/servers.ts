@@ -5,11 +5,12 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { Server as NetServer } from 'node:net'
-import type { Server as HttpServer } from 'node:http'
+import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
 import { secondaryServersOf } from '../util/node-internals'
 import { keepAddress, keepConnections, failListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 import { createAcceptQueue } from './accept-queue'
+import { createSharedServers, isShared, type Handover } from './shared-servers'
 
 /** The servers of one app. */
 export interface Servers {
@@ -20,6 +21,8 @@ export interface Servers {
   refresh(): void
   /** Adds a server that was found through a request. */
   add(server: unknown): void
+  /** Whether another app has taken over the server: see `shared-servers.ts`. */
+  readonly handedOver: boolean
   /** Whether any server listens. */
   readonly listening: boolean
   /**
@@ -55,15 +58,21 @@ const closeMessageTime = 100
  * Creates an empty list of servers. `refresh` adds the first ones.
  *
  * @param inCluster whether this is a worker of node:cluster, because its sockets belong to the primary
- * @param attach called for each server that is added
+ * @param attach called for each server that is added, with what is open on a server that had another app before
+ * @param detach called for a server that another app takes over
  */
 export function createServers (
-  app: FastifyInstance, inCluster: boolean, attach: (server: HttpServer) => void
+  app: FastifyInstance,
+  inCluster: boolean,
+  attach: (server: HttpServer, open: Handover) => void,
+  detach: (server: HttpServer) => Handover
 ): Servers {
   const servers = new Set<HttpServer>()
   /** Servers that listen, while Fastify's `listen()` is not over. */
   const starting = new Set<NetServer>()
   const acceptQueue = createAcceptQueue(inCluster)
+  const onListening = function (this: NetServer): void { starting.add(this) }
+  const shared = createSharedServers(leave)
   let stopped = false
   /** Restores `closeIdleConnections`. */
   const restoreIdle: (() => void)[] = []
@@ -75,23 +84,27 @@ export function createServers (
       self.add(app.server)
       for (const server of secondaryServersOf(app)) self.add(server)
       starting.clear()
+      servers.forEach(shared.rememberUpgrades)
       if (stopped) close()
     },
     add (server) {
       if (!(server instanceof NetServer) || servers.has(server as HttpServer)) return
-      servers.add(server as HttpServer)
-      acceptQueue.attach(server)
-      server.on('listening', () => { starting.add(server) })
-      attach(server as HttpServer)
+      const added = server as HttpServer
+      servers.add(added)
+      const open = shared.takeOver(added)
+      acceptQueue.attach(added)
+      added.on('listening', onListening)
+      attach(added, open)
     },
+    get handedOver () { return shared.handedOver },
     get listening () {
       for (const server of servers) if (server.listening) return true
       return false
     },
     async stopListening (turns = 50) {
-      await acceptQueue.empty(servers, turns)
+      await acceptQueue.empty(ours(), turns)
       stopped = true
-      if (!self.listening) return
+      if (!ours().some(server => server.listening)) return
       close()
       // The primary of a cluster may have sent a connection that has not arrived. Node returns it, because this server
       // is closed, and the primary sends it to another worker. If this worker has exited, the connection is not
@@ -101,14 +114,15 @@ export function createServers (
     answerExpectations () {
       for (const server of servers) {
         if (server.listenerCount('checkContinue') === 0) {
-          server.on('checkContinue', (req, res) => server.emit('request', req, res))
+          server.on('checkContinue', answerExpectation)
         }
       }
     },
     failListen (reason) {
-      for (const server of servers) restoreListen.push(failListen(server, reason))
+      for (const server of ours()) restoreListen.push(failListen(server, reason))
       // `reason` resolves at the end of `app.close()`, which settles in the same turn of the event loop.
       void reason.then(turn).then(() => restoreAll(restoreListen))
+      void reason.then(() => { for (const server of servers) if (isShared(server)) leave(server) })
     },
     disableCloseIdleConnections () {
       for (const server of servers) restoreIdle.push(keepConnections(server))
@@ -119,8 +133,23 @@ export function createServers (
   }
   return self
 
+  /** Returns the servers that no other app uses after this one. */
+  function ours (): HttpServer[] {
+    return [...servers].filter(server => !isShared(server))
+  }
+
+  function leave (server: HttpServer): Handover {
+    shared.forget(server)
+    servers.delete(server)
+    starting.delete(server)
+    acceptQueue.detach(server)
+    server.removeListener('listening', onListening)
+    server.removeListener('checkContinue', answerExpectation)
+    return detach(server)
+  }
+
   function close (): void {
-    for (const server of servers) {
+    for (const server of ours()) {
       if (!server.listening) continue
       // Fastify reads the address again for its secondary servers.
       if (starting.has(server)) restoreListen.push(keepAddress(server))
@@ -128,6 +157,10 @@ export function createServers (
       NetServer.prototype.close.call(server)
     }
   }
+}
+
+function answerExpectation (this: HttpServer, req: IncomingMessage, res: ServerResponse): void {
+  this.emit('request', req, res)
 }
 
 function restoreAll (restores: (() => void)[]): void {

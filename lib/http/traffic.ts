@@ -1,5 +1,5 @@
 /** The traffic of the app: its servers, the table of requests in flight, and the drains. */
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Outcome } from '../../types/index'
@@ -7,21 +7,24 @@ import { ShutdownDrainingError } from '../errors'
 import type { Events } from '../lifecycle/events'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { Counts } from '../lifecycle/report'
+import type { Tasks } from '../lifecycle/tasks'
 import type { Settings } from '../options'
+import { afterClose } from '../util/replaced-methods'
 import { inTime, turn } from '../util/time'
 import { createCategories } from './categories'
 import { createConnectionClose } from './connection-close'
 import { createConnections } from './connections'
 import type { Drain } from './drains/drain'
+import { createFastifySseDrain } from './drains/fastify-sse'
 import { createHttp2Drain } from './drains/http2'
 import { createIdleConnectionsDrain } from './drains/idle-connections'
 import { createRequestsDrain } from './drains/requests'
-import { createStreamsDrain } from './drains/streams'
 import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
 import { createServers, type Servers } from './servers'
+import { isShared, type Handover } from './shared-servers'
 
 /** The traffic, as the other wings use it. */
 export interface Traffic {
@@ -68,15 +71,19 @@ export interface TrafficOptions {
   readonly settings: Settings
   readonly lifecycle: Lifecycle
   readonly events: Events
+  readonly tasks: Pick<Tasks, 'active'>
   readonly rejection: Rejection
   /** Whether this is a worker of node:cluster. */
   readonly inCluster: boolean
   readonly onProblem: (message: string, error: unknown) => void
+  /** Called when another app takes over the server of this one. */
+  readonly onHandover: () => void
 }
 
 /** Creates the traffic, and attaches it to the servers of the app. */
 export function createTraffic (
-  app: FastifyInstance, { settings, lifecycle, events, rejection, inCluster, onProblem }: TrafficOptions
+  app: FastifyInstance,
+  { settings, lifecycle, events, tasks, rejection, inCluster, onProblem, onHandover }: TrafficOptions
 ): Traffic {
   const { timeouts } = settings
   const connections = createConnections(connection => {
@@ -99,10 +106,12 @@ export function createTraffic (
     onProblem
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
-  const requests = createRequestsDrain(
-    inFlight, timeouts.requests, timeouts.streams, settings.categories, requestCounts.cut
-  )
-  const streams = createStreamsDrain(inFlight, timeouts.streams, requestCounts.cut)
+  const requests = createRequestsDrain(inFlight, settings, {
+    // A connection that another app has taken over stays open.
+    announceClose: () => { if (!servers.handedOver) inFlight.announceClose() },
+    tasksRun: () => tasks.active > 0,
+    onCut: requestCounts.cut
+  })
   const webSockets = createWebSocketsDrain({
     timeout: timeouts.streams,
     message: settings.webSocketMessage,
@@ -112,7 +121,7 @@ export function createTraffic (
   })
   const http2 = createHttp2Drain({
     connections,
-    timeout: Math.max(requests.timeout, streams.timeout),
+    timeout: requests.timeout,
     busySessions: inFlight.busySessions,
     untilAnswered: inFlight.untilAnswered,
     onDestroy: () => requestCounts.cutOther('http2-session', 'HTTP/2 session'),
@@ -121,18 +130,15 @@ export function createTraffic (
   const busySockets = (): Set<Socket | null> => new Set([...inFlight.busySockets(), ...webSockets.sockets()])
   const idleConnections = createIdleConnectionsDrain(connections, busySockets, onProblem)
   const attached = new Set<Server>()
-  const servers = createServers(app, inCluster, server => {
-    attached.add(server)
-    server.prependListener('request', inFlight.track)
-    if (lifecycle.hasReached('cleaning')) addRetryAfter(server)
-    for (const part of [connections, webSockets, http2, idleConnections]) part.attach(server)
-  })
-  servers.refresh()
+  const restoreClose: (() => void)[] = []
+  const servers = createServers(app, inCluster, attach, detach)
+  // Another app may still serve a shared server. This one takes it over when it listens.
+  if (!isShared(app.server)) servers.refresh()
 
   return {
     inFlight,
     servers,
-    drains: [requests, streams, webSockets, http2, idleConnections],
+    drains: [requests, createFastifySseDrain(inFlight, onProblem), webSockets, http2, idleConnections],
     get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
     begin: requestCounts.begin,
@@ -150,7 +156,7 @@ export function createTraffic (
       await Promise.all([inTime(ms, inFlight.untilEmpty()), connectionClose.untilClosed(ms)])
       const left = await inFlight.cut(() => true)
       left.forEach(requestCounts.cut)
-      await idleConnections.closeAll()
+      if (![...attached].some(isShared)) await idleConnections.closeAll()
       // A destroyed socket emits `close` later. The pipelined answers that waited on it end then.
       await inTime(socketClose, inFlight.untilEmpty())
       servers.enableCloseIdleConnections()
@@ -161,7 +167,13 @@ export function createTraffic (
       for (const server of attached) (server as Partial<Server>).closeAllConnections?.()
       for (const { socket } of connections.all()) socket.destroy()
     },
-    beginCleaning () { attached.forEach(addRetryAfter) },
+    beginCleaning () {
+      attached.forEach(addRetryAfter)
+      for (const server of attached) {
+        if (!isShared(server)) continue
+        restoreClose.push(afterClose(server, () => { if (!server.listening) void idleConnections.closeAll() }))
+      }
+    },
     cut (given) {
       // `genReqId` may return a number, although Fastify's type of `request.id` is string.
       const id = String(given)
@@ -177,7 +189,33 @@ export function createTraffic (
     })
   }
 
+  function attach (server: Server, { sockets, sessions }: Handover): void {
+    attached.add(server)
+    server.prependListener('request', inFlight.track)
+    if (lifecycle.hasReached('cleaning')) addRetryAfter(server)
+    connections.attach(server, sockets)
+    webSockets.attach(server)
+    http2.attach(server, sessions)
+    idleConnections.attach(server)
+  }
+
+  function detach (server: Server): Handover {
+    inFlight.closeFastPath()
+    attached.delete(server)
+    restoreClose.splice(0).forEach(restore => restore())
+    server.removeListener('request', inFlight.track)
+    server.removeListener('request', setRetryAfter)
+    webSockets.detach(server)
+    idleConnections.detach(server)
+    if (servers.handedOver) onHandover()
+    return { sockets: connections.detach(server), sessions: http2.detach(server) }
+  }
+
   function addRetryAfter (server: Server): void {
-    server.prependListener('request', (_req, res) => { res.setHeader('retry-after', rejection.retryAfter()) })
+    server.prependListener('request', setRetryAfter)
+  }
+
+  function setRetryAfter (_req: IncomingMessage, res: ServerResponse): void {
+    res.setHeader('retry-after', rejection.retryAfter())
   }
 }

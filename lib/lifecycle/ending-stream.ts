@@ -1,6 +1,9 @@
 /**
  * Ending streams: when draining begins, the stream stops reading its source, sends its end marker and ends. By the
  * marker, the client recognises that the end is not a failure.
+ *
+ * The values of the source pass through unchanged, also objects, as @fastify/sse takes them. So the stream is in object
+ * mode, and it reads at most two values in advance.
  */
 import { Readable } from 'node:stream'
 import type { StreamOptions, StreamSource } from '../../types/index'
@@ -12,17 +15,23 @@ import { ShutdownOptionError, received, toError } from '../errors'
  * @throws FST_ERR_SHUTDOWN_OPTION if the source cannot be read, or if the end marker has a wrong type
  */
 export function endingStream (source: StreamSource, { end }: StreamOptions, signal: AbortSignal): Readable {
-  if (end !== undefined && typeof end !== 'string' && typeof end !== 'function' && !(end instanceof Uint8Array)) {
+  if (end !== undefined && typeof end !== 'string' && typeof end !== 'function' && !isObject(end)) {
     throw new ShutdownOptionError(
-      `Expected the stream's 'end' to be a string, a Buffer or a function, got ${received(end)}`
+      `Expected the stream's 'end' to be a string, a Buffer, an object or a function, got ${received(end)}`
     )
   }
   const chunks = iterate(source)
   let over = false
+  /** Whether the consumer waits for a value. */
+  let reading = false
 
-  const stream = new Readable({
+  const stream = new EndingStream({
+    objectMode: true,
+    highWaterMark: 2, // Behind the last value, the end of the source is read in advance.
     read () {
-      void take()
+      reading = true
+      if (over) sendMarker()
+      else void take()
     },
     destroy (error, callback) {
       leave()
@@ -42,7 +51,7 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
         leave()
         stream.push(null)
       } else {
-        stream.push(value)
+        send(value)
       }
     } catch (error) {
       if (!over) stream.destroy(toError(error))
@@ -52,13 +61,22 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
   function finish (): void {
     if (over) return
     leave()
+    if (reading) sendMarker()
+  }
+
+  function sendMarker (): void {
     try {
-      const marker = typeof end === 'function' ? end() : end
-      if (marker !== undefined) stream.push(marker)
+      const marker: unknown = typeof end === 'function' ? end() : end
+      if (marker !== undefined) send(marker)
       stream.push(null)
     } catch (error) {
       stream.destroy(toError(error)) // If an abort listener throws, it is an uncaught exception.
     }
+  }
+
+  function send (value: unknown): void {
+    reading = false
+    stream.send(value)
   }
 
   function leave (): void {
@@ -68,6 +86,35 @@ export function endingStream (source: StreamSource, { end }: StreamOptions, sign
     // Not awaited, because the current `next()` of the source may never settle.
     void new Promise(resolve => { resolve(chunks.leave()) }).catch(() => {})
   }
+}
+
+/** A Readable that checks its values. A response throws for an object, and that would be an uncaught exception. */
+class EndingStream extends Readable {
+  /** Whether each destination may take objects. */
+  private takesObjects = true
+
+  override pipe<T extends NodeJS.WritableStream>(destination: T, options?: { end?: boolean }): T {
+    const { writableObjectMode } = destination as { writableObjectMode?: boolean }
+    // The response of HTTP/2 does not have this property.
+    if (!(writableObjectMode ?? !('writeHead' in destination))) this.takesObjects = false
+    return super.pipe(destination, options)
+  }
+
+  /** Passes on one value. @throws FST_ERR_SHUTDOWN_OPTION if the destination cannot take it */
+  send (value: unknown): void {
+    const isBytes = typeof value === 'string' || value instanceof Uint8Array
+    if (value == null || (!isBytes && !this.takesObjects)) {
+      const expected = this.takesObjects ? 'a value' : 'strings or Buffers, because a response takes no objects'
+      throw new ShutdownOptionError(`Expected the stream to send ${expected}, got ${received(value)}`)
+    }
+    this.push(value instanceof Uint8Array && !Buffer.isBuffer(value)
+      ? Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+      : value)
+  }
+}
+
+function isObject (value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }
 
 interface Chunks {
@@ -105,38 +152,4 @@ function iteratorOf (source: StreamSource): AsyncIterator<unknown> | Iterator<un
   throw new ShutdownOptionError(
     `Expected the stream's source to be a Readable, a ReadableStream or an (async) iterable, got ${received(source)}`
   )
-}
-
-/** The parts of an end marker for server-sent events. */
-export interface SseOptions {
-  /** The event's name. @default 'end' */
-  readonly event?: string
-  /** The event's data, as JSON. @default { type: 'end', reason: 'shutdown' } */
-  readonly data?: unknown
-  /** Time after which the client reconnects, in milliseconds (HTML standard, section 9.2.6). @default 1_000 */
-  readonly retry?: number
-}
-
-/**
- * Creates the end marker of a stream of server-sent events.
- *
- * @throws FST_ERR_SHUTDOWN_OPTION if the event's name contains a line break, `retry` is not a whole number >= 0, or
- *   JSON cannot represent `data`
- * @example
- * reply.header('content-type', 'text/event-stream').send(app.shutdown.stream(source, { end: sse() }))
- */
-export function sse ({
-  event = 'end', data = { type: 'end', reason: 'shutdown' }, retry = 1_000
-}: SseOptions = {}): string {
-  if (typeof event !== 'string' || /[\r\n\0]/.test(event)) {
-    throw new ShutdownOptionError(`Expected 'event' to be a single line, got ${received(event)}`)
-  }
-  if (!Number.isSafeInteger(retry) || retry < 0) {
-    throw new ShutdownOptionError(`Expected 'retry' to be a whole number of milliseconds >= 0, got ${received(retry)}`)
-  }
-  const text: string | undefined = JSON.stringify(data)
-  if (text === undefined) {
-    throw new ShutdownOptionError(`Expected 'data' to be a value that JSON can represent, got ${received(data)}`)
-  }
-  return `event: ${event}\nretry: ${retry}\ndata: ${text}\n\n`
 }

@@ -234,7 +234,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
   function pending (): string[] {
     const incoming = drains.flatMap(drain => drain.pending() ?? [])
-    if (lifecycle.phase === 'draining') return [...incoming, ...parts.tasks.pending().map(name => `task ${name}`)]
+    if (lifecycle.phase === 'draining') return [...incoming, ...parts.tasks.pending()]
     if (teardown === null || lifecycle.phase !== 'cleaning') return []
     return [
       ...teardown.pending().map(name => `resource ${name}`),

@@ -1,6 +1,8 @@
 /**
  * Tasks: background work, which the shutdown waits for and no client does. `waitUntil(promise)` has its name from the
  * edge runtimes. `task(name, work)` also passes a signal to the work, which aborts when draining begins.
+ *
+ * An onResponse hook is such work, too. It is only counted, by the name of the hook, because it runs for each request.
  */
 import type { Outcome, TaskResult } from '../../types/index'
 import { now, startDeadline, within } from '../util/time'
@@ -19,7 +21,7 @@ export interface Tasks {
   readonly failed: number
   /** How many tasks had not settled when their time was up. */
   readonly abandoned: number
-  /** Returns the names of the running tasks. */
+  /** Returns what `drain` waits for, by name. */
   pending(): string[]
   /** Adds a promise as a task. @throws FST_ERR_SHUTDOWN_LATE if cleaning has begun */
   add(name: string, promise: PromiseLike<unknown>): void
@@ -29,15 +31,29 @@ export interface Tasks {
    * @returns a promise of its result. It rejects with FST_ERR_SHUTDOWN_LATE if cleaning has begun
    */
   run<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
+  /**
+   * Creates a counter of work that `drain` also waits for. It has a result only if it is abandoned, and `active` does
+   * not include it.
+   */
+  counter(name: string): WorkCounter
   /** Waits for all tasks, also for new ones. A task that runs after `timeout` milliseconds is abandoned. */
   drain(timeout: number): Promise<Outcome>
   /** Returns the results of the tasks that ended after draining had begun. */
   results(): readonly TaskResult[]
 }
 
+/** Counts the running calls of one function. A call allocates no memory. */
+export interface WorkCounter {
+  /** A call begins. */
+  begin(): void
+  /** A call is over. */
+  end(): void
+}
+
 interface Running {
   readonly name: string
-  readonly startedAt: number
+  /** The time at which it began, or for counted work the first of the calls that have run since without a pause. */
+  startedAt: number
 }
 
 /** Creates an empty list of tasks. @param onEnd called with the result of each task */
@@ -46,6 +62,8 @@ export function createTasks (
   onEnd: (result: TaskResult, error: Error | null) => void
 ): Tasks {
   const running = new Set<Running>()
+  /** Counted work with at least one running call. */
+  const counted = new Set<Running>()
   const results: TaskResult[] = []
   const count = { completed: 0, cancelled: 0, failed: 0, abandoned: 0 }
   const { signal } = lifecycle
@@ -57,7 +75,7 @@ export function createTasks (
     get cancelled () { return count.cancelled },
     get failed () { return count.failed },
     get abandoned () { return count.abandoned },
-    pending: () => Array.from(running, task => task.name),
+    pending: () => [...Array.from(running, ({ name }) => `task ${name}`), ...Array.from(counted, ({ name }) => name)],
     add (name, promise) {
       throwIfLate(name)
       follow(name, promise)
@@ -72,15 +90,33 @@ export function createTasks (
       follow(name, promise)
       return promise
     },
+    counter (name) {
+      const work: Running = { name, startedAt: 0 }
+      let calls = 0
+      return {
+        begin () {
+          if (calls++ > 0) return
+          work.startedAt = now()
+          counted.add(work)
+        },
+        end () {
+          if (--calls === 0 && counted.delete(work)) checkEmpty()
+        }
+      }
+    },
     async drain (timeout) {
       const { remaining } = startDeadline(timeout)
       // A loop, because code that awaits one task may start the next before this function continues.
-      while (running.size > 0 && remaining() > 0) {
+      while (running.size + counted.size > 0 && remaining() > 0) {
         await within(remaining(), () => new Promise<void>(resolve => { empty = resolve }))
       }
       for (const task of running) {
         end(task, 'abandoned', new ShutdownTimeoutError(`Task '${task.name}'`, Math.round(timeout)))
       }
+      for (const work of counted) {
+        record(work, 'abandoned', new ShutdownTimeoutError(`The ${work.name}`, Math.round(timeout)))
+      }
+      counted.clear()
       return results.some(({ outcome }) => outcome === 'failed' || outcome === 'abandoned') ? 'failed' : 'clean'
     },
     results: () => results
@@ -103,11 +139,19 @@ export function createTasks (
 
   function end (task: Running, outcome: TaskResult['outcome'], error: Error | null): void {
     if (!running.delete(task)) return
+    record(task, outcome, error)
+    checkEmpty()
+  }
+
+  function record (task: Running, outcome: TaskResult['outcome'], error: Error | null): void {
     count[outcome]++
     const result = Object.freeze({ name: task.name, outcome, durationMs: now() - task.startedAt })
     if (signal.aborted) results.push(result)
     onEnd(result, error)
-    if (running.size === 0) empty()
+  }
+
+  function checkEmpty (): void {
+    if (running.size + counted.size === 0) empty()
   }
 
   /**

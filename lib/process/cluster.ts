@@ -10,6 +10,7 @@
  * starts the shutdown.
  */
 import nodeCluster from 'node:cluster'
+import { replaceMethod } from '../util/replaced-methods'
 import { type ManagedServer, type ManagerConnection, notManaged } from './process-manager'
 
 /** Connects the server to the primary, if this process is a worker. */
@@ -19,7 +20,6 @@ export function connectCluster (server: ManagedServer): ManagerConnection {
 
   // Node's types do not have 'internalMessage'.
   const internalEvents: NodeJS.EventEmitter = process
-  const ownDisconnect = Object.getOwnPropertyDescriptor(worker, 'disconnect')
   const start = (detail: 'disconnect' | 'shutdown'): Promise<unknown> => server.start({ kind: 'message', detail })
 
   const onInternalMessage = (message: unknown): void => {
@@ -47,10 +47,10 @@ export function connectCluster (server: ManagedServer): ManagerConnection {
   }
 
   // The worker's own call becomes the message of the primary. After `close`, Node handles that message.
-  worker.disconnect = function disconnect () {
+  const restoreDisconnect = replaceMethod(worker, 'disconnect', () => function disconnect () {
     internalEvents.emit('internalMessage', { cmd: 'NODE_CLUSTER', act: 'disconnect' })
     return worker
-  }
+  })
   internalEvents.prependListener('internalMessage', onInternalMessage)
   process.on('message', onMessage)
   worker.on('disconnect', onDisconnect)
@@ -59,8 +59,7 @@ export function connectCluster (server: ManagedServer): ManagerConnection {
     // Node reports 'listening' to the primary.
     notifyReady () {},
     close () {
-      if (ownDisconnect === undefined) Reflect.deleteProperty(worker, 'disconnect')
-      else Object.defineProperty(worker, 'disconnect', ownDisconnect)
+      restoreDisconnect()
       internalEvents.removeListener('internalMessage', onInternalMessage)
       process.removeListener('message', onMessage)
       worker.removeListener('disconnect', onDisconnect)

@@ -26,6 +26,8 @@ export interface CloseHooksOptions {
   readonly runInside: <T>(part: () => T) => T
   /** Called with the result of each hook. */
   readonly onResult: (result: HookResult) => void
+  /** Replaces another hook of the app, by the name of the plugin that adds it. */
+  readonly wrapHook: (name: string, hook: unknown, plugin: string) => unknown
 }
 
 /** The preClose and onClose hooks of the app. */
@@ -45,7 +47,7 @@ const pluginsWithAdoptedClients = ['@fastify/postgres', '@fastify/redis']
 
 /** Replaces `addHook` of the root, which every child instance inherits, to wrap each preClose and onClose hook. */
 export function interceptCloseHooks (
-  root: FastifyInstance, { drained, timeout, runInside, onResult }: CloseHooksOptions
+  root: FastifyInstance, { drained, timeout, runInside, onResult, wrapHook }: CloseHooksOptions
 ): CloseHooks {
   const instances = new Set<FastifyInstance>([root])
   const running = new Set<string>()
@@ -56,10 +58,10 @@ export function interceptCloseHooks (
   const restore = replaceMethod(root, 'addHook', () => function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
     if (name === 'preClose') return addPreClose(this, hook)
     const onClose = name === 'onClose' ? toOnClose(hook) : null
-    // If it is not a hook, Fastify throws its own error.
-    if (onClose === null) return original.call(this, name, hook)
-    instances.add(this)
     const plugin = nameOf(this, root)
+    // If it is not a hook, Fastify throws its own error.
+    if (onClose === null) return original.call(this, name, wrapHook(name, hook, plugin))
+    instances.add(this)
     // Each of these plugins adds one hook. A second hook with the same name belongs to the plugin that has registered
     // it: see `nameOf`.
     const closesAdoptedClient = pluginsWithAdoptedClients.includes(plugin) && chains.get(this) !== this.pluginName

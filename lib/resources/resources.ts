@@ -51,6 +51,8 @@ export interface ResourcesOptions {
   readonly runInside: <T>(part: () => T) => T
   readonly onResource: (result: ResourceResult) => void
   readonly onHook: (result: HookResult) => void
+  /** Replaces a hook of the app that is not an onClose hook, by the name of the plugin that adds it. */
+  readonly wrapHook: (name: string, hook: unknown, plugin: string) => unknown
   readonly onProblem: (message: string, error: unknown) => void
 }
 
@@ -60,7 +62,8 @@ export interface ResourcesOptions {
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
 export function createResources (
-  app: FastifyInstance, { settings, lifecycle, drain, finish, runInside, onResource, onHook, onProblem }: ResourcesOptions
+  app: FastifyInstance,
+  { settings, lifecycle, drain, finish, runInside, onResource, onHook, wrapHook, onProblem }: ResourcesOptions
 ): Resources {
   const { timeouts } = settings
   const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
@@ -92,7 +95,8 @@ export function createResources (
     onResult (result) {
       hookResults.push(result)
       onHook(result)
-    }
+    },
+    wrapHook
   })
   restores.push(hooks.restore)
 

@@ -29,6 +29,18 @@ export function currentResponse (socket: Socket): ServerResponse | null | undefi
 }
 
 /**
+ * Returns the Content-Length of an HTTP/1 response whose headers are sent. Node keeps the number in `_contentLength`.
+ *
+ * Why: an answer of known length is finite, and has more time than an endless one. Public alternative: `getHeader()`,
+ * which does not return the headers that were given to `writeHead()` alone. Without it, an answer with such headers
+ * counts as a stream.
+ */
+export function contentLengthOf (res: ServerResponse): unknown {
+  return (res as ServerResponse & { readonly _contentLength?: number | null })._contentLength ??
+    res.getHeader('content-length')
+}
+
+/**
  * Returns the sockets of an HTTP/1 server that are between two requests. Node's parsers keep the list under a symbol,
  * and `server.closeIdleConnections()` reads it. Up to Node 26 it contains connections that have never sent a byte.
  *
@@ -116,6 +128,23 @@ export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
 export function registeredPluginsOf (app: FastifyInstance): readonly string[] {
   const names = (app as unknown as Record<symbol, unknown>)[Symbol.for('registered-plugin')]
   return Array.isArray(names) ? names as string[] : []
+}
+
+/** The hooks of one instance: a list for each name, and the method that adds one. */
+export interface HookLists {
+  readonly [name: string]: unknown
+  add(name: string, hook: unknown): void
+}
+
+/**
+ * Returns the hooks of an instance, and those of each context inside it. Fastify keeps both under symbols. For their
+ * use, see `replaceHooks` in `replaced-methods.ts`.
+ */
+export function hookListsOf (app: FastifyInstance): HookLists[] {
+  const hooks = valueBySymbol(app, 'fastify.hooks') as HookLists | undefined
+  const children = valueBySymbol(app, 'fastify.children')
+  const inner = Array.isArray(children) ? (children as FastifyInstance[]).flatMap(hookListsOf) : []
+  return hooks === undefined ? inner : [hooks, ...inner]
 }
 
 /**

@@ -4,7 +4,8 @@
  */
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
-import { isInsideMessage, type WebSocketLike } from './node-internals'
+import type { FastifyInstance } from 'fastify'
+import { hookListsOf, isInsideMessage, type WebSocketLike } from './node-internals'
 
 type Method = (...args: unknown[]) => unknown
 
@@ -49,6 +50,28 @@ export function overrideMethod<T extends object, K extends keyof T> (object: T, 
 }
 
 /**
+ * Replaces the hooks of these names that were added to an instance or to a context inside it before, and those that are
+ * added to them from now on.
+ *
+ * Why: if `register()` of this plugin is not awaited, the app has already called `addHook` when the plugin is loaded.
+ * Public alternative: `addHook`, for the hooks that are added later. Without it, the shutdown does not wait for the
+ * hooks that were added before.
+ */
+export function replaceHooks (
+  app: FastifyInstance, names: readonly string[], wrap: (name: string, hook: unknown) => unknown
+): void {
+  for (const hooks of hookListsOf(app)) {
+    for (const name of names) {
+      const added = hooks[name]
+      if (Array.isArray(added)) added.splice(0, added.length, ...added.map(hook => wrap(name, hook)))
+    }
+    replaceMethod(hooks, 'add', original => (name, hook) => {
+      original.call(hooks, name, names.includes(name) ? wrap(name, hook) : hook)
+    })
+  }
+}
+
+/**
  * Replaces `server.closeIdleConnections` by a method that does nothing, until it is restored.
  *
  * Why: it truncates answers that are ended but not flushed, and `http.Server.close()` calls it. Public alternative:
@@ -57,6 +80,21 @@ export function overrideMethod<T extends object, K extends keyof T> (object: T, 
  */
 export function keepConnections (server: HttpServer): () => void {
   return replaceMethod(server, 'closeIdleConnections', () => () => {})
+}
+
+/**
+ * Calls `fn` after each call of `server.close`, until it is restored.
+ *
+ * Why: @fastify/restartable decides in its `close` whether its server closes. Public alternative: the event `close`,
+ * which comes only after the last connection has ended. Without it, a connection that sends nothing keeps such a server
+ * open.
+ */
+export function afterClose (server: HttpServer, fn: () => void): () => void {
+  return replaceMethod(server, 'close', original => function (this: HttpServer, ...args: unknown[]) {
+    const result = (original as Method).apply(this, args)
+    fn()
+    return result
+  } as HttpServer['close'])
 }
 
 /**

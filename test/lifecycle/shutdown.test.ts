@@ -98,6 +98,7 @@ function set (t: Test, cast: Cast = {}): Stage {
     runInside: part => part(),
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: () => {},
+    wrapHook: (_name, hook) => hook,
     onProblem
   })
   let whileClosing = async (_teardown: Teardown): Promise<void> => {}

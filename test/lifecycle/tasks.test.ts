@@ -1,10 +1,11 @@
 /** Background tasks in virtual time, and streams that end when draining begins. */
 import { getEventListeners, once } from 'node:events'
-import { Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { createTasks, type Tasks } from '../../lib/lifecycle/tasks'
-import { endingStream, sse } from '../../lib/lifecycle/ending-stream'
+import { endingStream } from '../../lib/lifecycle/ending-stream'
+import { sse } from '../../lib/util/sse'
 import type { StreamSource, TaskResult } from '../../types/index'
 import { settled, virtualTime } from '../helpers/time'
 
@@ -25,13 +26,56 @@ t.test('tasks', t => {
     tasks.add('good', wait(10))
     tasks.add('bad', wait(20).then(() => { throw new Error('no') }))
     t.equal(tasks.active, 2)
-    t.same(tasks.pending(), ['good', 'bad'])
+    t.same(tasks.pending(), ['task good', 'task bad'])
     await time.pass(10)
-    t.same(tasks.pending(), ['bad'])
+    t.same(tasks.pending(), ['task bad'])
     await time.pass(10)
     t.match(tasks, { active: 0, completed: 1, failed: 1, cancelled: 0, abandoned: 0 })
     t.match(ended, [[{ name: 'good', outcome: 'completed', durationMs: 10 }, null], [{ name: 'bad', outcome: 'failed', durationMs: 20 }, { message: 'no' }]])
     t.same(tasks.results(), [], 'a task that ends before draining begins is not in the report')
+  })
+
+  t.test('counted work is waited for until its last call is over, and is no task', async t => {
+    const time = virtualTime(t)
+    const { tasks, ended } = start()
+    const work = tasks.counter('hook')
+    work.begin()
+    work.begin()
+    t.match(tasks, { active: 0, completed: 0 })
+    t.same(tasks.pending(), ['hook'])
+    let outcome = ''
+    const drained = tasks.drain(1_000).then(drained => { outcome = drained })
+    await time.pass(100)
+    work.end()
+    await time.pass(100)
+    t.equal(outcome, '')
+    work.end()
+    await time.pass(0)
+    t.equal(outcome, 'clean')
+    await drained
+    t.same(tasks.pending(), [])
+    t.same(ended, [], 'work that settles has no result')
+  })
+
+  t.test('counted work that exceeds the timeout is abandoned once, by its name', async t => {
+    const time = virtualTime(t)
+    const { tasks, abort, ended } = start()
+    const [stuck, other] = [tasks.counter('stuck'), tasks.counter('other')]
+    stuck.begin()
+    other.begin()
+    other.end()
+    await time.pass(50)
+    stuck.begin()
+    abort.abort()
+    t.equal(await time.until(tasks.drain(100)), 'failed')
+    t.match(ended, [[{ name: 'stuck', outcome: 'abandoned', durationMs: 150 }, { code: 'FST_ERR_SHUTDOWN_TIMEOUT', message: /The stuck/ }]])
+    t.equal(ended.length, 1)
+    t.match(tasks, { active: 0, abandoned: 1 })
+    stuck.end()
+    stuck.end()
+    t.same(tasks.pending(), [])
+    await time.until(tasks.drain(100))
+    t.equal(tasks.results().length, 1)
   })
 
   t.test('run() returns the result of its work, and rejects with its error', async t => {
@@ -321,7 +365,48 @@ t.test('streams', t => {
     for (const [wrong, got] of [['abc', "'abc' (string)"], [5, '5 (number)'], [null, 'null (null)'], [{}, '{} (object)'], [Buffer.from('a'), '(object)'], [undefined, 'undefined (undefined)']] as const) {
       t.throws(() => ending(wrong), { code: 'FST_ERR_SHUTDOWN_OPTION', message: got })
     }
-    for (const wrong of [5, null, {}, true]) t.throws(() => ending(['a'], wrong), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected the stream's 'end' to be a string, a Buffer or a function, got " })
+    for (const wrong of [5, null, true]) t.throws(() => ending(['a'], wrong), { code: 'FST_ERR_SHUTDOWN_OPTION', message: "Expected the stream's 'end' to be a string, a Buffer, an object or a function, got " })
+  })
+
+  t.test('objects pass through unchanged, and the end marker may be one', async t => {
+    const values = [{ event: 'a' }, 'text', Buffer.from('bytes'), { event: 'b' }]
+    for (const end of [{ event: 'end' }, () => ({ event: 'end' })]) {
+      const read: unknown[] = []
+      const { stream, abort } = ending((async function * () {
+        yield * values
+        await never()
+      })(), end)
+      for await (const value of stream) {
+        read.push(value)
+        if (read.length === values.length) abort.abort()
+      }
+      t.same(read, [...values, { event: 'end' }])
+    }
+  })
+
+  t.test('null and undefined are no values', async t => {
+    for (const value of [null, undefined]) {
+      const { stream } = ending([value])
+      await t.rejects(text(stream), { code: 'FST_ERR_SHUTDOWN_OPTION', message: /to send a value/ })
+    }
+  })
+
+  t.test('an object for a destination that takes only bytes is an error of the stream', async t => {
+    for (const objects of [[{}], null]) {
+      const { stream, abort } = ending(objects ?? source(), {})
+      const failed = once(stream, 'error')
+      stream.pipe(new PassThrough())
+      await settled()
+      if (objects === null) abort.abort()
+      t.match(await failed.catch(error => [error]), [{ code: 'FST_ERR_SHUTDOWN_OPTION', message: /strings or Buffers/ }])
+    }
+    const late = ending(source(), {})
+    late.abort.abort()
+    const failed = once(late.stream, 'error')
+    late.stream.pipe(new PassThrough())
+    t.match(await failed.catch(error => [error]), [{ code: 'FST_ERR_SHUTDOWN_OPTION' }], 'the stream had ended before')
+    const taken = ending([{ a: 1 }]).stream.pipe(new PassThrough({ objectMode: true }))
+    t.same(await taken.toArray(), [{ a: 1 }])
   })
 
   t.end()

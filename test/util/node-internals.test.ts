@@ -52,6 +52,33 @@ t.test('private properties', async t => {
     await shutsDown(t, 'socketsBetweenRequests', () => [])
   })
 
+  await t.test('_contentLength: without it the headers of writeHead() alone are not known', async t => {
+    const res = new ServerResponse(new IncomingMessage(new Socket()))
+    res.writeHead(200, { 'content-length': '5' })
+    t.equal(internals.contentLengthOf(res), 5)
+    Reflect.deleteProperty(res, '_contentLength')
+    t.equal(internals.contentLengthOf(res), undefined)
+    const other = new ServerResponse(new IncomingMessage(new Socket()))
+    other.setHeader('content-length', 7)
+    Reflect.deleteProperty(other, '_contentLength')
+    t.equal(internals.contentLengthOf(other), 7)
+    await shutsDown(t, 'contentLengthOf', () => undefined)
+  })
+
+  await t.test("Fastify's list of hooks: without it the hooks that were added before the plugin are not waited for", async t => {
+    t.same(internals.hookListsOf({} as FastifyInstance), [])
+    t.doesNotThrow(() => replaced.replaceHooks({} as FastifyInstance, ['onResponse'], () => t.fail('there is none')))
+    const calls: string[] = []
+    stub(t, internals, 'hookListsOf', () => [])
+    const { app } = await serve(t, {
+      before (app) { app.addHook('onResponse', async () => { calls.push('before') }) },
+      routes (app) { app.addHook('onResponse', async () => { calls.push('after') }) }
+    })
+    t.match(await fetchOnce(app, get('/')), { status: 404 })
+    t.match(await app.shutdown.start(), { outcome: 'clean' })
+    t.same(calls, ['before', 'after'])
+  })
+
   await t.test('_handle.listen: without it the queue keeps its length', async t => {
     t.doesNotThrow(() => internals.setQueueLength(new EventEmitter() as Server, 0))
     t.doesNotThrow(() => internals.setQueueLength({ _handle: {} } as unknown as Server, 0))
@@ -206,6 +233,23 @@ t.test('replaced methods', async t => {
     t.match(await fetchOnce(app, post('/nowhere', 'hello')), { status: 503 })
     release()
     await closed
+  })
+
+  await t.test('afterClose: without it a silent connection keeps a server open that closes itself', async t => {
+    for (const missing of [false, true]) {
+      if (missing) stub(t, replaced, 'afterClose', () => () => {})
+      const { app, report } = await serve(t)
+      const { server } = app
+      const { close } = server
+      server.close = callback => close.call(server, callback)
+      const silent = await connect(app)
+      const closed = app.close().then(() => true)
+      await eventually(() => !server.listening, () => 'listening')
+      if (missing) silent.socket.destroy()
+      t.ok(await closed)
+      await silent.over
+      t.match(await report, { outcome: 'clean', sockets: { silent: missing ? 0 : 1 } })
+    }
   })
 
   await t.test('a closed app has its own methods again', async t => {

@@ -5,7 +5,7 @@ import type { Outcome } from '../../../types/index'
 export interface Drain {
   /** Its name in an error message. */
   readonly name: string
-  /** Longest time of this drain, in milliseconds. */
+  /** Longest time of this drain, in milliseconds; `Infinity` if only the total limits it. */
   readonly timeout: number
   /**
    * Lame-duck begins. Requests are still served, and clients are asked to leave. Connections that must not all close at

@@ -13,8 +13,10 @@ import { endSessions } from './goaway'
 
 /** The drain of HTTP/2 sessions. */
 export interface Http2Drain extends Drain {
-  /** Drains the sessions of a server. */
-  attach(server: Server): void
+  /** Drains the sessions of a server. @param open sessions that were opened before */
+  attach(server: Server, open?: readonly ServerHttp2Session[]): void
+  /** No longer drains the sessions of a server. @returns the open ones */
+  detach(server: Server): ServerHttp2Session[]
   /** Returns how many sessions were closed while draining, and how many were destroyed because their time was up. */
   counts(): { readonly closed: number, readonly destroyed: number }
 }
@@ -66,8 +68,16 @@ export function createHttp2Drain ({
   return {
     name: 'HTTP/2 sessions',
     timeout,
-    attach (server) {
+    attach (server, open = []) {
       (server as unknown as NodeJS.EventEmitter).on('session', follow)
+      open.forEach(follow)
+    },
+    detach (server) {
+      (server as unknown as NodeJS.EventEmitter).removeListener('session', follow)
+      const open = [...sessions]
+      sessions.clear()
+      for (const session of open) session.removeListener('close', forget).removeListener('stream', leaveIfShuttingDown)
+      return open
     },
     enterLameDuck (ms) {
       phase = 'lame-duck'

@@ -12,12 +12,15 @@ import type { Outcome } from '../../../types/index'
 import { socketsBetweenRequests } from '../../util/node-internals'
 import { now, sleep, spreadOver, turn } from '../../util/time'
 import type { Connection, Connections } from '../connections'
+import { isShared } from '../shared-servers'
 import type { Drain } from './drain'
 
 /** The drain of connections without an answer in flight. */
 export interface IdleConnectionsDrain extends Drain {
   /** Drains the connections of a server. */
   attach(server: Server): void
+  /** No longer drains the connections of a server. */
+  detach(server: Server): void
   /**
    * Resolves when every connection that was accepted since `enterLameDuck` has sent a byte, in `ms` milliseconds at the
    * latest. A proxy may send its request some time after it has opened the connection, and a request on an accepted
@@ -72,6 +75,9 @@ export function createIdleConnectionsDrain (
     attach (server) {
       servers.add(server)
     },
+    detach (server) {
+      servers.delete(server)
+    },
     async untilFirstBytes (ms) {
       const isSilent = (): boolean => earlier !== null &&
         open().some(({ socket }) => !earlier!.has(socket) && socket.bytesRead === 0)
@@ -123,7 +129,7 @@ export function createIdleConnectionsDrain (
   function findIdle (): Idle[] {
     const busy = busySockets()
     // Up to Node 26, the list also contains connections that have received no byte.
-    return Array.from(servers, socketsBetweenRequests).flat()
+    return [...servers].filter(server => !isShared(server)).flatMap(socketsBetweenRequests)
       .filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
       .map(socket => ({ socket, bytesRead: socket.bytesRead }))
   }

@@ -17,6 +17,8 @@ import type { Frames } from './websocket-frames'
 export interface WebSocketsDrain extends Drain {
   /** Drains the upgraded connections of a server. */
   attach(server: Server): void
+  /** No longer drains the upgrades of a server. The connections that are upgraded still end. */
+  detach(server: Server): void
   /** How many connections are upgraded now. */
   readonly active: number
   /** Returns the sockets of all upgraded connections. */
@@ -78,6 +80,11 @@ export function createWebSocketsDrain ({
         if (server.listenerCount(event) > 0) server.prependListener(event, listeners[event])
       }
       server.on('newListener', onNewListener)
+    },
+    detach (server) {
+      servers.delete(server)
+      server.removeListener('newListener', onNewListener)
+      for (const event of upgradeEventsOf(server)) server.removeListener(event, listeners[event])
     },
     get active () { return upgraded.size },
     sockets: () => upgraded.keys(),

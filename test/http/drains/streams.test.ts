@@ -1,8 +1,6 @@
 /** Responses that stream: every way to make them, and how each of them ends. */
 import { once } from 'node:events'
-import http from 'node:http'
 import { Readable } from 'node:stream'
-import fastifySse from '@fastify/sse'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import type gracefulShutdown from '../../../lib/index'
@@ -95,6 +93,25 @@ void t.test('shutdown.stream()', async t => {
     t.match(await client.get('/none'), { status: 500, body: /FST_ERR_SHUTDOWN_OPTION/ })
     client.close()
     t.equal((await app.shutdown.start()).outcome, 'clean')
+  })
+
+  await t.test('objects for a response are an error of that stream alone', async t => {
+    for (const transport of [http1, transports[2]!]) {
+      const { app, port } = await transport.start({}, app => {
+        app.get('/', (_request, reply) => reply.send(app.shutdown.stream([{ event: 'no' }])))
+        app.get('/later', (_request, reply) => reply.send(app.shutdown.stream(['begun', { event: 'no' }])))
+        app.get('/marker', (_request, reply) => reply.send(app.shutdown.stream(silent['a Node stream']!().source, { end: { event: 'no' } })))
+      })
+      const client = transport.connect(port)
+      t.match(await client.get('/'), { status: 500, body: /FST_ERR_SHUTDOWN_OPTION/ }, transport.name)
+      // Over HTTP/2, Fastify ends the stream of a failed source without an error code.
+      t.match(await client.get('/later'), { body: 'begun', whole: transport.http2 })
+      const { rest } = await client.begin('/marker')
+      const report = await app.shutdown.start()
+      t.match(await rest, { body: 'begun', whole: transport.http2 })
+      t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
+      client.close()
+    }
   })
 
   await t.test('an end marker that throws is an error of that stream alone', async t => {
@@ -245,44 +262,6 @@ void t.test('reply.hijack() with raw writes', async t => {
     const report = await app.shutdown.start()
     t.ok(report.durationMs < 5_000, `took ${report.durationMs} ms`)
   })
-})
-
-void t.test('@fastify/sse ends its streams with its own end marker', async t => {
-  const routes = (app: FastifyInstance): void => {
-    void app.register(fastifySse)
-    void app.register(async app => {
-      // Only @fastify/sse is used: a message of its own as the marker, and its hook to remove the listener.
-      const bye = { event: 'end', retry: 1_000, data: { type: 'end', reason: 'shutdown' } }
-      app.get('/', { sse: 'only' }, async (_request, reply) => {
-        reply.sse.keepAlive()
-        reply.sse.onClose(app.shutdown.on('draining', () => {
-          void reply.sse.send(bye).then(() => reply.sse.close())
-        }))
-        await reply.sse.send({ data: 'begun' })
-      })
-      // @fastify/sse ends a stream when its iterator ends; our stream ends when draining begins.
-      app.get('/iterator', { sse: 'only' }, async (_request, reply) => {
-        const messages = app.shutdown.stream(silent['a Node stream']!().source, { end: 'bye' }).setEncoding('utf8')
-        await reply.sse.send((async function * () { for await (const data of messages) yield { data } })())
-      })
-    })
-  }
-  for (const [path, body] of [
-    ['/', 'data: "begun"\n\nevent: end\ndata: {"type":"end","reason":"shutdown"}\nretry: 1000\n\n'],
-    ['/iterator', 'data: "begun"\n\ndata: "bye"\n\n']
-  ] as const) {
-    const { app, port } = await http1.start({}, routes)
-    const request = http.get({ port, host: '127.0.0.1', path, headers: { accept: 'text/event-stream' }, agent: false })
-    const [res] = await once(request, 'response') as [http.IncomingMessage]
-    let read = ''
-    res.setEncoding('utf8').on('data', chunk => { read += chunk })
-    await eventually(() => read.includes('begun'), () => read)
-    const [report] = await Promise.all([app.shutdown.start(), once(res, 'close')])
-    t.equal(read, body, path)
-    t.ok(res.complete)
-    t.same(report.streams, { ended: 1, cut: 0 })
-    t.equal(report.outcome, 'clean')
-  }
 })
 
 void t.test('sse() builds the end marker of server-sent events', async t => {

@@ -1,0 +1,84 @@
+/**
+ * The drain of open connections of @fastify/sse. A handler may end its own connection, or its source may be a stream of
+ * `shutdown.stream()`. A connection that is still open after that gets the default end marker, and is closed. A
+ * connection with a category stays open, because it has a time of its own.
+ */
+import type { ServerResponse } from 'node:http'
+import type { FastifyReply } from 'fastify'
+import { every, inTime } from '../../util/time'
+import { endEvent } from '../../util/sse'
+import type { InFlightTable } from '../in-flight'
+import { isStream, needsDrain } from '../response'
+import type { Drain } from './drain'
+
+/** The part of `reply.sse` that is used here. */
+interface SseContext {
+  readonly isConnected: boolean
+  /** Whether the connection stays open after its handler. */
+  readonly shouldKeepAlive: boolean
+  send(message: object): Promise<void>
+  close(): void
+}
+
+/** Time for a handler to end its own connection, and how often open connections are looked for, in milliseconds. */
+const step = 100
+
+/**
+ * Creates the drain of open connections of @fastify/sse.
+ *
+ * @param onProblem called if a connection cannot be ended. It is then cut as any other stream.
+ */
+export function createFastifySseDrain (
+  table: InFlightTable, onProblem: (message: string, error: unknown) => void
+): Drain {
+  /** The replies that have got the marker, or that threw an error. */
+  const ended = new WeakSet<FastifyReply>()
+  let stop = (): void => {}
+
+  return {
+    name: '@fastify/sse',
+    timeout: Infinity,
+    beginDraining () {
+      // Again and again, because a request in flight may still open a connection, and a client may read slowly.
+      stop = every(step, () => table.replies().forEach(endIfOpen))
+    },
+    async drain (ms) {
+      try {
+        await inTime(ms, table.untilAnswered())
+      } finally {
+        stop()
+      }
+      return 'clean'
+    },
+    pending: () => []
+  }
+
+  function endIfOpen (reply: FastifyReply): void {
+    if (ended.has(reply)) return
+    new Promise<void>(resolve => {
+      const sse = sseOf(reply)
+      if (sse === undefined || !isOpen(reply.raw, sse)) return resolve()
+      ended.add(reply)
+      // `send` writes at once, and `close` ends the response after it.
+      resolve(sse.send(endEvent))
+      sse.close()
+    }).catch(error => {
+      ended.add(reply)
+      onProblem('A connection of @fastify/sse got no end marker', error)
+    })
+  }
+}
+
+/** Returns whether a connection is open, and would send a message at once. */
+function isOpen (res: ServerResponse, { isConnected, shouldKeepAlive }: SseContext): boolean {
+  return isConnected && !needsDrain(res) && (isStream(res) || (shouldKeepAlive && !res.headersSent))
+}
+
+/** Returns `reply.sse` of @fastify/sse. Other libraries use the same name for something else. */
+function sseOf (reply: FastifyReply): SseContext | undefined {
+  const { sse } = reply as { readonly sse?: Partial<SseContext> }
+  const isContext = typeof sse?.isConnected === 'boolean' &&
+    typeof sse.send === 'function' &&
+    typeof sse.close === 'function'
+  return isContext ? sse as SseContext : undefined
+}

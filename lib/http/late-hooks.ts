@@ -1,0 +1,100 @@
+/**
+ * The hooks that run after the answer, or when its client has left: `onResponse`, `onRequestAbort` and `onTimeout`. An
+ * access record is written in such a hook. The shutdown waits for them as for tasks, so that no resource closes while a
+ * hook uses it. An error of a hook stays with Fastify, which logs it.
+ *
+ * A hook is replaced when it is added. An app without these hooks pays nothing.
+ */
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import type { Tasks } from '../lifecycle/tasks'
+import { replaceHooks } from '../util/replaced-methods'
+
+/** The names of these hooks, with the number of parameters of a hook that takes a callback. */
+const parameters = { onResponse: 3, onTimeout: 3, onRequestAbort: 2 } as const
+type Name = keyof typeof parameters
+const names = Object.keys(parameters) as Name[]
+
+type Hook = (this: FastifyInstance, ...args: unknown[]) => unknown
+type OnRoute = (this: FastifyInstance, route: RouteOptions) => void
+
+/** The late hooks of one app. */
+export interface LateHooks {
+  /** Replaces a hook that `addHook(name, hook)` adds. A value that is not such a hook is returned as it is. */
+  wrapHook(name: string, hook: unknown, plugin: string): unknown
+  /** Replaces the late hooks of a route. */
+  wrapRoute(route: RouteOptions): void
+}
+
+/** Creates the late hooks of an app, with those that the app has already added. */
+export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'counter'>): LateHooks {
+  const wrapped = new WeakSet<object>()
+  replaceHooks(app, names, (name, hook) => wrap(name as Name, hook, 'app'))
+
+  return {
+    wrapHook (name, hook, plugin) {
+      if (Object.hasOwn(parameters, name)) return wrap(name as Name, hook, plugin)
+      if (name !== 'onRoute' || typeof hook !== 'function') return hook
+      // The hook of another plugin may add late hooks to the route.
+      return function (this: FastifyInstance, route: RouteOptions) {
+        (hook as OnRoute).call(this, route)
+        wrapRoute(route)
+      }
+    },
+    wrapRoute
+  }
+
+  function wrapRoute (route: RouteOptions): void {
+    const hooks = route as unknown as Record<Name, unknown>
+    const owner = `${String(route.method)} ${route.url}`
+    for (const name of names) {
+      const given = hooks[name]
+      if (Array.isArray(given)) hooks[name] = given.map(hook => wrap(name, hook, owner))
+      else if (given !== undefined) hooks[name] = wrap(name, given, owner)
+    }
+  }
+
+  function wrap (name: Name, hook: unknown, owner: string): unknown {
+    if (typeof hook !== 'function' || wrapped.has(hook)) return hook
+    const takesDone = hook.length >= parameters[name]
+    // Fastify throws for an async function with a callback.
+    if (takesDone && hook.constructor.name === 'AsyncFunction') return hook
+    const counter = tasks.counter(`${name} hook of ${owner}`)
+    const late: Hook = function (...args) {
+      let over = false
+      counter.begin()
+      const done = args.at(-1) as (error?: Error) => void
+      if (takesDone) args[args.length - 1] = onDone
+      try {
+        const result = (hook as Hook).apply(this, args)
+        if (!isThenable(result)) {
+          if (!takesDone) end()
+          return result
+        }
+        // One promise for Fastify and for us, because a query builder runs its query at each call of `then`.
+        const settled = new Promise(resolve => { resolve(result) })
+        settled.then(end, end)
+        return settled
+      } catch (error) {
+        end()
+        throw error
+      }
+
+      function onDone (error?: Error): void {
+        done(error) // The next hook begins in this call, so that the count does not fall to zero in between.
+        end()
+      }
+
+      function end (): void {
+        if (over) return
+        over = true
+        counter.end()
+      }
+    }
+    wrapped.add(late)
+    return late
+  }
+}
+
+function isThenable (value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function'
+}
