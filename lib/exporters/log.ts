@@ -9,6 +9,9 @@ import { within } from '../util/time'
 /** Longest time the flush may take, in milliseconds. */
 const flushTimeout = 1_000
 
+/** Longest list in the line of the report. The report itself is complete. */
+const mostListed = 100
+
 /** Creates the exporter to the app's log. */
 export function logExporter (log: FastifyBaseLogger): Exporter {
   return {
@@ -85,12 +88,23 @@ function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
       const { report } = event
       const line = `shutdown: ${report.outcome} in ${Math.round(report.durationMs)} ms`
       // pino writes a nested Error as {}, so only its message is written here. Each error also has its own line.
-      const resources = report.resources.map(withMessage)
-      const hooks = report.hooks.map(withMessage)
-      const errors = report.errors.map(({ message }) => message)
-      log[report.exitCode === 0 ? 'info' : 'error']({ shutdown: { ...report, resources, hooks, errors } }, line)
+      const shutdown = {
+        ...report,
+        requests: { ...report.requests, cut: first(report.requests.cut) },
+        tasks: first(report.tasks),
+        resources: first(report.resources).map(withMessage),
+        hooks: first(report.hooks).map(withMessage),
+        errors: first(report.errors).map(({ message }) => message),
+        criticalPath: first(report.criticalPath)
+      }
+      log[report.exitCode === 0 ? 'info' : 'error']({ shutdown }, line)
     }
   }
+}
+
+/** Returns the first items of a list. A line with all of 100 000 tasks would have megabytes. */
+function first<T> (list: readonly T[]): readonly T[] {
+  return list.length > mostListed ? list.slice(0, mostListed) : list
 }
 
 function withMessage<T extends { readonly error: Error | null }> (result: T): Omit<T, 'error'> & {

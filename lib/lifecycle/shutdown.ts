@@ -129,13 +129,14 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     for (const drain of drains) drain.beginDraining()
     resources.pause()
     const drained = await Promise.all(drains.map(drain => drain.drain(deadline.limit(drain.timeout, reserve))))
-    await tasks.drain(deadline.limit(timeouts.tasks, reserve))
+    const tasksEnd = startDeadline(deadline.limit(timeouts.tasks, reserve))
+    await tasks.drain(tasksEnd.remaining())
     await resources.paused()
     await traffic.stopListening()
     const connections = await traffic.end(deadline.limit(lastAnswers, reserve))
     if (connections === undefined) traffic.destroyAll()
     // Exempt requests were served until now, and may have started tasks.
-    const tasksDrained = await tasks.drain(deadline.limit(timeouts.tasks, reserve))
+    const tasksDrained = await tasks.drain(deadline.limit(tasksEnd.remaining(), reserve))
     lifecycle.end(worstOutcome([...drained, tasksDrained, connections].map(outcome => outcome ?? 'failed')))
 
     enter('cleaning')

@@ -6,7 +6,7 @@
  */
 import type { Outcome, TaskResult } from '../../types/index'
 import { now, startDeadline, within } from '../util/time'
-import { ShutdownLateError, ShutdownTimeoutError, toError } from '../errors'
+import { ShutdownLateError, ShutdownTimeoutError, received, toError } from '../errors'
 import type { Lifecycle } from './phases'
 
 /** The running tasks, and the counts and results of the others. */
@@ -77,14 +77,19 @@ export function createTasks (
     get abandoned () { return count.abandoned },
     pending: () => [...Array.from(running, ({ name }) => `task ${name}`), ...Array.from(counted, ({ name }) => name)],
     add (name, promise) {
-      throwIfLate(name)
-      follow(name, promise)
+      const late = lateError(name)
+      if (late === null) return follow(name, promise)
+      // The caller cannot wait for the promise, because `add` throws.
+      Promise.resolve(promise).catch(() => {})
+      throw late
     },
     run<T> (name: string, work: (signal: AbortSignal) => T | PromiseLike<T>) {
-      try {
-        throwIfLate(name)
-      } catch (error) {
-        return Promise.reject(error)
+      const late = lateError(name)
+      if (late !== null) {
+        const rejected = Promise.reject(late)
+        // Timers that start tasks do not wait for them. An unhandled rejection would be a crash during the shutdown.
+        rejected.catch(() => {})
+        return rejected
       }
       const promise = new Promise<T>(resolve => { resolve(work(signal)) })
       follow(name, promise)
@@ -122,12 +127,12 @@ export function createTasks (
     results: () => results
   }
 
-  function throwIfLate (name: string): void {
-    if (lifecycle.hasReached('cleaning')) throw new ShutdownLateError(name, lifecycle.phase)
+  function lateError (name: string): Error | null {
+    return lifecycle.hasReached('cleaning') ? new ShutdownLateError(textOf(name), lifecycle.phase) : null
   }
 
   function follow (name: string, promise: PromiseLike<unknown>): void {
-    const task: Running = { name, startedAt: now() }
+    const task: Running = { name: textOf(name), startedAt: now() }
     running.add(task)
     // The rejection is handled here, because a caller that does not await the task would cause an unhandled rejection.
     // Not `promise.then()`, because the value may not be a promise, and its `then` may throw.
@@ -161,4 +166,9 @@ export function createTasks (
   function isCancellation (thrown: unknown): boolean {
     return signal.aborted && (thrown === signal.reason || (thrown as Error | undefined)?.name === 'AbortError')
   }
+}
+
+/** Returns a name as text. In JavaScript it may be any value, such as a symbol. */
+function textOf (name: unknown): string {
+  return typeof name === 'string' ? name : received(name)
 }

@@ -191,6 +191,12 @@ t.test('the log', t => {
     t.match(written({ type: 'report', report: createReport(story(), counts) }), [{ level: 'info', line: 'shutdown: clean in 12 ms' }])
   })
 
+  t.test('the line of the report lists at most 100 items of each kind', async t => {
+    const many = Array.from({ length: 100_000 }, (_, i) => ({ name: `task ${i}`, outcome: 'abandoned' as const, durationMs: 1 }))
+    const [line] = written({ type: 'report', report: createReport(story(), { ...counts, tasks: many }) })
+    t.ok(JSON.stringify(line?.data).length < 20_000)
+  })
+
   t.test('the log is flushed if it can be, and delays the end only briefly', async t => {
     const time = virtualTime(t)
     await flushLog({} as FastifyBaseLogger)

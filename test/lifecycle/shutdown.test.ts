@@ -451,6 +451,19 @@ t.test('tasks', t => {
     t.match(tasks.results(), [{ name: 'late', outcome: 'completed' }])
   })
 
+  t.test('that an exempt request starts at the very end have only what is left of the time of tasks', async t => {
+    const { play, tasks } = set(t, {
+      tasks: { first: () => wait(9_000) },
+      async endConnections (stage) {
+        void stage().tasks.run('late', never)
+        return 'clean'
+      }
+    })
+    const { durationMs } = await play()
+    t.match(tasks.results(), [{ name: 'first', outcome: 'completed' }, { name: 'late', outcome: 'abandoned' }])
+    t.equal(durationMs, timeouts.tasks)
+  })
+
   t.test('get their signal when draining begins, with an AbortError', async t => {
     const { play, lifecycle, at } = set(t, { delay: 100 })
     await play()

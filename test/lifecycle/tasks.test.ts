@@ -13,10 +13,10 @@ import { settled, virtualTime } from '../helpers/time'
 const wait = (ms: number): Promise<void> => new Promise(resolve => { setTimeout(resolve, ms) })
 const never = (): Promise<void> => new Promise(() => {})
 
-function start (): { tasks: Tasks, abort: AbortController, ended: [TaskResult, Error | null][] } {
+function start (hasReached = (): boolean => false): { tasks: Tasks, abort: AbortController, ended: [TaskResult, Error | null][] } {
   const abort = new AbortController()
   const ended: [TaskResult, Error | null][] = []
-  return { tasks: createTasks({ phase: 'running', signal: abort.signal, hasReached: () => false }, (...end) => ended.push(end)), abort, ended }
+  return { tasks: createTasks({ phase: 'running', signal: abort.signal, hasReached }, (...end) => ended.push(end)), abort, ended }
 }
 
 t.test('tasks', t => {
@@ -33,6 +33,22 @@ t.test('tasks', t => {
     t.match(tasks, { active: 0, completed: 1, failed: 1, cancelled: 0, abandoned: 0 })
     t.match(ended, [[{ name: 'good', outcome: 'completed', durationMs: 10 }, null], [{ name: 'bad', outcome: 'failed', durationMs: 20 }, { message: 'no' }]])
     t.same(tasks.results(), [], 'a task that ends before draining begins is not in the report')
+  })
+
+  t.test('a task that comes too late rejects, and is never an unhandled rejection', async t => {
+    const { tasks, ended } = start(() => true)
+    void tasks.run('cron', () => { t.fail('it runs') })
+    await t.rejects(tasks.run('awaited', () => {}), { code: 'FST_ERR_SHUTDOWN_LATE' })
+    t.throws(() => tasks.add('promise', Promise.reject(new Error('no'))), { code: 'FST_ERR_SHUTDOWN_LATE' })
+    // tap fails a test if there is an unhandled rejection.
+    await new Promise(resolve => { setImmediate(resolve) })
+    t.same({ ended, active: tasks.active, results: tasks.results() }, { ended: [], active: 0, results: [] })
+  })
+
+  t.test('the name of a task may be any value', async t => {
+    const { tasks } = start()
+    for (const name of [Symbol('mail'), Object.create(null), undefined, 1] as unknown[] as string[]) tasks.add(name, never())
+    t.match(tasks.pending(), [/^task .*mail/, /^task .*object/, /^task undefined/, /^task 1/])
   })
 
   t.test('counted work is waited for until its last call is over, and is no task', async t => {
