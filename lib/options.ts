@@ -18,7 +18,7 @@ export interface PlatformDefaults {
 }
 
 /** The name of a platform; `plain` if no platform was detected. */
-export type PlatformName = 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'plain'
+export type PlatformName = 'test-runner' | 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'plain'
 
 /**
  * Defaults of each platform, in milliseconds. The grace periods are Kubernetes' terminationGracePeriodSeconds, PM2 7's
@@ -26,6 +26,7 @@ export type PlatformName = 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'plain
  * SIGKILL.
  */
 export const platformDefaults: Readonly<Record<PlatformName, Pick<PlatformDefaults, 'delay' | 'gracePeriod'>>> = {
+  'test-runner': { delay: 0, gracePeriod: null },
   kubernetes: { delay: 5_000, gracePeriod: 30_000 },
   pm2: { delay: 1_000, gracePeriod: 1_600 },
   cluster: { delay: 1_000, gracePeriod: null },
@@ -130,7 +131,8 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
     ? { period: platform.gracePeriod, binding: platform.gracePeriodKnown }
     : { period: gracePeriod, binding: true }
   const fitted = fitTimeouts(timeouts, delay, grace)
-  const signals = checkSignals(given.signals)
+  // A test runner decides itself when its process ends, and must see every uncaught error.
+  const signals = checkSignals(given.signals, platform.name === 'test-runner' ? false : ['SIGTERM', 'SIGINT'])
   const times = checkCategories(categories)
   return {
     platform: platform.name,
@@ -237,8 +239,10 @@ function checkRetryAfter (given: NonNullable<ShutdownOptions['retryAfter']>): (s
   )
 }
 
-function checkSignals (given: ShutdownOptions['signals']): readonly ShutdownSignal[] | false {
-  if (given === undefined) return ['SIGTERM', 'SIGINT']
+function checkSignals (
+  given: ShutdownOptions['signals'], otherwise: Settings['signals']
+): readonly ShutdownSignal[] | false {
+  if (given === undefined) return otherwise
   if (given === false) return false
   if (!Array.isArray(given) || given.length === 0) {
     return throwInvalid('signals', `false or a list of signals out of ${signalNames.join(', ')}`, given)

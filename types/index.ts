@@ -165,7 +165,10 @@ export type ShutdownEvent =
 
 /** The options of the plugin. All are optional. */
 export interface ShutdownOptions {
-  /** Signals that begin a shutdown. `false`: the plugin adds no process listener. @default ['SIGTERM', 'SIGINT'] */
+  /**
+   * Signals that begin a shutdown. `false`: the plugin adds no process listener. @default ['SIGTERM', 'SIGINT']; `false`
+   * in a test runner
+   */
   readonly signals?: readonly ShutdownSignal[] | false
   /**
    * Whether uncaughtException and unhandledRejection begin a shutdown with exit code 1. @default true if `signals` is

@@ -15,8 +15,11 @@ export interface Platform {
   readonly gracePeriodKnown: boolean
 }
 
+/** Variables that node:test, jest, vitest and tap set in the process of a test. */
+const testVariables = ['NODE_TEST_CONTEXT', 'JEST_WORKER_ID', 'VITEST', 'TAP'] as const
+
 /**
- * Detects the platform. If several match, the outermost one counts, because it sends SIGKILL: PM2 in a pod has the
+ * Detects the platform. A test runner comes first, because it also runs inside of the others. If several match, the outermost one counts, because it sends SIGKILL: PM2 in a pod has the
  * pod's grace period.
  *
  * @param env @default process.env
@@ -26,6 +29,7 @@ export interface Platform {
 export function detectPlatform (
   env: NodeJS.ProcessEnv = process.env, cluster: { readonly isWorker: boolean } = nodeCluster
 ): Platform {
+  if (testVariables.some(name => env[name])) return platform('test-runner', null)
   if (env.KUBERNETES_SERVICE_HOST) {
     return platform('kubernetes', readTime(env, 'TERMINATION_GRACE_PERIOD_SECONDS', 'seconds', 1_000))
   }

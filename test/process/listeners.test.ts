@@ -5,6 +5,9 @@ import { backstop } from '../../lib/process/backstop'
 import { joinProcess } from '../../lib/process/signals'
 import type { ShutdownOptions } from '../../types/index'
 
+// In a test runner, signals are off by default.
+delete process.env.TAP
+
 async function started (options: ShutdownOptions): Promise<FastifyInstance> {
   const app = Fastify()
   await app.register(gracefulShutdown, options)

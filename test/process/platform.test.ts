@@ -7,6 +7,7 @@ const worker = { isWorker: true }
 t.test('each platform is detected by its environment, and has its own delay and grace period', async t => {
   const cases: Array<[string, NodeJS.ProcessEnv, { isWorker: boolean }, Platform]> = [
     ['a terminal', {}, alone, { name: 'plain', delay: 0, gracePeriod: null, gracePeriodKnown: false }],
+    ...['NODE_TEST_CONTEXT', 'JEST_WORKER_ID', 'VITEST', 'TAP'].map((name): [string, NodeJS.ProcessEnv, { isWorker: boolean }, Platform] => [name, { [name]: '1', KUBERNETES_SERVICE_HOST: '10.0.0.1' }, worker, { name: 'test-runner', delay: 0, gracePeriod: null, gracePeriodKnown: false }]),
     ['Kubernetes', { KUBERNETES_SERVICE_HOST: '10.0.0.1' }, alone, { name: 'kubernetes', delay: 5_000, gracePeriod: 30_000, gracePeriodKnown: false }],
     ['Kubernetes with TERMINATION_GRACE_PERIOD_SECONDS', { KUBERNETES_SERVICE_HOST: '10.0.0.1', TERMINATION_GRACE_PERIOD_SECONDS: '75' }, alone, { name: 'kubernetes', delay: 5_000, gracePeriod: 75_000, gracePeriodKnown: true }],
     ['PM2', { pm_id: '0' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 1_600, gracePeriodKnown: false }],
