@@ -1,37 +1,33 @@
 /**
  * The backstop: the process exits with code 1 if a shutdown exceeds its budget by 2 seconds.
  *
- * close-with-grace does this. Only its `close()` is used, and all its events are skipped, because its own listeners exit
- * after any error during a shutdown, and after a duplicate of the first signal. Its timer keeps the process alive. So a
- * timer of ours replaces it if the process should end by itself: see `other-owners.ts`.
+ * close-with-grace ends the process. Only its `close()` is used, and all its events are skipped, because its own
+ * listeners exit after any error during a shutdown, and after a duplicate of the first signal. Its timer is not used
+ * either: it keeps the process alive, and it also counts time in which the process was stopped (SIGSTOP, a suspended
+ * machine). The resources would then have no time left.
  */
 import closeWithGrace from 'close-with-grace'
-import { after } from '../util/time'
-import { exitNow } from './exit'
+import { afterRunning } from '../util/time'
 
 /** Time between the longest budget and the exit by force, in milliseconds. */
 export const backstop = 2_000
 
-/** The longest time of a Node timer, in milliseconds. */
-const longestTimer = 2 ** 31 - 1
-
 /**
- * Starts the backstop.
+ * Starts the backstop. It does not keep the process alive.
  *
  * @param budget longest time of the shutdown, in milliseconds
- * @param keepAlive whether it may keep the process alive
  * @param onTimeout called right before the process exits
  */
-export function startBackstop (budget: number, keepAlive: boolean, onTimeout: (delay: number) => void): void {
-  const delay = Math.min(longestTimer, budget + backstop)
-  if (keepAlive) {
-    closeWithGrace({ delay, logger: null, skip: [...events], onTimeout }, () => new Promise<void>(() => {})).close()
-    return
-  }
-  after(delay, () => {
-    onTimeout(delay)
-    exitNow(1)
-  }, { keepAlive: false })
+export function startBackstop (budget: number, onTimeout: (delay: number) => void): void {
+  const delay = budget + backstop
+  const late = new Promise<never>((_resolve, reject) => {
+    afterRunning(delay, () => {
+      onTimeout(delay)
+      reject(new Error('The shutdown exceeds its time'))
+    })
+  })
+  // It exits with code 1 if its function rejects.
+  closeWithGrace({ delay: null, logger: null, skip: [...events] }, () => late).close()
 }
 
 /** Every event that close-with-grace 2 listens to by default. */

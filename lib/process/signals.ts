@@ -144,7 +144,7 @@ function shareProcess (): { join(member: Member): Membership } {
     exits = [...members].some(member => member.exit && (member.signals.length > 0 || member.uncaughtErrors))
     if (exits) {
       const longest = Math.max(...Array.from(members, member => member.budget))
-      startBackstop(longest, !othersListen, delay => {
+      startBackstop(longest, delay => {
         reportForcedExit(`not over after ${delay} ms, the process exits now`)
       })
     }

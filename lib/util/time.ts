@@ -49,6 +49,27 @@ export function every (ms: number, fn: () => void): () => void {
   return () => clearInterval(timer)
 }
 
+/** How often `afterRunning` looks at the clock, in milliseconds. */
+const runningStep = 250
+
+/**
+ * Calls `fn` once when the process has run for `ms` milliseconds. Time in which it was stopped, or its event loop was
+ * blocked, does not count. It does not keep the process alive.
+ */
+export function afterRunning (ms: number, fn: () => void): void {
+  const step = Math.min(runningStep, ms)
+  let left = ms
+  let last = now()
+  const stop = every(step, () => {
+    const current = now()
+    left -= Math.min(current - last, 2 * step)
+    last = current
+    if (left > 0) return
+    stop()
+    fn()
+  })
+}
+
 /** Resolves in `ms` milliseconds. */
 export function sleep (ms: number): Promise<void> {
   return new Promise(resolve => { after(ms, resolve) })

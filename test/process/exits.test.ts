@@ -1,3 +1,4 @@
+import { backstop } from '../../lib/process/backstop'
 import { cpSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -89,6 +90,21 @@ t.test('the exit code', async t => {
     const { code, stderr } = await service.ended
     t.strictSame([code, stderr], [1, ''])
     t.equal((await report(service)).outcome, 'failed')
+  })
+
+  t.test('is 1 if the process was stopped for longer than its time, and the resources close when it continues', async t => {
+    const service = await serve(t, directory, { options: { timeouts: { ...small, requests: 900 } } })
+    const { answer } = await service.slow(60_000)
+    service.kill('SIGTERM')
+    await service.said('draining')
+    service.kill('SIGSTOP')
+    // The time is the thing under test: more than the total and the backstop.
+    await new Promise(resolve => { setTimeout(resolve, small.total + backstop + 500) })
+    service.kill('SIGCONT')
+    t.equal((await service.ended).code, 1)
+    t.match(await answer, { status: 503 })
+    t.strictSame([service.count('resource closes'), service.count('hook')], [1, 1])
+    t.match(await report(service), { outcome: 'forced', exitCode: 1 })
   })
 
   t.test('is 1 if a resource or an onClose hook was abandoned, before the backstop', async t => {

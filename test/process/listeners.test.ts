@@ -99,6 +99,9 @@ t.test('a signal with exit: false closes the server and leaves no listener behin
 
 t.test('the process exits with 1 after the budget and the backstop, if a shutdown never ends', async t => {
   const exit = t.capture(process, 'exit', (() => {}) as () => never)
+  // The backstop does not keep the process alive, as a stuck shutdown does.
+  const alive = setInterval(() => {}, 1_000)
+  t.teardown(() => clearInterval(alive))
   const began = performance.now()
   const message = await new Promise<string>(resolve => {
     const { leave } = joinProcess({
