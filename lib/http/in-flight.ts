@@ -50,7 +50,10 @@ export interface InFlightTable {
   identify(reply: FastifyReply): boolean
   /** Marks the answer of a request as our 503. */
   reject(res: ServerResponse): void
-  /** From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. */
+  /**
+   * From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. Answers whose requests
+   * no listener of ours got come into the table.
+   */
   announceClose(): void
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
@@ -139,10 +142,12 @@ export function createInFlightTable ({
       checkConditions()
     },
     announceClose () {
-      if (closing) return
-      closing = true
-      entries.closeFastPath()
-      for (const entry of entries.all()) connectionClose.announceClose(entry)
+      if (!closing) {
+        closing = true
+        entries.closeFastPath()
+        for (const entry of entries.all()) connectionClose.announceClose(entry)
+      }
+      for (const entry of entries.addUnseen()) connectionClose.announceClose(entry)
     },
     onConnectionClose: entries.onConnectionClose,
     untilAnswered: () => conditions.until(() => entries.size === settled),
