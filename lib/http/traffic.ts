@@ -1,5 +1,5 @@
 /** The traffic of the app: its servers, the table of requests in flight, and the drains. */
-import type { Server } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Outcome, ShutdownReport } from '../../types/index'
@@ -18,6 +18,7 @@ import { createRequestsDrain } from './drains/requests'
 import { createStreamsDrain } from './drains/streams'
 import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
+import { keepFirst, type KeptListener } from './kept-listener'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
 import { createServers, type Servers } from './servers'
@@ -42,12 +43,13 @@ export interface Traffic {
   waitForFirstBytes(): Promise<void>
   /** From now on, every `listen()` fails. @param reason resolves to the error when `listen()` may fail */
   failListen(reason: Promise<Error>): void
-  /** Draining begins. From now on, no other part of Node or Fastify closes a connection. */
+  /**
+   * Draining begins. From now on, no other part of Node or Fastify closes a connection, and every request goes to
+   * Fastify.
+   */
   beginDraining(): void
   /** Waits up to `ms` milliseconds for the remaining requests, then closes all connections. */
   end(ms: number): Promise<Outcome>
-  /** Cleaning begins. Fastify now answers requests with its own 503, so each one gets a Retry-After header. */
-  beginCleaning(): void
   /** Cuts one request now. @returns whether a request with this id was in flight */
   cut(id: string): boolean
   /** Returns the counts of the report. */
@@ -107,11 +109,11 @@ export function createTraffic (
   })
   const busySockets = (): Set<Socket | null> => new Set([...inFlight.busySockets(), ...webSockets.sockets()])
   const idleConnections = createIdleConnectionsDrain(connections, busySockets)
-  const attached = new Set<Server>()
+  const requestListeners: KeptListener<'request'>[] = []
   const servers = createServers(app, inCluster, server => {
-    attached.add(server)
-    server.prependListener('request', inFlight.track)
-    if (lifecycle.hasReached('cleaning')) addRetryAfter(server)
+    const kept = keepFirst(server, 'request', inFlight.track, true)
+    requestListeners.push(kept)
+    if (lifecycle.hasReached('draining')) kept.replaceAll(routeRequest)
     for (const part of [connections, webSockets, http2, idleConnections]) part.attach(server)
   })
   servers.refresh()
@@ -129,6 +131,7 @@ export function createTraffic (
     beginDraining () {
       servers.disableCloseIdleConnections()
       servers.answerExpectations()
+      for (const kept of requestListeners) kept.replaceAll(routeRequest)
       requestCounts.beginDraining()
     },
     async end (ms) {
@@ -143,7 +146,6 @@ export function createTraffic (
       servers.enableCloseIdleConnections()
       return left.length === 0 ? 'clean' : 'forced'
     },
-    beginCleaning () { attached.forEach(addRetryAfter) },
     cut (given) {
       // `genReqId` may return a number, although Fastify's type of `request.id` is string.
       const id = String(given)
@@ -159,7 +161,13 @@ export function createTraffic (
     })
   }
 
-  function addRetryAfter (server: Server): void {
-    server.prependListener('request', (_req, res) => { res.setHeader('retry-after', rejection.retryAfter()) })
+  /**
+   * Passes a request to Fastify's router while draining. Other listeners on the server do not get it, because the 503
+   * is the only answer. In cleaning, Fastify answers with its own 503, which gets a Retry-After header here.
+   */
+  function routeRequest (req: IncomingMessage, res: ServerResponse): void {
+    inFlight.track(req, res)
+    if (lifecycle.hasReached('cleaning')) res.setHeader('retry-after', rejection.retryAfter())
+    app.routing(req, res)
   }
 }

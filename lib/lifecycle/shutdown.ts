@@ -116,7 +116,6 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     lifecycle.end(worstOutcome([...drained, tasksDrained, connections]))
 
     enter('cleaning')
-    traffic.beginCleaning()
     teardown = resources.startTeardown(deadline)
     return teardown
   }

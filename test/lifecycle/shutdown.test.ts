@@ -116,7 +116,6 @@ function set (t: Test, cast: Cast = {}): Stage {
         await wait(Math.min(cast.connections ?? 1, ms))
         return (cast.connections ?? 1) <= ms ? 'clean' : 'forced'
       },
-      beginCleaning () {},
       counts: () => ({
         requests: { completed: 0, rejected: 0, aborted: 0, cut: [] },
         streams: { ended: 0, cut: 0 },
