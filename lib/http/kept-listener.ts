@@ -23,7 +23,7 @@ export type ServerListener<E extends keyof ServerEvents> = (req: IncomingMessage
 export interface KeptListener<E extends keyof ServerEvents> {
   /**
    * From now on, the event has no other listener than this one, also if a library adds one later. `null`: it has no
-   * listener. Does nothing if the server has been handed over.
+   * listener. If another app uses the server, only our listener is removed.
    */
   replaceAll(listener: ServerListener<E> | null): void
 }
@@ -34,8 +34,8 @@ const keepers = new WeakMap<object, object>()
 /**
  * Adds a listener before all others, and keeps it there.
  *
- * If the listener is removed, and a listener of another app with this plugin is in place, the server has been handed
- * over to that app (@fastify/restartable). The listener is then no longer kept.
+ * If the listener is removed, and another app with this plugin listens to the server, the server has been handed over
+ * to that app (@fastify/restartable). The listener is then no longer kept.
  *
  * @param alone whether the listener is also added if there is no other one. Node handles an upgrade differently if its
  *   event has a listener.
@@ -55,7 +55,7 @@ export function keepFirst<E extends keyof ServerEvents> (
   return keeper
 
   function replaceAll (next: ServerListener<E> | null): void {
-    if (isHandedOver()) return
+    if (isShared()) return release()
     replaced = true
     if (next !== null) handle = next
     alone = next !== null
@@ -81,28 +81,31 @@ export function keepFirst<E extends keyof ServerEvents> (
     return current !== null && server.listeners(event).includes(current)
   }
 
-  function isHandedOver (): boolean {
-    return !isInPlace() && server.listeners(event).some(each => (keepers.get(each) ?? keeper) !== keeper)
+  /** Returns whether another app with this plugin listens to the server. */
+  function isShared (): boolean {
+    return server.listeners(event).some(each => (keepers.get(each) ?? keeper) !== keeper)
   }
 
   /** Node emits it before it adds the listener. */
   function onNewListener (name: string | symbol, added: object): void {
     if (name !== event || added === current) return
     if (replaced) process.nextTick(clear)
-    else if (!isInPlace() && !isHandedOver()) put()
+    else if (!isInPlace() && !isShared()) put()
   }
 
   function onRemoveListener (name: string | symbol, removed: object): void {
     if (name !== event || removed !== current) return
     // A library that takes the event over adds its own listener first, or in the same turn.
     process.nextTick(() => {
-      if (isHandedOver()) release()
-      else if (!isInPlace() && server.listenerCount(event) > 0) put()
+      if (isInPlace()) return
+      if (isShared()) release()
+      else if (server.listenerCount(event) > 0) put()
     })
   }
 
   function release (): void {
     server.removeListener('newListener', onNewListener)
     server.removeListener('removeListener', onRemoveListener)
+    if (current !== null) server.removeListener(event, current)
   }
 }

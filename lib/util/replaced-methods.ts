@@ -158,6 +158,19 @@ export function watchWrites (socket: Socket, onWrite: (chunk: Uint8Array) => voi
 }
 
 /**
+ * Replaces `webSocket.send`: it also calls `onSend`, after the message is handed over.
+ *
+ * Why: a WebSocket is closed right after an answer, and not before it. Public alternative: none, because ws emits no
+ * event for a message that it sends. Without it, an answer is waited for until its time is up.
+ */
+export function watchSends (webSocket: WebSocketLike, onSend: () => void): void {
+  replaceMethod(webSocket, 'send', original => (...args: unknown[]) => {
+    (original as Method).apply(webSocket, args)
+    onSend()
+  })
+}
+
+/**
  * Calls `fn` after the last fragment of the current message of a WebSocket, or at once if it sends none. Replaces
  * `webSocket.send` until then.
  */

@@ -278,6 +278,16 @@ t.test('keepFirst', async t => {
     t.same(calls, ['two', 'one', 'two', 'handler', 'two', 'handler'])
   })
 
+  await t.test('the listeners of another app on the same server stay', async t => {
+    const server = http.createServer()
+    server.on('upgrade', () => {})
+    const one = keepFirst(server, 'upgrade', () => {}, false)
+    keepFirst(server, 'upgrade', () => {}, false)
+    t.equal(server.listenerCount('upgrade'), 3)
+    one.replaceAll(null)
+    t.equal(server.listenerCount('upgrade'), 2)
+  })
+
   await t.test('a listener that is not kept alone is added with the first other one', async t => {
     const server = http.createServer()
     const kept = keepFirst(server, 'upgrade', () => {}, false)

@@ -1,0 +1,113 @@
+/**
+ * Chooses the moment at which each WebSocket is closed.
+ *
+ * In lame-duck, the quiet WebSockets are closed evenly, so that their clients do not all connect again at the same time.
+ * When draining begins, the others are closed. A call that is being answered gets its answer first. After its close
+ * frame a server may send nothing (RFC 6455, section 5.5.1), so a call that arrives later is lost. If the close frame is
+ * sent right behind an answer, the client reads both before it makes the next call.
+ */
+import { every, now, turn } from '../../util/time'
+import { answerTime, type Activity } from './websocket-activity'
+
+/** An open WebSocket. */
+export interface OpenWebSocket {
+  /** The time at which it was opened, by the clock of `util/time.ts`. */
+  readonly since: number
+  readonly activity: Activity
+}
+
+/** The moments at which WebSockets are closed. */
+export interface WebSocketClosing<T extends OpenWebSocket> {
+  /**
+   * Closes the quiet WebSockets evenly over `ms` milliseconds, those with the oldest message first. A WebSocket is quiet
+   * if it awaits no answer, and there was no message in either direction for one second, or for a quarter of `ms` if
+   * that is shorter. One that becomes quiet later is closed later. One that is opened later has just found this server,
+   * and stays open.
+   */
+  enterLameDuck(ms: number): void
+  /** Closes all WebSockets, those that are busy at the end of their message. */
+  beginDraining(): void
+  /** Closes the WebSockets that are still busy after two seconds, or in half of `ms`. @returns a function that stops it */
+  closeInTime(ms: number): () => void
+  /** The app has sent a message. */
+  onSend(webSocket: T): void
+}
+
+/** Interval between two closes in lame-duck, in milliseconds. */
+const spreadStep = 50
+
+/** A WebSocket without a message for this time is quiet, in milliseconds. */
+const quietTime = 1_000
+
+/** How often the WebSockets that are still open are checked while draining, in milliseconds. */
+const checkStep = 25
+
+/**
+ * Creates it.
+ *
+ * @param findOpen returns the WebSockets that we have not closed
+ * @param close closes one, or does nothing if that is not possible yet
+ */
+export function createWebSocketClosing<T extends OpenWebSocket> (
+  findOpen: () => T[], close: (webSocket: T) => void
+): WebSocketClosing<T> {
+  let draining = false
+  let waitsForAnswers = true
+  let stopSpreading = (): void => {}
+
+  return {
+    enterLameDuck (ms) {
+      const began = now()
+      const quietAfter = Math.min(quietTime, ms / 4)
+      // One step less than fits in the time, so that the last close comes before the time is up.
+      let steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
+      let due = 0
+      stopSpreading = every(spreadStep, () => {
+        const quiet = findQuiet(began, quietAfter)
+        due += quiet.length / steps
+        const share = Math.round(due)
+        due -= share
+        void closeAll(quiet.slice(0, share))
+        if (--steps === 0) stopSpreading()
+      })
+    },
+    beginDraining () {
+      draining = true
+      stopSpreading()
+      void closeAll(findOpen())
+    },
+    closeInTime (ms) {
+      const until = now() + Math.min(answerTime, ms / 2)
+      return every(checkStep, () => {
+        waitsForAnswers = now() < until
+        findOpen().forEach(closeUnlessBusy)
+      })
+    },
+    onSend (webSocket) {
+      if (draining) void webSocket.activity.untilWritten().then(() => closeUnlessAwaited(webSocket))
+    }
+  }
+
+  function findQuiet (openedBefore: number, quietAfter: number): T[] {
+    return findOpen()
+      .filter(({ since, activity }) => since < openedBefore && !activity.awaitsAnswer())
+      .map(webSocket => ({ webSocket, silence: webSocket.activity.silence() }))
+      .filter(({ silence }) => silence >= quietAfter)
+      .sort((one, other) => other.silence - one.silence)
+      .map(({ webSocket }) => webSocket)
+  }
+
+  /** Closes WebSockets, one turn of the event loop later, because the kernel's buffers may contain a message. */
+  async function closeAll (webSockets: readonly T[]): Promise<void> {
+    await turn()
+    webSockets.forEach(closeUnlessBusy)
+  }
+
+  function closeUnlessBusy (webSocket: T): void {
+    if (!waitsForAnswers || !webSocket.activity.mayCall()) closeUnlessAwaited(webSocket)
+  }
+
+  function closeUnlessAwaited (webSocket: T): void {
+    if (!waitsForAnswers || !webSocket.activity.awaitsAnswer()) close(webSocket)
+  }
+}
