@@ -99,10 +99,27 @@ export function replaceFailure (res: ServerResponse, answer: (res: ServerRespons
     restore()
     if (status < 500 || res.headersSent) return (original as Method).call(res, status, ...rest)
     answer(res)
-    res.write = () => true
-    res.end = () => res
+    ignoreWrites(res)
     return res
   } as ServerResponse['writeHead'])
+}
+
+/** The methods of a response that throw, or emit an error, after the response has ended. */
+const writeMethods = [
+  'writeHead', 'setHeader', 'setHeaders', 'appendHeader', 'removeHeader', 'addTrailers', 'writeContinue', 'writeProcessing',
+  'end'
+] as const satisfies readonly (keyof ServerResponse)[]
+
+/**
+ * Replaces the methods of a response that write: they do nothing.
+ *
+ * Why: the code that was about to answer a request does not notice that the request has been cut. Its `writeHead` throws
+ * then, and its `write` emits an error, in a timer of the app or of a library (engine.io). Public alternative: none.
+ * Without it, such code causes an uncaught exception during the shutdown.
+ */
+export function ignoreWrites (res: ServerResponse): void {
+  for (const name of writeMethods) overrideMethod(res, name, (() => res) as never)
+  overrideMethod(res, 'write', () => true)
 }
 
 /**

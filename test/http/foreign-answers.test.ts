@@ -27,6 +27,14 @@ function createRaw () {
         void gate.promise.then(() => res.end('le'))
       }
       if (url === '/raw/fast') res.end('whole')
+      if (url === '/raw/late') {
+        void gate.promise.then(() => {
+          res.setHeader('late', 'true')
+          res.writeHead(200)
+          res.write('who')
+          res.end('le')
+        })
+      }
     }
   }
 }
@@ -160,6 +168,19 @@ for (const [name, way] of Object.entries(ways)) {
       client.send(get('/raw/never'))
       await eventually(() => raw.calls === 1, () => raw.calls)
       void app.shutdown.start()
+      t.match(await client.answer(), rejected)
+      t.match(await report, { outcome: 'forced', requests: { cut: [{ method: 'GET' }] } })
+    })
+
+    await t.test('its answer that comes right after it was cut has no effect', async t => {
+      const { app, raw, report } = await start(t, way, { timeouts: { requests: 150 } })
+      if (way.when === 'in lame-duck') void app.shutdown.start()
+      const client = await connect(app)
+      client.send(get('/raw/late'))
+      await eventually(() => raw.calls === 1, () => raw.calls)
+      void app.shutdown.start()
+      await client.until('503 ')
+      raw.gate.resolve()
       t.match(await client.answer(), rejected)
       t.match(await report, { outcome: 'forced', requests: { cut: [{ method: 'GET' }] } })
     })
