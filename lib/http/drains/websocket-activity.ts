@@ -34,10 +34,13 @@ export interface Activity {
 export const answerTime = 2_000
 
 /**
- * The same, if the server also sends messages that answer nothing. The count is then not exact, and every message of the
- * client may be a call.
+ * The same, if the count may not be exact: the server also sends messages that answer nothing, or one message is answered
+ * by several (a batch of tRPC).
  */
-const pushAnswerTime = 500
+const inexactTime = 300
+
+/** The count may be exact after this number of answers. */
+const fewAnswers = 2
 
 /** Messages in this time are parts of one answer, in milliseconds. A later one that answers nothing is a push. */
 const sameAnswer = 10
@@ -66,6 +69,7 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
   let answeredAt = -Infinity
   let pushedAt = -Infinity
   let unanswered = 0
+  let answers = 0
   let bytesRead = socket.bytesRead
   const stopWatching = watchWrites(socket, chunk => {
     const wasOpening = frames.opening
@@ -84,7 +88,8 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
     awaitsAnswer () {
       readBytes()
       const at = now()
-      return unanswered > 0 ? at - receivedAt < answerTime : at - pushedAt < answerTime && at - receivedAt < pushAnswerTime
+      const isExact = answers >= fewAnswers && at - pushedAt >= answerTime
+      return at - receivedAt < (unanswered > 0 ? answerTime : isExact ? 0 : inexactTime)
     },
     mayCall () {
       readBytes()
@@ -133,6 +138,7 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
     const at = now()
     if (unanswered > 0) {
       unanswered--
+      answers++
       answeredAt = at
     } else if (at - Math.max(receivedAt, sentAt) > sameAnswer) {
       pushedAt = at

@@ -185,6 +185,24 @@ t.test('several calls in flight on one WebSocket all get their answers', async t
   t.match(await report, { outcome: 'clean', webSockets: { closed: 50, terminated: 0 } })
 })
 
+t.test('a message with several answers gets all of them', async t => {
+  const { app, report } = await start(t, {
+    onSocket (socket) {
+      socket.on('message', data => {
+        const { calls } = JSON.parse(String(data)) as { calls: number[] }
+        for (const id of calls) setTimeout(() => socket.send(JSON.stringify({ end: id })), id * 30)
+      })
+    }
+  })
+  const callers = await openMany(app, 10)
+  for (const { socket } of callers) socket.send(JSON.stringify({ calls: [1, 2, 3, 4, 5, 6] }))
+  await pause(15)
+  void app.close()
+  await Promise.all(callers.map(({ closed }) => closed))
+  t.same(callers.map(({ ended }) => ended), callers.map(() => 6))
+  t.match(await report, { outcome: 'clean', webSockets: { closed: 10, terminated: 0 } })
+})
+
 t.test('with compression a call gets its answer, and the message behind it', async t => {
   const { app, report } = await start(t, { deflate: true, onSocket: socket => answerCalls(socket, true) })
   const callers = await openMany(app, 20)
@@ -208,7 +226,7 @@ t.test('a call gets its answer, although the server also sends messages that ans
   })
   const callers = await openMany(app, 10)
   await pause(100)
-  const calls = callers.map(({ call }) => call(300))
+  const calls = callers.map(({ call }) => call(200))
   await pause(50)
   void app.close()
   t.same((await Promise.all(calls)).filter(answered => answered !== true), [])
