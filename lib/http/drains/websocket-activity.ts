@@ -1,8 +1,6 @@
 /**
- * Follows the messages of one WebSocket, to close it at a moment at which no answer is lost.
- *
- * A message from the client may be a call that gets an answer. No protocol is assumed, so the messages are counted: each
- * message of the server answers one message of the client. Ping and pong frames do not count.
+ * Follows the messages of one WebSocket, to close it at a moment at which no answer is lost. Ping and pong frames are not
+ * messages.
  *
  * With ws, the messages are events. Another implementation only shows the bytes that it reads and writes; they are
  * compared when the state is read.
@@ -11,42 +9,18 @@ import type { Socket } from 'node:net'
 import { webSocketOf } from '../../util/node-internals'
 import { watchSends, watchWrites } from '../../util/replaced-methods'
 import { now, sleep, ticks } from '../../util/time'
+import { createCalls, type Calls } from './websocket-calls'
 import { followFrames, type Frames } from './websocket-frames'
 
 /** The messages of one WebSocket. */
 export interface Activity {
   /** The frames of the server. With ws they end with the handshake. */
   readonly frames: Frames
-  /** Returns the milliseconds since the last message in either direction; `Infinity` if there was none. */
-  silence(): number
-  /** Returns whether a message has arrived whose answer may still come. */
-  awaitsAnswer(): boolean
-  /**
-   * Returns whether the client has just sent a message or got an answer. Its next message may be on its way, and would
-   * be lost.
-   */
-  mayCall(): boolean
+  /** The calls of the client until now. */
+  readonly calls: Calls
   /** Resolves when the last message is written, with the messages that the app sends right behind it. */
   untilWritten(): Promise<void>
 }
-
-/** Longest time between a message and its answer, in milliseconds. A later answer is not waited for. */
-export const answerTime = 2_000
-
-/**
- * The same, if the count may not be exact: the server also sends messages that answer nothing, or one message is answered
- * by several (a batch of tRPC).
- */
-const inexactTime = 300
-
-/** The count may be exact after this number of answers. */
-const fewAnswers = 2
-
-/** Messages in this time are parts of one answer, in milliseconds. A later one that answers nothing is a push. */
-const sameAnswer = 10
-
-/** A client that pauses for this time makes no further call, in milliseconds. */
-const pauseTime = 100
 
 /** Longest time until a message is compressed, encrypted and written, in milliseconds. */
 const writeTime = 100
@@ -64,36 +38,21 @@ const mostFollowing = 3
  */
 export function followActivity (socket: Socket, onSend: () => void): Activity {
   const frames = followFrames()
-  let receivedAt = -Infinity
-  let sentAt = -Infinity
-  let answeredAt = -Infinity
-  let pushedAt = -Infinity
-  let unanswered = 0
-  let answers = 0
+  const calls = createCalls()
   let bytesRead = socket.bytesRead
   const stopWatching = watchWrites(socket, chunk => {
     const wasOpening = frames.opening
     frames.push(chunk)
-    if (!wasOpening) return onWrite()
     // After the handshake, ws creates the WebSocket in the same call.
-    if (!frames.opening) process.nextTick(onOpen)
+    if (wasOpening && !frames.opening) process.nextTick(onOpen)
+    else if (!wasOpening) onWrite()
   })
 
   return {
     frames,
-    silence () {
+    get calls () {
       readBytes()
-      return now() - Math.max(receivedAt, sentAt)
-    },
-    awaitsAnswer () {
-      readBytes()
-      const at = now()
-      const isExact = answers >= fewAnswers && at - pushedAt >= answerTime
-      return at - receivedAt < (unanswered > 0 ? answerTime : isExact ? 0 : inexactTime)
-    },
-    mayCall () {
-      readBytes()
-      return now() - Math.max(receivedAt, answeredAt) < pauseTime
+      return calls
     },
     async untilWritten () {
       const isBuffered = (): boolean => (webSocketOf(socket)?.bufferedAmount ?? 0) > 0
@@ -107,8 +66,8 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
     if (webSocket !== undefined) {
       stopWatching()
       // Before the listeners of the app, which may answer at once.
-      webSocket.prependListener('message', onReceived)
-      watchSends(webSocket, onSent)
+      webSocket.prependListener('message', calls.receive)
+      watchSends(webSocket, onMessageSent)
     }
     bytesRead = socket.bytesRead
     onSend()
@@ -116,34 +75,18 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
 
   function onWrite (): void {
     readBytes()
-    onSent()
+    onMessageSent()
   }
 
   /** Counts the bytes that have arrived as one message. */
   function readBytes (): void {
     if (webSocketOf(socket) !== undefined || socket.bytesRead === bytesRead) return
     bytesRead = socket.bytesRead
-    onReceived()
+    calls.receive()
   }
 
-  function onReceived (): void {
-    const at = now()
-    // Earlier messages get no answer.
-    if (at - receivedAt > answerTime) unanswered = 0
-    unanswered++
-    receivedAt = at
-  }
-
-  function onSent (): void {
-    const at = now()
-    if (unanswered > 0) {
-      unanswered--
-      answers++
-      answeredAt = at
-    } else if (at - Math.max(receivedAt, sentAt) > sameAnswer) {
-      pushedAt = at
-    }
-    sentAt = at
+  function onMessageSent (): void {
+    calls.send()
     onSend()
   }
 }

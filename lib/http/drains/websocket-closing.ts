@@ -7,7 +7,8 @@
  * sent right behind an answer, the client reads both before it makes the next call.
  */
 import { every, now, turn } from '../../util/time'
-import { answerTime, type Activity } from './websocket-activity'
+import type { Activity } from './websocket-activity'
+import { answerTime, inexactTime } from './websocket-calls'
 
 /** An open WebSocket. */
 export interface OpenWebSocket {
@@ -20,9 +21,9 @@ export interface OpenWebSocket {
 export interface WebSocketClosing<T extends OpenWebSocket> {
   /**
    * Closes the quiet WebSockets evenly over `ms` milliseconds, those with the oldest message first. A WebSocket is quiet
-   * if it awaits no answer, and there was no message in either direction for one second, or for a quarter of `ms` if
-   * that is shorter. One that becomes quiet later is closed later. One that is opened later has just found this server,
-   * and stays open.
+   * if no answer is expected, and there was no message in either direction for a quarter of `ms`, from 300 milliseconds
+   * to one second. One that becomes quiet later is closed later. One that is opened later has just found this server, and
+   * stays open.
    */
   enterLameDuck(ms: number): void
   /** Closes all WebSockets, those that are busy at the end of their message. */
@@ -36,7 +37,7 @@ export interface WebSocketClosing<T extends OpenWebSocket> {
 /** Interval between two closes in lame-duck, in milliseconds. */
 const spreadStep = 50
 
-/** A WebSocket without a message for this time is quiet, in milliseconds. */
+/** Longest time without a message until a WebSocket is quiet, in milliseconds. */
 const quietTime = 1_000
 
 /** How often the WebSockets that are still open are checked while draining, in milliseconds. */
@@ -58,7 +59,7 @@ export function createWebSocketClosing<T extends OpenWebSocket> (
   return {
     enterLameDuck (ms) {
       const began = now()
-      const quietAfter = Math.min(quietTime, ms / 4)
+      const quietAfter = Math.max(inexactTime, Math.min(quietTime, ms / 4))
       // One step less than fits in the time, so that the last close comes before the time is up.
       let steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
       let due = 0
@@ -67,47 +68,45 @@ export function createWebSocketClosing<T extends OpenWebSocket> (
         due += quiet.length / steps
         const share = Math.round(due)
         due -= share
-        void closeAll(quiet.slice(0, share))
+        void closeAll(quiet.slice(0, share), ({ activity }) => activity.calls.isQuiet(quietAfter))
         if (--steps === 0) stopSpreading()
       })
     },
     beginDraining () {
       draining = true
       stopSpreading()
-      void closeAll(findOpen())
+      void closeAll(findOpen(), mayClose)
     },
     closeInTime (ms) {
       const until = now() + Math.min(answerTime, ms / 2)
       return every(checkStep, () => {
         waitsForAnswers = now() < until
-        findOpen().forEach(closeUnlessBusy)
+        findOpen().filter(mayClose).forEach(close)
       })
     },
     onSend (webSocket) {
-      if (draining) void webSocket.activity.untilWritten().then(() => closeUnlessAwaited(webSocket))
+      if (!draining) return
+      const { activity } = webSocket
+      void activity.untilWritten().then(() => { if (!waitsForAnswers || !activity.calls.awaitsAnswer()) close(webSocket) })
     }
   }
 
   function findQuiet (openedBefore: number, quietAfter: number): T[] {
     return findOpen()
-      .filter(({ since, activity }) => since < openedBefore && !activity.awaitsAnswer())
-      .map(webSocket => ({ webSocket, silence: webSocket.activity.silence() }))
-      .filter(({ silence }) => silence >= quietAfter)
+      .filter(({ since, activity }) => since < openedBefore && activity.calls.isQuiet(quietAfter))
+      .map(webSocket => ({ webSocket, silence: webSocket.activity.calls.silence() }))
       .sort((one, other) => other.silence - one.silence)
       .map(({ webSocket }) => webSocket)
   }
 
   /** Closes WebSockets, one turn of the event loop later, because the kernel's buffers may contain a message. */
-  async function closeAll (webSockets: readonly T[]): Promise<void> {
+  async function closeAll (webSockets: readonly T[], may: (webSocket: T) => boolean): Promise<void> {
     await turn()
-    webSockets.forEach(closeUnlessBusy)
+    webSockets.filter(may).forEach(close)
   }
 
-  function closeUnlessBusy (webSocket: T): void {
-    if (!waitsForAnswers || !webSocket.activity.mayCall()) closeUnlessAwaited(webSocket)
-  }
-
-  function closeUnlessAwaited (webSocket: T): void {
-    if (!waitsForAnswers || !webSocket.activity.awaitsAnswer()) close(webSocket)
+  function mayClose ({ activity }: T): boolean {
+    const { calls } = activity
+    return !waitsForAnswers || !(calls.mayCall() || calls.awaitsAnswer())
   }
 }
