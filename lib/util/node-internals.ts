@@ -14,8 +14,6 @@ export interface WebSocketLike {
   send(data: string | Buffer): void
   /** Sends the close frame. */
   close(code: number, reason: string): void
-  /** How many bytes are not written yet. */
-  readonly bufferedAmount: number
   prependListener(event: 'message', listener: () => void): unknown
 }
 

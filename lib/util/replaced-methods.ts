@@ -175,15 +175,16 @@ export function watchWrites (socket: Socket, onWrite: (chunk: Uint8Array) => voi
 }
 
 /**
- * Replaces `webSocket.send`: it also calls `onSend`, after the message is handed over.
+ * Replaces `webSocket.send`: it calls `onSend` first. If `onSend` returns true, the message is held back for a moment:
+ * the callback is then called at once, so that a library that waits for it sends its next message.
  *
- * Why: a WebSocket is closed right after an answer, and not before it. Public alternative: none, because ws emits no
- * event for a message that it sends. Without it, an answer is waited for until its time is up.
+ * Why: a WebSocket is closed right behind an answer, and the client reads both at once. Public alternative: none, because
+ * ws emits no event for a message that it sends. Without it, an answer is waited for until its time is up.
  */
-export function watchSends (webSocket: WebSocketLike, onSend: () => void): void {
+export function watchSends (webSocket: WebSocketLike, onSend: () => boolean): void {
   replaceMethod(webSocket, 'send', original => (...args: unknown[]) => {
-    (original as Method).apply(webSocket, args)
-    onSend()
+    if (onSend() && typeof args.at(-1) === 'function') process.nextTick(args.pop() as () => void)
+    ;(original as Method).apply(webSocket, args)
   })
 }
 

@@ -8,7 +8,6 @@
 import type { Socket } from 'node:net'
 import { webSocketOf } from '../../util/node-internals'
 import { watchSends, watchWrites } from '../../util/replaced-methods'
-import { now, sleep, ticks } from '../../util/time'
 import { createCalls, type Calls } from './websocket-calls'
 import { followFrames, type Frames } from './websocket-frames'
 
@@ -18,25 +17,15 @@ export interface Activity {
   readonly frames: Frames
   /** The calls of the client until now. */
   readonly calls: Calls
-  /** Resolves when the last message is written, with the messages that the app sends right behind it. */
-  untilWritten(): Promise<void>
 }
-
-/** Longest time until a message is compressed, encrypted and written, in milliseconds. */
-const writeTime = 100
-
-/** How often this is checked, in milliseconds. */
-const writeStep = 2
-
-/** Most messages that each wait for the callback of the one before (graphql-ws: the result, then its end). */
-const mostFollowing = 3
 
 /**
  * Follows a WebSocket from its handshake.
  *
- * @param onSend called after the handshake, and for each message that the app sends
+ * @param onSend called after the handshake, and before each message that the app sends. Returns whether the message is
+ *   held back
  */
-export function followActivity (socket: Socket, onSend: () => void): Activity {
+export function followActivity (socket: Socket, onSend: () => boolean): Activity {
   const frames = followFrames()
   const calls = createCalls()
   let bytesRead = socket.bytesRead
@@ -53,11 +42,6 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
     get calls () {
       readBytes()
       return calls
-    },
-    async untilWritten () {
-      const isBuffered = (): boolean => (webSocketOf(socket)?.bufferedAmount ?? 0) > 0
-      for (const until = now() + writeTime; isBuffered() && now() < until;) await sleep(writeStep)
-      await ticks(mostFollowing)
     }
   }
 
@@ -67,7 +51,7 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
       stopWatching()
       // Before the listeners of the app, which may answer at once.
       webSocket.prependListener('message', calls.receive)
-      watchSends(webSocket, onMessageSent)
+      watchSends(webSocket, onMessage)
     }
     bytesRead = socket.bytesRead
     onSend()
@@ -75,7 +59,7 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
 
   function onWrite (): void {
     readBytes()
-    onMessageSent()
+    onMessage()
   }
 
   /** Counts the bytes that have arrived as one message. */
@@ -85,8 +69,8 @@ export function followActivity (socket: Socket, onSend: () => void): Activity {
     calls.receive()
   }
 
-  function onMessageSent (): void {
+  function onMessage (): boolean {
     calls.send()
-    onSend()
+    return onSend()
   }
 }

@@ -6,12 +6,14 @@
  * frame a server may send nothing (RFC 6455, section 5.5.1), so a call that arrives later is lost. If the close frame is
  * sent right behind an answer, the client reads both before it makes the next call.
  */
-import { every, now, turn } from '../../util/time'
+import type { Socket } from 'node:net'
+import { every, now, ticks, turn } from '../../util/time'
 import type { Activity } from './websocket-activity'
 import { answerTime, inexactTime } from './websocket-calls'
 
 /** An open WebSocket. */
 export interface OpenWebSocket {
+  readonly socket: Socket
   /** The time at which it was opened, by the clock of `util/time.ts`. */
   readonly since: number
   readonly activity: Activity
@@ -30,8 +32,8 @@ export interface WebSocketClosing<T extends OpenWebSocket> {
   beginDraining(): void
   /** Closes the WebSockets that are still busy after two seconds, or in half of `ms`. @returns a function that stops it */
   closeInTime(ms: number): () => void
-  /** The app has sent a message. */
-  onSend(webSocket: T): void
+  /** The app is about to send a message. @returns whether the message is held back for a moment */
+  onSend(webSocket: T): boolean
 }
 
 /** Interval between two closes in lame-duck, in milliseconds. */
@@ -39,6 +41,9 @@ const spreadStep = 50
 
 /** Longest time without a message until a WebSocket is quiet, in milliseconds. */
 const quietTime = 1_000
+
+/** Most messages that each wait for the callback of the one before (graphql-ws: the result, then its end). */
+const mostFollowing = 3
 
 /** How often the WebSockets that are still open are checked while draining, in milliseconds. */
 const checkStep = 25
@@ -60,16 +65,15 @@ export function createWebSocketClosing<T extends OpenWebSocket> (
     enterLameDuck (ms) {
       const began = now()
       const quietAfter = Math.max(inexactTime, Math.min(quietTime, ms / 4))
-      // One step less than fits in the time, so that the last close comes before the time is up.
-      let steps = Math.max(1, Math.floor(ms / spreadStep) - 1)
+      // One step earlier, so that the last close comes before the time is up.
+      const end = began + ms - spreadStep
       let due = 0
       stopSpreading = every(spreadStep, () => {
         const quiet = findQuiet(began, quietAfter)
-        due += quiet.length / steps
+        due += quiet.length / Math.max(1, (end - now()) / spreadStep)
         const share = Math.round(due)
         due -= share
         void closeAll(quiet.slice(0, share), ({ activity }) => activity.calls.isQuiet(quietAfter))
-        if (--steps === 0) stopSpreading()
       })
     },
     beginDraining () {
@@ -85,10 +89,21 @@ export function createWebSocketClosing<T extends OpenWebSocket> (
       })
     },
     onSend (webSocket) {
-      if (!draining) return
-      const { activity } = webSocket
-      void activity.untilWritten().then(() => { if (!waitsForAnswers || !activity.calls.awaitsAnswer()) close(webSocket) })
+      if (draining) void closeBehind(webSocket)
+      return draining
     }
+  }
+
+  /**
+   * Closes a WebSocket right behind an answer, with the messages that the app sends behind it. The socket writes all of
+   * it at once. Otherwise the client may read the answer first and make the next call.
+   */
+  async function closeBehind (webSocket: T): Promise<void> {
+    const { socket, activity } = webSocket
+    socket.cork()
+    await ticks(mostFollowing)
+    if (!waitsForAnswers || !activity.calls.awaitsAnswer()) close(webSocket)
+    socket.uncork()
   }
 
   function findQuiet (openedBefore: number, quietAfter: number): T[] {

@@ -105,7 +105,7 @@ export function createWebSocketsDrain ({
   function follow (socket: Socket, protocol: string): void {
     if (upgraded.has(socket)) return
     const isWebSocket = protocol.toLowerCase() === 'websocket'
-    const activity = isWebSocket ? followActivity(socket, () => { if (isOpen(entry)) closing.onSend(entry) }) : null
+    const activity = isWebSocket ? followActivity(socket, () => isOpen(entry) && closing.onSend(entry)) : null
     const entry: Upgraded = { socket, protocol, since: now(), activity, closeSent: false }
     upgraded.set(socket, entry)
     socket.once('close', forget)
