@@ -28,7 +28,8 @@ export interface Activity {
 export function followActivity (socket: Socket, onSend: () => boolean): Activity {
   const frames = followFrames()
   const calls = createCalls()
-  let bytesRead = socket.bytesRead
+  /** `null`: the messages are events. */
+  let bytesRead: number | null = socket.bytesRead
   const stopWatching = watchWrites(socket, chunk => {
     const wasOpening = frames.opening
     frames.push(chunk)
@@ -47,13 +48,13 @@ export function followActivity (socket: Socket, onSend: () => boolean): Activity
 
   function onOpen (): void {
     const webSocket = webSocketOf(socket)
+    bytesRead = webSocket === undefined ? socket.bytesRead : null
     if (webSocket !== undefined) {
       stopWatching()
       // Before the listeners of the app, which may answer at once.
       webSocket.prependListener('message', calls.receive)
       watchSends(webSocket, onMessage)
     }
-    bytesRead = socket.bytesRead
     onSend()
   }
 
@@ -64,7 +65,7 @@ export function followActivity (socket: Socket, onSend: () => boolean): Activity
 
   /** Counts the bytes that have arrived as one message. */
   function readBytes (): void {
-    if (webSocketOf(socket) !== undefined || socket.bytesRead === bytesRead) return
+    if (bytesRead === null || socket.bytesRead === bytesRead) return
     bytesRead = socket.bytesRead
     calls.receive()
   }

@@ -70,7 +70,7 @@ export function createCalls (): CountedCalls {
     receive () {
       const at = now()
       // Earlier messages get no answer.
-      if (at - receivedAt > answerTime) unanswered = 0
+      if (at - receivedAt >= answerTime) unanswered = 0
       unanswered++
       receivedAt = at
     },

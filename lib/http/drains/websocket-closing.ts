@@ -45,6 +45,9 @@ const quietTime = 1_000
 /** Most messages that each wait for the callback of the one before (graphql-ws: the result, then its end). */
 const mostFollowing = 3
 
+/** How many WebSockets are closed in one turn of the event loop. */
+const burst = 250
+
 /** How often the WebSockets that are still open are checked while draining, in milliseconds. */
 const checkStep = 25
 
@@ -116,8 +119,10 @@ export function createWebSocketClosing<T extends OpenWebSocket> (
 
   /** Closes WebSockets, one turn of the event loop later, because the kernel's buffers may contain a message. */
   async function closeAll (webSockets: readonly T[], may: (webSocket: T) => boolean): Promise<void> {
-    await turn()
-    webSockets.filter(may).forEach(close)
+    for (let index = 0; index < webSockets.length; index += burst) {
+      await turn()
+      webSockets.slice(index, index + burst).filter(may).forEach(close)
+    }
   }
 
   function mayClose ({ activity }: T): boolean {

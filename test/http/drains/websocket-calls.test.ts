@@ -7,8 +7,10 @@ import fastifyWebsocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
+import { createCalls } from '../../../lib/http/drains/websocket-calls'
 import { eventually, portOf } from '../../helpers/client'
 import { entered, serve, type Served } from '../../helpers/serve'
+import { virtualTime } from '../../helpers/time'
 import type { ShutdownOptions } from '../../../types/index'
 
 const pause = (ms: number): Promise<void> => new Promise(resolve => { setTimeout(resolve, ms) })
@@ -283,4 +285,73 @@ t.test('another implementation than ws keeps these rules by its bytes', async t 
   t.ok(await Promise.race([quiet.then(() => true), draining.then(() => false)]), 'quiet ones close in lame-duck')
   t.equal((await Promise.all(losses)).reduce((sum, count) => sum + count, 0), 0)
   t.match(await report, { outcome: 'clean', webSockets: { closed: 20, terminated: 0 } })
+})
+
+t.test('createCalls', async t => {
+  await t.test('a message awaits its answer for two seconds, and is answered by the next message of the server', async t => {
+    const time = virtualTime(t)
+    const calls = createCalls()
+    t.equal(calls.silence(), Infinity)
+    for (let count = 0; count < 2; count++) {
+      calls.receive()
+      calls.send()
+    }
+    await time.pass(5_000)
+    calls.receive()
+    await time.pass(1_999)
+    t.ok(calls.awaitsAnswer())
+    t.notOk(calls.isQuiet(500))
+    await time.pass(1)
+    t.notOk(calls.awaitsAnswer())
+    t.ok(calls.isQuiet(500))
+    t.equal(calls.silence(), 2_000)
+    calls.receive()
+    calls.send()
+    t.notOk(calls.awaitsAnswer(), 'the old message counts no longer')
+    t.ok(calls.mayCall())
+    await time.pass(100)
+    t.notOk(calls.mayCall())
+  })
+
+  await t.test('the first message is not trusted to have one answer', async t => {
+    const time = virtualTime(t)
+    const calls = createCalls()
+    calls.receive()
+    calls.send()
+    await time.pass(299)
+    t.ok(calls.awaitsAnswer())
+    await time.pass(1)
+    t.notOk(calls.awaitsAnswer())
+  })
+
+  await t.test('a message of the server that answers nothing makes the count inexact for two seconds', async t => {
+    const time = virtualTime(t)
+    const calls = createCalls()
+    const call = (): void => {
+      calls.receive()
+      calls.send()
+    }
+    call()
+    call()
+    await time.pass(10)
+    calls.send()
+    t.notOk(calls.awaitsAnswer(), 'it may be a part of the same answer')
+    await time.pass(50)
+    calls.send()
+    call()
+    t.ok(calls.awaitsAnswer())
+    await time.pass(2_000)
+    call()
+    t.notOk(calls.awaitsAnswer())
+  })
+
+  await t.test('a subscription, which gets no answer, is quiet after a moment', async t => {
+    const time = virtualTime(t)
+    const calls = createCalls()
+    calls.receive()
+    await time.pass(999)
+    t.notOk(calls.isQuiet(500))
+    await time.pass(1)
+    t.ok(calls.isQuiet(500))
+  })
 })
