@@ -7,6 +7,7 @@ import { createDeferred } from '../../lib/util/deferred'
 import { secondaryServersOf } from '../../lib/util/node-internals'
 import { connect, eventually, get, post } from '../helpers/client'
 import { build, entered, giveLocalhostTwoAddresses, rejected, serve, type Served } from '../helpers/serve'
+import { dualStack, transports } from '../helpers/transports'
 import type { ShutdownOptions } from '../../types/index'
 
 type Listener = (req: IncomingMessage, res: ServerResponse) => void
@@ -280,6 +281,49 @@ t.test('both servers of a dual-stack listen deliver such answers whole', async t
   for (const client of clients) t.match(await client.answer(), { status: 200, body: 'whole' })
   t.match(await report, { outcome: 'clean', requests: { completed: 2, rejected: 2 } })
 })
+
+t.test('an answer that the app ends before Fastify gets the request reaches a slow reader whole', async t => {
+  const { app, report } = await serve(t, {
+    options: { newConnections: 'answer' },
+    routes (app) {
+      app.server.prependListener('request', (req: IncomingMessage, res: ServerResponse) => {
+        if (req.url === '/raw/big') res.end(Buffer.alloc(20_000_000, 'a'))
+      })
+    }
+  })
+  const client = await connect(app)
+  client.send(get('/raw/big'))
+  await client.until('200 OK')
+  client.socket.pause()
+  void app.shutdown.start()
+  await entered(app, 'draining')
+  const late = await connect(app)
+  late.send(get('/raw/big'))
+  t.match(await late.answer(), rejected)
+  client.socket.resume()
+  const answer = await client.answer()
+  t.equal(answer.body.length, 20_000_000)
+  t.equal(await client.over, 'end')
+  t.match(await report, { outcome: 'clean', requests: { completed: 1, rejected: 1, aborted: 0 }, sockets: { destroyed: 0 } })
+})
+
+for (const transport of transports.filter(each => each !== dualStack)) {
+  t.test(`over ${transport.name}, such an answer is delivered whole`, async t => {
+    const raw = createRaw()
+    const { app, port } = await transport.start({}, app => takeOver(app.server, raw))
+    const client = transport.connect(port)
+    const answer = client.get('/raw/slow')
+    const stream = await client.begin('/raw/stream')
+    await eventually(() => raw.calls === 2, () => raw.calls)
+    const closing = app.shutdown.start()
+    await entered(app, 'draining')
+    raw.gate.resolve()
+    t.match(await answer, { status: 200, body: 'whole', whole: true })
+    t.match(await stream.rest, { status: 200, body: 'whole', whole: true })
+    t.match(await closing, { outcome: 'clean', requests: { completed: 2, aborted: 0, cut: [] }, streams: { ended: 1, cut: 0 } })
+    client.close()
+  })
+}
 
 t.test('keepFirst', async t => {
   await t.test('a server that is handed over to another app is left alone', async t => {
