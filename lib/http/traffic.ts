@@ -137,6 +137,7 @@ export function createTraffic (
     async end (ms) {
       // The requests on the last connections are read in this turn, and get their answer.
       await turn()
+      inFlight.announceClose()
       await Promise.all([within(ms, inFlight.untilEmpty), connectionClose.untilClosed(ms)])
       const left = await inFlight.cut(() => true)
       left.forEach(requestCounts.cut)

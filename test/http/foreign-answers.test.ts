@@ -1,7 +1,10 @@
 /** Answers that Fastify does not make: another library, or the app itself, answers requests on the same server. */
 import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import type { FastifyInstance, FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
+import { createConnections } from '../../lib/http/connections'
+import { createIdleConnectionsDrain } from '../../lib/http/drains/idle-connections'
 import { keepFirst } from '../../lib/http/kept-listener'
 import { createDeferred } from '../../lib/util/deferred'
 import { secondaryServersOf } from '../../lib/util/node-internals'
@@ -280,6 +283,42 @@ t.test('both servers of a dual-stack listen deliver such answers whole', async t
   raw.gate.resolve()
   for (const client of clients) t.match(await client.answer(), { status: 200, body: 'whole' })
   t.match(await report, { outcome: 'clean', requests: { completed: 2, rejected: 2 } })
+})
+
+t.test('a request that only a replaced emit() gets while draining is answered whole, too', async t => {
+  const { app, raw, drain, release, report } = await start(t, ways['a replaced emit()']!)
+  await drain()
+  const client = await connect(app)
+  client.send(get('/raw/slow'))
+  await eventually(() => raw.calls === 1, () => raw.calls)
+  release()
+  await new Promise(resolve => { setTimeout(resolve, 100) })
+  raw.gate.resolve()
+  t.match(await client.answer(), { status: 200, headers: { connection: 'close' }, body: 'whole' })
+  t.match(await report, { outcome: 'clean', requests: { completed: 1 }, sockets: { idle: 0, destroyed: 0 } })
+})
+
+t.test('a connection with an unfinished answer is not idle, even if nothing else is known about it', async t => {
+  const answers: ServerResponse[] = []
+  const server = http.createServer((_req, res) => { answers.push(res) })
+  const connections = createConnections(() => {})
+  connections.attach(server)
+  const idle = createIdleConnectionsDrain(connections, () => new Set())
+  idle.attach(server)
+  await new Promise<void>(resolve => { server.listen(0, '127.0.0.1', resolve) })
+  t.teardown(() => { server.close() })
+  const client = await connect((server.address() as AddressInfo).port)
+  client.send(get('/'))
+  await eventually(() => answers.length === 1, () => answers.length)
+  idle.enterLameDuck!(50)
+  await new Promise(resolve => { setTimeout(resolve, 150) })
+  idle.beginDraining()
+  await new Promise(resolve => { setTimeout(resolve, 20) })
+  answers[0]!.end('whole')
+  t.equal((await client.answer()).body, 'whole')
+  idle.beginDraining()
+  t.equal(await client.over, 'end')
+  t.match(idle.counts(), { idle: 1, destroyed: 0 })
 })
 
 t.test('an answer that the app ends before Fastify gets the request reaches a slow reader whole', async t => {
