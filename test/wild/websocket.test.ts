@@ -97,11 +97,15 @@ t.test('a handshake that a hook of the app rejects gets its answer, in lame-duck
 })
 
 t.test('a call over injectWS() gets its answer', async t => {
+  const opened = createDeferred<WebSocket>()
   const { app, report } = await serve(t, {
     routes: async app => {
       await app.register(fastifyWebsocket)
       void app.register(async app => {
-        app.get('/', { websocket: true }, socket => { socket.on('message', data => { setTimeout(() => socket.send(data), 100) }) })
+        app.get('/', { websocket: true }, socket => {
+          opened.resolve(socket)
+          socket.on('message', data => { setTimeout(() => socket.send(data), 100) })
+        })
       })
     }
   })
@@ -113,6 +117,6 @@ t.test('a call over injectWS() gets its answer', async t => {
   t.equal(String((await answer)[0]), 'call')
   await closing
   t.match(await report, { outcome: 'clean' })
-  socket.terminate()
+  for (const end of [socket, await opened.promise]) end.terminate()
   await closed
 })

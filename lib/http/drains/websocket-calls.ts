@@ -35,8 +35,8 @@ export interface CountedCalls extends Calls {
 export const answerTime = 2_000
 
 /**
- * The same, if the count may not be exact: the server also sends messages that answer nothing, or one message is answered
- * by several (a batch of tRPC).
+ * Longest pause of the server in its answers, in milliseconds, if the count may not be exact: the server also sends
+ * messages that answer nothing, or one message is answered by several (a batch of tRPC).
  */
 export const inexactTime = 300
 
@@ -65,7 +65,10 @@ export function createCalls (): CountedCalls {
       const expected = unanswered === 0 ? 0 : isExact() ? answerTime : 2 * ms
       return silence() >= ms && now() - receivedAt >= expected
     },
-    awaitsAnswer: () => now() - receivedAt < (unanswered > 0 ? answerTime : isExact() ? 0 : inexactTime),
+    awaitsAnswer () {
+      if (now() - receivedAt >= answerTime) return false
+      return unanswered > 0 || (!isExact() && silence() < inexactTime)
+    },
     mayCall: () => now() - Math.max(receivedAt, answeredAt) < pauseTime,
     receive () {
       const at = now()

@@ -117,7 +117,7 @@ t.test('200 quiet WebSockets are closed evenly over lame-duck, whether they ever
   t.ok(closed.every(({ code }) => code === 1001))
   const quarters = [0, 0, 0, 0]
   for (const { at } of closed) quarters[Math.min(3, Math.floor((at - began) / delay * 4))]!++
-  t.ok(quarters.every(count => count >= 35 && count <= 65), `in the quarters of the time: ${quarters.join(', ')}`)
+  t.ok(quarters.every(count => count >= 30 && count <= 75), `in the quarters of the time: ${quarters.join(', ')}`)
   t.match(await report, { outcome: 'clean', webSockets: { closed: 200, terminated: 0 } })
 })
 
@@ -127,7 +127,7 @@ t.test('a few quiet WebSockets are closed evenly, too', async t => {
   const began = performance.now()
   void app.shutdown.start()
   const times = (await Promise.all(callers.map(({ closed }) => closed))).map(({ at }) => at - began).sort((a, b) => a - b)
-  t.ok(times.every((time, index) => Math.abs(time - (index + 0.5) * 250) < 200), `closed at ${times.map(Math.round).join(', ')} ms`)
+  t.ok(times.every((time, index) => Math.abs(time - (index + 0.5) * 250) < 300), `closed at ${times.map(Math.round).join(', ')} ms`)
   t.match(await report, { outcome: 'clean', webSockets: { closed: 4, terminated: 0 } })
 })
 
@@ -192,7 +192,7 @@ t.test('a message with several answers gets all of them', async t => {
     onSocket (socket) {
       socket.on('message', data => {
         const { calls } = JSON.parse(String(data)) as { calls: number[] }
-        for (const id of calls) setTimeout(() => socket.send(JSON.stringify({ end: id })), id * 30)
+        for (const id of calls) setTimeout(() => socket.send(JSON.stringify({ end: id })), id * 50)
       })
     }
   })
@@ -228,7 +228,7 @@ t.test('a call gets its answer, although the server also sends messages that ans
   })
   const callers = await openMany(app, 10)
   await pause(100)
-  const calls = callers.map(({ call }) => call(200))
+  const calls = callers.map(({ call }) => call(400))
   await pause(50)
   void app.close()
   t.same((await Promise.all(calls)).filter(answered => answered !== true), [])
