@@ -409,8 +409,8 @@ export interface ShutdownReport {
   /** Streams that were open when draining began and ended, and those that were cut. */
   readonly streams: { readonly ended: number, readonly cut: number }
   /**
-   * WebSockets that were closed in lame-duck or closed while draining, and those that were terminated at the end of their
-   * time.
+   * WebSockets that were closed in lame-duck or closed while draining, and those that were terminated at the end of
+   * their time.
    */
   readonly webSockets: { readonly closed: number, readonly terminated: number }
   /** HTTP/2 sessions that closed while draining, and those that were destroyed at the end of their time. */

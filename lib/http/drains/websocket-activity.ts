@@ -1,6 +1,6 @@
 /**
- * Follows the messages of one WebSocket, to close it at a moment at which no answer is lost. Ping and pong frames are not
- * messages.
+ * Follows the messages of one WebSocket, to close it at a moment at which no answer is lost. Ping and pong frames are
+ * not messages.
  *
  * With ws, the messages are events. Another implementation only shows the bytes that it reads and writes; they are
  * compared when the state is read.

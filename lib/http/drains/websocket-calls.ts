@@ -9,9 +9,9 @@ export interface Calls {
   /** Returns the milliseconds since the last message in either direction; `Infinity` if there was none. */
   silence(): number
   /**
-   * Returns whether there was no message in either direction for `ms` milliseconds, and no answer is expected. If earlier
-   * messages were answered, an answer is expected for the usual time; otherwise for twice `ms`, because a subscription
-   * gets no answer.
+   * Returns whether there was no message in either direction for `ms` milliseconds, and no answer is expected. If
+   * earlier messages were answered, an answer is expected for the usual time; otherwise for twice `ms`, because a
+   * subscription gets no answer.
    */
   isQuiet(ms: number): boolean
   /** Returns whether a message has arrived whose answer may still come. */

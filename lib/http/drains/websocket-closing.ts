@@ -1,10 +1,10 @@
 /**
  * Chooses the moment at which each WebSocket is closed.
  *
- * In lame-duck, the quiet WebSockets are closed evenly, so that their clients do not all connect again at the same time.
- * When draining begins, the others are closed. A call that is being answered gets its answer first. After its close
- * frame a server may send nothing (RFC 6455, section 5.5.1), so a call that arrives later is lost. If the close frame is
- * sent right behind an answer, the client reads both before it makes the next call.
+ * In lame-duck, the quiet WebSockets are closed evenly, so that their clients do not all connect again at the same
+ * time. When draining begins, the others are closed. A call that is being answered gets its answer first. After its
+ * close frame a server may send nothing (RFC 6455, section 5.5.1), so a call that arrives later is lost. If the close
+ * frame is sent right behind an answer, the client reads both before it makes the next call.
  */
 import type { Socket } from 'node:net'
 import { every, now, ticks, turn } from '../../util/time'
@@ -22,15 +22,15 @@ export interface OpenWebSocket {
 /** The moments at which WebSockets are closed. */
 export interface WebSocketClosing<T extends OpenWebSocket> {
   /**
-   * Closes the quiet WebSockets evenly over `ms` milliseconds, those with the oldest message first. A WebSocket is quiet
-   * if no answer is expected, and there was no message in either direction for a quarter of `ms`, from 300 milliseconds
-   * to one second. One that becomes quiet later is closed later. One that is opened later has just found this server, and
-   * stays open.
+   * Closes the quiet WebSockets evenly over `ms` milliseconds, those with the oldest message first. A WebSocket is
+   * quiet if no answer is expected, and there was no message in either direction for a quarter of `ms`, from 300
+   * milliseconds to one second. One that becomes quiet later is closed later. One that is opened later has just found
+   * this server, and stays open.
    */
   enterLameDuck(ms: number): void
   /** Closes all WebSockets, those that are busy at the end of their message. */
   beginDraining(): void
-  /** Closes the WebSockets that are still busy after two seconds, or in half of `ms`. @returns a function that stops it */
+  /** Closes the WebSockets that are still busy after two seconds, or half of `ms`. @returns a function that stops it */
   closeInTime(ms: number): () => void
   /** The app is about to send a message. @returns whether the message is held back for a moment */
   onSend(webSocket: T): boolean
@@ -52,7 +52,7 @@ const burst = 250
 const checkStep = 25
 
 /**
- * Creates it.
+ * Creates a `WebSocketClosing`.
  *
  * @param findOpen returns the WebSockets that we have not closed
  * @param close closes one, or does nothing if that is not possible yet
