@@ -442,7 +442,10 @@ export interface ShutdownReport {
   readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
   /** Streams that were open when draining began and ended, and those that were cut. */
   readonly streams: { readonly ended: number, readonly cut: number }
-  /** WebSockets that closed while draining, and those that were terminated at the end of their time. */
+  /**
+   * WebSockets that were closed in lame-duck or closed while draining, and those that were terminated at the end of
+   * their time.
+   */
   readonly webSockets: { readonly closed: number, readonly terminated: number }
   /** HTTP/2 sessions that closed while draining, and those that were destroyed at the end of their time. */
   readonly http2Sessions: { readonly closed: number, readonly destroyed: number }

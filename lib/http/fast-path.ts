@@ -36,6 +36,11 @@ export interface FastPath {
   replyOf(req: IncomingMessage): FastifyReply | undefined
   /** Closes the fast path: from now on, every request needs an entry. @returns as `takeAll` */
   close(): TakenResponse[]
+  /**
+   * Returns the responses in flight without an entry, after the fast path is closed. No listener of ours got their
+   * requests: the app answers in another way, as in a replaced `server.emit`.
+   */
+  findUnseen(): TakenResponse[]
 }
 
 /** A request of Node with its reply. A response has a reference to its request. */
@@ -67,7 +72,13 @@ export function createFastPath (connections: Connections, hasEntry: (res: Server
       const last = takeAll()
       closed = true
       return last
-    }
+    },
+    findUnseen: () => connections.all().flatMap(connection => {
+      const res = currentResponse(connection.socket)
+      // @fastify/websocket gives its upgraded sockets a response.
+      const isUnseen = res != null && !hasEntry(res) && (res.req as { upgrade?: boolean }).upgrade !== true
+      return isUnseen ? [{ res, connection }] : []
+    })
   }
 
   function takeAll (): TakenResponse[] {

@@ -40,6 +40,8 @@ export interface Entries {
   find(request: FastifyRequest): Entry | undefined
   /** Gives an entry to each request on the fast path, and to every request from now on. */
   closeFastPath(): void
+  /** Adds the requests in flight that no listener of ours got. @returns their entries */
+  addUnseen(): Entry[]
 }
 
 /**
@@ -106,7 +108,8 @@ export function createEntries (
     },
     closeFastPath () {
       for (const { res, connection } of fastPath.close()) enter(res, connection)
-    }
+    },
+    addUnseen: () => fastPath.findUnseen().map(({ res, connection }) => enter(res, connection))
   }
 
   function enterAll (): void {

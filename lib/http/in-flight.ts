@@ -50,7 +50,10 @@ export interface InFlightTable {
   identify(reply: FastifyReply): boolean
   /** Marks the answer of a request as our 503. */
   reject(res: ServerResponse): void
-  /** From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. */
+  /**
+   * From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. Answers whose requests
+   * no listener of ours got come into the table.
+   */
   announceClose(): void
   /** Gives an entry to each request, because its connection may no longer show it. */
   closeFastPath(): void
@@ -152,10 +155,12 @@ export function createInFlightTable ({
       checkConditions()
     },
     announceClose () {
-      if (closing) return
-      closing = true
-      entries.closeFastPath()
-      for (const entry of entries.all()) connectionClose.announceClose(entry)
+      if (!closing) {
+        closing = true
+        entries.closeFastPath()
+        for (const entry of entries.all()) connectionClose.announceClose(entry)
+      }
+      for (const entry of entries.addUnseen()) connectionClose.announceClose(entry)
     },
     closeFastPath: entries.closeFastPath,
     onConnectionClose: entries.onConnectionClose,

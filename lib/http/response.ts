@@ -2,6 +2,7 @@
 import type { ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { contentLengthOf, markClosed } from '../util/node-internals'
+import { ignoreWrites } from '../util/replaced-methods'
 
 /** NGHTTP2_CANCEL, without loading node:http2 for servers that do not use it. */
 const http2Cancel = 8
@@ -134,11 +135,18 @@ export function onStreamClose (res: ServerResponse, listener: () => void): void 
  */
 export function endResponse ({ res, socket }: Exchange, reject: (res: ServerResponse) => void): void {
   const stream = streamOf(res)
-  if (!res.headersSent && !res.writableEnded) reject(res)
-  // With HTTP/2, only one stream of the session ends: CANCEL does not affect the others (RFC 9113, section 7).
-  else if (stream !== undefined) stream.close(http2Cancel)
-  else if (!res.writableEnded || socket === null) res.destroy()
-  else socket.destroy() // Ended, but its client does not read.
+  if (!res.headersSent && !res.writableEnded) {
+    reject(res)
+    ignoreWrites(res)
+  } else if (stream !== undefined) {
+    // Only one stream of the session ends: CANCEL does not affect the others (RFC 9113, section 7).
+    stream.close(http2Cancel)
+  } else if (!res.writableEnded || socket === null) {
+    res.destroy()
+  } else {
+    // It has ended, but its client does not read.
+    socket.destroy()
+  }
 }
 
 /**

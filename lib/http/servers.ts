@@ -33,7 +33,10 @@ export interface Servers {
    * yet, its server stops listening when it is over.
    */
   stopListening(turns?: number): Promise<void>
-  /** From now on, a request with `Expect: 100-continue` gets its 503 without an interim `100 Continue`. */
+  /**
+   * From now on, a request with `Expect: 100-continue` gets its 503 without an interim `100 Continue`, also if the app
+   * has a listener for it.
+   */
   answerExpectations(): void
   /**
    * From now on, every `listen()` fails, also a `listen()` that waits for the boot.
@@ -113,8 +116,11 @@ export function createServers (
     },
     answerExpectations () {
       for (const server of servers) {
-        if (server.listenerCount('checkContinue') === 0) {
-          server.on('checkContinue', answerExpectation)
+        for (const event of ['checkContinue', 'checkExpectation']) {
+          // Without a listener, Node answers an unknown expectation with 417.
+          if (event === 'checkExpectation' && server.listenerCount(event) === 0) continue
+          server.removeAllListeners(event)
+          server.on(event, answerExpectation)
         }
       }
     },
@@ -144,7 +150,7 @@ export function createServers (
     starting.delete(server)
     acceptQueue.detach(server)
     server.removeListener('listening', onListening)
-    server.removeListener('checkContinue', answerExpectation)
+    for (const event of ['checkContinue', 'checkExpectation']) server.removeListener(event, answerExpectation)
     return detach(server)
   }
 

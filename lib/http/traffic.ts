@@ -21,6 +21,7 @@ import { createIdleConnectionsDrain } from './drains/idle-connections'
 import { createRequestsDrain } from './drains/requests'
 import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
+import { keepFirst, type KeptListener } from './kept-listener'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
 import { createServers, type Servers } from './servers'
@@ -46,14 +47,15 @@ export interface Traffic {
   waitForFirstBytes(): Promise<void>
   /** From now on, every `listen()` fails. @param reason resolves to the error when `listen()` may fail */
   failListen(reason: Promise<Error>): void
-  /** Draining begins. From now on, no other part of Node or Fastify closes a connection. */
+  /**
+   * Draining begins. From now on, no other part of Node or Fastify closes a connection, and every request goes to
+   * Fastify.
+   */
   beginDraining(): void
   /** Waits up to `ms` milliseconds for the remaining requests, then closes all connections. */
   end(ms: number): Promise<Outcome>
   /** Destroys all connections. Call it if `end` has failed, because Fastify's close waits for them. */
   destroyAll(): void
-  /** Cleaning begins. Fastify now answers requests with its own 503, so each one gets a Retry-After header. */
-  beginCleaning(): void
   /** Cuts one request now. @returns whether a request with this id was in flight */
   cut(id: string): boolean
   /** Returns the counts of the report. */
@@ -129,7 +131,7 @@ export function createTraffic (
   })
   const busySockets = (): Set<Socket | null> => new Set([...inFlight.busySockets(), ...webSockets.sockets()])
   const idleConnections = createIdleConnectionsDrain(connections, busySockets, onProblem)
-  const attached = new Set<Server>()
+  const attached = new Map<Server, KeptListener<'request'>>()
   const restoreClose: (() => void)[] = []
   const servers = createServers(app, inCluster, attach, detach)
   // Another app may still serve a shared server. This one takes it over when it listens.
@@ -148,31 +150,27 @@ export function createTraffic (
     beginDraining () {
       servers.disableCloseIdleConnections()
       servers.answerExpectations()
+      for (const kept of attached.values()) kept.replaceAll(routeRequest)
       requestCounts.beginDraining()
     },
     async end (ms) {
       // The requests on the last connections are read in this turn, and get their answer.
       await turn()
+      if (!servers.handedOver) inFlight.announceClose()
       await Promise.all([inTime(ms, inFlight.untilEmpty()), connectionClose.untilClosed(ms)])
       const left = await inFlight.cut(() => true)
       left.forEach(requestCounts.cut)
-      if (![...attached].some(isShared)) await idleConnections.closeAll()
+      if (![...attached.keys()].some(isShared)) await idleConnections.closeAll()
       // A destroyed socket emits `close` later. The pipelined answers that waited on it end then.
       await inTime(socketClose, inFlight.untilEmpty())
       servers.enableCloseIdleConnections()
+      for (const server of attached.keys()) if (isShared(server)) closeConnectionsAfter(server)
       return left.length === 0 ? 'clean' : 'forced'
     },
     destroyAll () {
       // A server of HTTP/2 does not have the method.
-      for (const server of attached) (server as Partial<Server>).closeAllConnections?.()
+      for (const server of attached.keys()) (server as Partial<Server>).closeAllConnections?.()
       for (const { socket } of connections.all()) socket.destroy()
-    },
-    beginCleaning () {
-      attached.forEach(addRetryAfter)
-      for (const server of attached) {
-        if (!isShared(server)) continue
-        restoreClose.push(afterClose(server, () => { if (!server.listening) void idleConnections.closeAll() }))
-      }
     },
     cut (given) {
       // `genReqId` may return a number, although Fastify's type of `request.id` is string.
@@ -190,9 +188,9 @@ export function createTraffic (
   }
 
   function attach (server: Server, { sockets, sessions }: Handover): void {
-    attached.add(server)
-    server.prependListener('request', inFlight.track)
-    if (lifecycle.hasReached('cleaning')) addRetryAfter(server)
+    const kept = keepFirst(server, 'request', inFlight.track, true)
+    attached.set(server, kept)
+    if (lifecycle.hasReached('draining')) kept.replaceAll(routeRequest)
     connections.attach(server, sockets)
     webSockets.attach(server)
     http2.attach(server, sessions)
@@ -201,21 +199,27 @@ export function createTraffic (
 
   function detach (server: Server): Handover {
     inFlight.closeFastPath()
+    attached.get(server)?.release()
     attached.delete(server)
     restoreClose.splice(0).forEach(restore => restore())
-    server.removeListener('request', inFlight.track)
-    server.removeListener('request', setRetryAfter)
     webSockets.detach(server)
     idleConnections.detach(server)
     if (servers.handedOver) onHandover()
     return { sockets: connections.detach(server), sessions: http2.detach(server) }
   }
 
-  function addRetryAfter (server: Server): void {
-    server.prependListener('request', setRetryAfter)
+  /** Closes the last connections of a server that may outlive the app when its own `close` has been called. */
+  function closeConnectionsAfter (server: Server): void {
+    restoreClose.push(afterClose(server, () => { if (!server.listening) void idleConnections.closeAll() }))
   }
 
-  function setRetryAfter (_req: IncomingMessage, res: ServerResponse): void {
-    res.setHeader('retry-after', rejection.retryAfter())
+  /**
+   * Passes a request to Fastify's router while draining. Other listeners on the server do not get it, because the 503
+   * is the only answer. In cleaning, Fastify answers with its own 503, which gets a Retry-After header here.
+   */
+  function routeRequest (req: IncomingMessage, res: ServerResponse): void {
+    inFlight.track(req, res)
+    if (lifecycle.hasReached('cleaning')) res.setHeader('retry-after', rejection.retryAfter())
+    app.routing(req, res)
   }
 }

@@ -140,7 +140,6 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     lifecycle.end(worstOutcome([...drained, tasksDrained, connections].map(outcome => outcome ?? 'failed')))
 
     enter('cleaning')
-    traffic.beginCleaning()
     // Time in which the process was stopped, or its event loop was blocked, does not shorten the resources' time.
     const cleaning = startDeadline(Math.max(deadline.remaining(), reserve))
     lifecycle.extend(cleaning)

@@ -14,6 +14,7 @@ export interface WebSocketLike {
   send(data: string | Buffer): void
   /** Sends the close frame. */
   close(code: number, reason: string): void
+  prependListener(event: 'message', listener: () => void): unknown
 }
 
 /**
@@ -22,7 +23,7 @@ export interface WebSocketLike {
  *
  * Why: an ordinary request needs no entry and no listener while the server runs. Public alternative: an entry and a
  * `close` listener for each response. Without it, every request gets an entry and a listener, which is slower and
- * equally exact.
+ * equally exact. An answer whose request no listener of ours got is then closed with the idle connections.
  */
 export function currentResponse (socket: Socket): ServerResponse | null | undefined {
   return (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage

@@ -137,10 +137,27 @@ export function replaceFailure (res: ServerResponse, answer: (res: ServerRespons
     restore()
     if (status < 500 || res.headersSent) return (original as Method).call(res, status, ...rest)
     answer(res)
-    res.write = () => true
-    res.end = () => res
+    ignoreWrites(res)
     return res
   } as ServerResponse['writeHead'])
+}
+
+/** The methods of a response that throw, or emit an error, after the response has ended. */
+const writeMethods = [
+  'writeHead', 'setHeader', 'setHeaders', 'appendHeader', 'removeHeader', 'addTrailers', 'writeContinue',
+  'writeProcessing', 'end'
+] as const satisfies readonly (keyof ServerResponse)[]
+
+/**
+ * Replaces the methods of a response that write: they do nothing.
+ *
+ * Why: the code that was about to answer a request does not notice that the request has been cut. Its `writeHead`
+ * throws then, and its `write` emits an error, in a timer of the app or of a library (engine.io). Public alternative:
+ * none. Without it, such code causes an uncaught exception during the shutdown.
+ */
+export function ignoreWrites (res: ServerResponse): void {
+  for (const name of writeMethods) overrideMethod(res, name, (() => res) as never)
+  overrideMethod(res, 'write', () => true)
 }
 
 /**
@@ -226,6 +243,20 @@ export function watchWrites (socket: Socket, onWrite: (chunk: Uint8Array) => voi
     onWrite(typeof chunk === 'string' ? Buffer.from(chunk, typeof encoding === 'string' ? encoding : 'utf8') : chunk)
     return (original as Method).apply(this, args)
   } as Socket['write'])
+}
+
+/**
+ * Replaces `webSocket.send`: it calls `onSend` first. If `onSend` returns true, the message is held back for a moment:
+ * the callback is then called at once, so that a library that waits for it sends its next message.
+ *
+ * Why: a WebSocket is closed right behind an answer, and the client reads both at once. Public alternative: none,
+ * because ws emits no event for a message that it sends. Without it, an answer is waited for until its time is up.
+ */
+export function watchSends (webSocket: WebSocketLike, onSend: () => boolean): void {
+  replaceMethod(webSocket, 'send', original => (...args: unknown[]) => {
+    if (onSend() && typeof args.at(-1) === 'function') process.nextTick(args.pop() as () => void)
+    ;(original as Method).apply(webSocket, args)
+  })
 }
 
 /**

@@ -83,6 +83,14 @@ export function turn (): Promise<void> {
   return new Promise(resolve => { setImmediate(() => setImmediate(resolve)) })
 }
 
+/**
+ * Resolves after `count` rounds of Node's queue of ticks. Callbacks of writes and promises have run then, and no new
+ * data has been read.
+ */
+export async function ticks (count: number): Promise<void> {
+  for (let left = count; left > 0; left--) await new Promise<void>(resolve => { process.nextTick(resolve) })
+}
+
 /** Interval of `spreadOver`, in milliseconds. */
 const spreadStep = 50
 

@@ -456,7 +456,7 @@ t.test('the log has each phase, what is pending, and the end', async t => {
   await t.rejects(closed, { code: 'FST_ERR_SHUTDOWN_TEARDOWN' })
   const told = lines.filter(({ msg }) => /shutdown/.test(msg)).map(({ level, msg }) => [level, msg.replace(/\d+ ms$/, 'N ms')])
   t.strictSame(told, [
-    [30, 'graceful shutdown is ready (plain)'],
+    [30, 'graceful shutdown is ready (test-runner)'],
     [30, 'shutdown: draining'],
     [30, waiting],
     [30, 'shutdown: cleaning'],

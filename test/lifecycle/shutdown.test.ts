@@ -126,7 +126,6 @@ function set (t: Test, cast: Cast = {}): Stage {
         return (cast.connections ?? 1) <= ms ? 'clean' : 'forced'
       },
       destroyAll () {},
-      beginCleaning () {},
       counts: () => ({
         requests: { completed: 0, rejected: 0, aborted: 0, cut: [] },
         streams: { ended: 0, cut: 0 },

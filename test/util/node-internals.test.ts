@@ -146,7 +146,7 @@ t.test('private parts of ws', async t => {
   for (const missing of ['webSocketOf', 'isInsideMessage'] as const) {
     await t.test(`${missing}: without it a WebSocket still gets close code 1001`, async t => {
       t.notOk(internals.webSocketOf(new Socket()))
-      t.equal(internals.isInsideMessage({ readyState: 1, send () {}, close () {} }), false)
+      t.equal(internals.isInsideMessage({ readyState: 1, send () {}, close () {}, prependListener () {} }), false)
       stub(t, internals, missing, missing === 'webSocketOf' ? () => undefined : () => false)
       const { app, report } = await serve(t, {
         routes: async app => {
@@ -205,7 +205,7 @@ t.test('replaced methods', async t => {
   for (const method of ['keepConnections', 'failListen', 'keepAddress'] as const) {
     await t.test(`${method}: the app closes without it`, async t => await shutsDown(t, method, () => () => {}, replaced))
   }
-  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['dropBody', 'push']] as const) {
+  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['ignoreWrites', 'writeHead'], ['dropBody', 'push']] as const) {
     await t.test(`${method}: the app closes without ${name}`, async t => await shutsDown(t, method, () => {}, replaced))
   }
 
@@ -257,6 +257,27 @@ t.test('replaced methods', async t => {
     await app.close()
     await eventually(() => !Object.hasOwn(app.server, 'listen'), () => Object.keys(app.server))
     for (const name of ['listen', 'address', 'closeIdleConnections'] as const) t.notOk(Object.hasOwn(app.server, name), name)
+  })
+
+  await t.test('watchSends: a call gets its answer without it, and the close frame comes when its time is up', async t => {
+    stub(t, replaced, 'watchSends', () => {})
+    const { app, report } = await serve(t, {
+      options: { timeouts: { streams: 400 } },
+      routes: async app => {
+        await app.register(fastifyWebsocket)
+        app.register(async app => {
+          app.get('/', { websocket: true }, socket => { socket.on('message', data => { setTimeout(() => socket.send(data), 50) }) })
+        })
+      }
+    })
+    const socket = new WebSocket(`ws://127.0.0.1:${portOf(app)}/`)
+    await new Promise(resolve => socket.once('open', resolve))
+    const ended = Promise.all([new Promise(resolve => socket.once('message', data => resolve(String(data)))), new Promise(resolve => socket.once('close', resolve))])
+    socket.send('call')
+    await new Promise(resolve => { setTimeout(resolve, 20) })
+    await app.close()
+    t.same(await ended, ['call', 1001])
+    t.match(await report, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } })
   })
 
   await t.test('watchWrites: a WebSocket that is not one of ws is cut when its time is up', async t => {

@@ -9,7 +9,7 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../../types/index'
-import { socketsBetweenRequests } from '../../util/node-internals'
+import { currentResponse, socketsBetweenRequests } from '../../util/node-internals'
 import { now, sleep, spreadOver, turn } from '../../util/time'
 import type { Connection, Connections } from '../connections'
 import { isShared } from '../shared-servers'
@@ -127,10 +127,10 @@ export function createIdleConnectionsDrain (
    * Returns the connections that have been used, have no answer in flight, and have received no byte of a next request.
    */
   function findIdle (): Idle[] {
-    const busy = busySockets()
+    const isBusy = whichAreBusy()
     // Up to Node 26, the list also contains connections that have received no byte.
     return [...servers].filter(server => !isShared(server)).flatMap(socketsBetweenRequests)
-      .filter(socket => socket.bytesRead > 0 && !busy.has(socket) && !socket.destroyed)
+      .filter(socket => socket.bytesRead > 0 && !isBusy(socket) && !socket.destroyed)
       .map(socket => ({ socket, bytesRead: socket.bytesRead }))
   }
 
@@ -162,17 +162,26 @@ export function createIdleConnectionsDrain (
     list: readonly T[], close: (one: T, isBusy: boolean) => void
   ): Promise<void> {
     let closed = 0
-    let busy = busySockets()
+    let isBusy = whichAreBusy()
     for (const one of list) {
       if (one.socket.destroyed) continue
       try {
-        close(one, busy.has(one.socket))
+        close(one, isBusy(one.socket))
       } catch (error) {
         onProblem('A connection could not be closed', error)
       }
       if (++closed % burst > 0) continue
       await turn()
-      busy = busySockets()
+      isBusy = whichAreBusy()
     }
+  }
+
+  /**
+   * Returns a function that finds the sockets with an answer in flight. An answer that the table does not contain,
+   * because no listener of ours got its request, is found through its socket.
+   */
+  function whichAreBusy (): (socket: Socket) => boolean {
+    const busy = busySockets()
+    return socket => busy.has(socket) || currentResponse(socket) != null
   }
 }

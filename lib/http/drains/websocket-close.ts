@@ -7,8 +7,8 @@
  */
 import type { Socket } from 'node:net'
 import { isInsideMessage, webSocketOf, type WebSocketLike } from '../../util/node-internals'
-import { afterMessage, watchWrites } from '../../util/replaced-methods'
-import { followFrames, type Frames } from './websocket-frames'
+import { afterMessage } from '../../util/replaced-methods'
+import type { Frames } from './websocket-frames'
 
 const goingAway = 1001
 const reason = 'server shutdown'
@@ -66,24 +66,4 @@ export function createWebSocketClose (
       onProblem('A WebSocket could not be closed', error)
     }
   }
-}
-
-/**
- * Follows the frames that the app writes to a socket. It stops if ws writes them, because ws closes the WebSocket
- * between two frames by itself.
- *
- * @param onWrite called before each write
- */
-export function watchFrames (socket: Socket, onWrite: () => void): Frames {
-  const frames = followFrames()
-  let opened = false
-  const stopWatching = watchWrites(socket, chunk => {
-    if (!opened && !frames.opening) {
-      opened = true
-      if (webSocketOf(socket) !== undefined) stopWatching()
-    }
-    frames.push(chunk)
-    onWrite()
-  })
-  return frames
 }

@@ -2,16 +2,18 @@
  * The drain of WebSockets and other upgraded connections. Node no longer manages their sockets: `server.close()` waits
  * for them without end, and `closeAllConnections()` does not close them.
  *
- * Each WebSocket gets close code 1001 (see `websocket-close.ts`). A connection that has not ended in time is destroyed.
+ * Each WebSocket gets close code 1001 (see `websocket-close.ts`) at a suitable moment (see `websocket-closing.ts`). A
+ * connection that has not ended in time is destroyed.
  */
-import { Server as HttpServer, type IncomingMessage, type Server } from 'node:http'
-import { Server as HttpsServer } from 'node:https'
+import type { Server } from 'node:http'
 import { Socket } from 'node:net'
 import { createConditions } from '../../util/conditions'
-import { inTime, turn } from '../../util/time'
+import { inTime, now } from '../../util/time'
 import type { Drain } from './drain'
-import { createWebSocketClose, watchFrames } from './websocket-close'
-import type { Frames } from './websocket-frames'
+import { createUpgrades } from './upgrades'
+import { followActivity, type Activity } from './websocket-activity'
+import { createWebSocketClose } from './websocket-close'
+import { createWebSocketClosing, type OpenWebSocket } from './websocket-closing'
 
 /** The drain of WebSockets and other upgraded connections. */
 export interface WebSocketsDrain extends Drain {
@@ -23,19 +25,28 @@ export interface WebSocketsDrain extends Drain {
   readonly active: number
   /** Returns the sockets of all upgraded connections. */
   sockets(): Iterable<Socket>
-  /** Returns how many connections ended while draining, and how many were destroyed because their time was up. */
+  /**
+   * Returns how many connections were closed in lame-duck or ended while draining, and how many were destroyed because
+   * their time was up.
+   */
   counts(): { readonly closed: number, readonly terminated: number }
 }
 
 /** An upgraded connection. */
 interface Upgraded {
+  readonly socket: Socket
   /** The protocol that the client has requested. */
   readonly protocol: string
-  /** The frames of the server; `null` for other protocols than WebSocket. */
-  readonly frames: Frames | null
+  /** The time at which it was upgraded, by the clock of `util/time.ts`. */
+  readonly since: number
+  /** Its messages; `null` for other protocols than WebSocket. */
+  readonly activity: Activity | null
   /** Whether we have closed the WebSocket. */
   closeSent: boolean
 }
+
+/** An upgraded connection with the protocol WebSocket. */
+type FollowedWebSocket = Upgraded & OpenWebSocket
 
 /** Options of the drain. */
 export interface WebSocketsOptions {
@@ -56,53 +67,37 @@ export function createWebSocketsDrain ({
   timeout, message, upgradeResponse, onTerminate, onProblem
 }: WebSocketsOptions): WebSocketsDrain {
   const upgraded = new Map<Socket, Upgraded>()
-  const servers = new Set<Server>()
+  const upgrades = createUpgrades(follow, upgradeResponse)
   const conditions = createConditions()
   const count = { closed: 0, terminated: 0 }
   const webSocketClose = createWebSocketClose(message, onProblem)
+  const closing = createWebSocketClosing(findOpen, close)
   let draining = false
-  const listeners = {
-    upgrade (req: IncomingMessage & { upgrade?: boolean }, socket: Socket) {
-      // Node sets it on its own requests. The request of injectWS (@fastify/websocket) is a plain object.
-      req.upgrade = true
-      follow(socket, req.headers.upgrade ?? 'unknown')
-    },
-    connect: (_req: IncomingMessage, socket: Socket) => follow(socket, 'CONNECT')
-  }
 
   return {
     name: 'WebSockets',
     timeout,
-    attach (server) {
-      servers.add(server)
-      if (draining) return rejectUpgrades(server)
-      for (const event of upgradeEventsOf(server)) {
-        if (server.listenerCount(event) > 0) server.prependListener(event, listeners[event])
-      }
-      server.on('newListener', onNewListener)
-    },
-    detach (server) {
-      servers.delete(server)
-      server.removeListener('newListener', onNewListener)
-      for (const event of upgradeEventsOf(server)) server.removeListener(event, listeners[event])
-    },
+    attach: upgrades.attach,
+    detach: upgrades.detach,
     get active () { return upgraded.size },
     sockets: () => upgraded.keys(),
+    enterLameDuck: closing.enterLameDuck,
     beginDraining () {
       draining = true
-      for (const server of servers) rejectUpgrades(server)
-      for (const [socket, entry] of upgraded) {
-        close(socket, entry)
-        // A WebSocket of injectWS (@fastify/websocket) has no connection that could end.
-        if (!(socket instanceof Socket)) upgraded.delete(socket)
-      }
+      upgrades.reject()
+      closing.beginDraining()
     },
     async drain (ms) {
       if (upgraded.size === 0) return 'clean'
-      if (await inTime(ms, conditions.until(() => upgraded.size === 0))) return 'clean'
-      const left = [...upgraded]
+      const stopClosing = closing.closeInTime(ms)
+      try {
+        if (await inTime(ms, conditions.until(() => upgraded.size === 0))) return 'clean'
+      } finally {
+        stopClosing()
+      }
+      const left = [...upgraded.values()]
       upgraded.clear()
-      for (const [socket, { protocol }] of left) {
+      for (const { socket, protocol } of left) {
         count.terminated++
         socket.destroy()
         onTerminate(protocol)
@@ -113,69 +108,42 @@ export function createWebSocketsDrain ({
     counts: () => ({ ...count })
   }
 
-  /**
-   * Adds our listener when the app adds its first one. Without a listener of the app, ours would leave every upgrade
-   * without an answer.
-   */
-  function onNewListener (this: Server, event: string | symbol, listener: (...args: never[]) => void): void {
-    if (event !== 'upgrade' && event !== 'connect') return
-    const ours = listeners[event]
-    if (listener === ours || !upgradeEventsOf(this).includes(event) || this.listeners(event).includes(ours)) return
-    this.prependListener(event, ours)
-  }
-
-  /**
-   * Removes the listeners for upgrades. Without them, Node handles an upgrade as a request, which gets our 503. With
-   * them, the reply to a rejected upgrade would not end its socket. Node closes a CONNECT without an answer if there is
-   * no listener, so we add one that answers.
-   */
-  function rejectUpgrades (server: Server): void {
-    server.removeListener('newListener', onNewListener)
-    for (const event of upgradeEventsOf(server)) {
-      const hadListeners = server.listenerCount(event) > 0
-      server.removeAllListeners(event)
-      if (hadListeners && event === 'connect') {
-        server.on('connect', (_req, socket) => {
-          socket.on('error', () => socket.destroy()).end(upgradeResponse(), () => socket.destroy())
-        })
-      }
-    }
-  }
-
   function follow (socket: Socket, protocol: string): void {
-    // A secondary server also emits its upgrades on the main server.
     if (upgraded.has(socket)) return
     const isWebSocket = protocol.toLowerCase() === 'websocket'
-    const entry: Upgraded = { protocol, frames: isWebSocket ? watchFrames(socket, onWrite) : null, closeSent: false }
+    const activity = isWebSocket ? followActivity(socket, () => isOpen(entry) && closing.onSend(entry)) : null
+    const entry: Upgraded = { socket, protocol, since: now(), activity, closeSent: false }
     upgraded.set(socket, entry)
     socket.once('close', forget)
-
-    function onWrite (): void {
-      // After the handshake, the app creates the WebSocket in the same turn.
-      if (draining && !entry.closeSent) void turn().then(() => close(socket, entry))
-    }
   }
 
   function forget (this: Socket): void {
-    if (!upgraded.delete(this)) return
-    if (draining) count.closed++
+    const entry = upgraded.get(this)
+    if (entry === undefined) return
+    upgraded.delete(this)
+    if (draining || entry.closeSent) count.closed++
     conditions.check()
   }
 
-  /**
-   * Closes a WebSocket. If this is not possible yet, the next write tries it again. Other protocols end by themselves.
-   */
-  function close (socket: Socket, entry: Upgraded): void {
-    if (entry.frames === null || entry.closeSent) return
-    entry.closeSent = webSocketClose.close(socket, entry.frames)
+  /** Returns the WebSockets that we have not closed. Other protocols end by themselves. */
+  function findOpen (): FollowedWebSocket[] {
+    return [...upgraded.values()].filter(isOpen)
+  }
+
+  /** Closes a WebSocket. If this is not possible yet, the next write tries it again. */
+  function close (entry: FollowedWebSocket): void {
+    if (entry.closeSent) return
+    try {
+      entry.closeSent = webSocketClose.close(entry.socket, entry.activity.frames)
+    } catch (error) {
+      // Most calls are from a timer or an event of the socket.
+      onProblem('A WebSocket could not be closed', error)
+    }
+    // A WebSocket of injectWS (@fastify/websocket) has no connection that could end.
+    if (!(entry.socket instanceof Socket)) forget.call(entry.socket)
   }
 }
 
-/**
- * Returns the events of upgraded connections. With HTTP/2, CONNECT is an ordinary stream, and the event has other
- * arguments.
- */
-function upgradeEventsOf (server: Server): ('upgrade' | 'connect')[] {
-  const each: object = server
-  return each instanceof HttpServer || each instanceof HttpsServer ? ['upgrade', 'connect'] : ['upgrade']
+function isOpen (entry: Upgraded): entry is FollowedWebSocket {
+  return entry.activity !== null && !entry.closeSent
 }
