@@ -5,6 +5,17 @@ import { defaultRetryAfter, isRetryAfter } from '../options'
 import { turn } from '../util/time'
 import type { ShutdownState } from '../../types/index'
 
+/** The body of the 503: an error as Fastify's own error handler sends it. */
+export const rejectionBody = JSON.stringify({
+  statusCode: 503,
+  code: 'FST_ERR_SHUTDOWN_DRAINING',
+  error: 'Service Unavailable',
+  message: 'The server is shutting down, please try again'
+})
+
+/** The type of the body. */
+export const rejectionType = 'application/json; charset=utf-8'
+
 /** The 503. */
 export interface Rejection {
   /**
@@ -17,13 +28,6 @@ export interface Rejection {
   /** Returns the whole 503 as text. Used for an upgrade, which has a socket and no response. */
   upgradeResponse(): string
 }
-
-const body = JSON.stringify({
-  statusCode: 503,
-  code: 'FST_ERR_SHUTDOWN_DRAINING',
-  error: 'Service Unavailable',
-  message: 'The server is shutting down, please try again'
-})
 
 /**
  * Creates the 503.
@@ -68,18 +72,18 @@ export function createRejection (
     for (const name of res.getHeaderNames()) if (name !== 'connection') res.removeHeader(name)
     readHttp2Body(res.req)
     const headers: Record<string, string | number> = {
-      'content-type': 'application/json; charset=utf-8',
-      'content-length': Buffer.byteLength(body),
+      'content-type': rejectionType,
+      'content-length': Buffer.byteLength(rejectionBody),
       'retry-after': retryAfter()
     }
     res.writeHead(503, headers)
-    res.end(body)
+    res.end(rejectionBody)
   }
 
   function upgradeResponse (): string {
     return 'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n' +
-      'Content-Type: application/json; charset=utf-8\r\n' +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nRetry-After: ${retryAfter()}\r\n\r\n${body}`
+      `Content-Type: ${rejectionType}\r\n` +
+      `Content-Length: ${Buffer.byteLength(rejectionBody)}\r\nRetry-After: ${retryAfter()}\r\n\r\n${rejectionBody}`
   }
 }
 

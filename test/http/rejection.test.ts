@@ -182,3 +182,92 @@ t.test("the app's own error handler makes the body of the 503, and can read the 
   release()
   await closed
 })
+
+/** A logger that keeps the lines of level warn and above. */
+function loud (): { readonly lines: string[], readonly logger: object } {
+  const lines: string[] = []
+  return { lines, logger: { level: 'trace', stream: { write (line: string) { if (JSON.parse(line).level >= 40) lines.push(line) } } } }
+}
+
+t.test('a shutdown that rejects requests writes nothing at level warn or above, and the hooks of the app still run', async t => {
+  const { lines, logger } = loud()
+  const hooks: string[] = []
+  const { app, release, report } = await serveHeld(t, {
+    fastify: { logger },
+    options: { probes: true },
+    routes: async app => {
+      app.addHook('onSend', async (_request, reply, payload) => {
+        hooks.push(typeof payload)
+        reply.header('x-send', 'yes')
+      })
+      app.addHook('onResponse', async () => { hooks.push('onResponse') })
+      app.addHook('onError', async () => { hooks.push('onError') })
+      app.get('/here', async () => 'here')
+      await app.register(async child => { child.post('/child', async () => 'child') })
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  for (const bytes of [get('/here'), get('/nowhere'), post('/child', 'x'), get('/here', {}, 'OPTIONS')]) {
+    t.match(await fetchOnce(app, bytes), { ...rejected, headers: { ...rejected.headers, 'x-send': 'yes', 'content-type': 'application/json; charset=utf-8' } })
+  }
+  const head = await connect(app)
+  head.send(get('/here', {}, 'HEAD'))
+  t.match(await head.answer(true), { status: 503, headers: { 'retry-after': '10' } })
+  t.equal((await fetchOnce(app, get('/health/ready'))).status, 503)
+  t.match(await app.inject('/here'), { statusCode: 503, headers: { 'x-send': 'yes' } })
+  t.equal(hooks.filter(name => name === 'string').length, 7, 'an onSend hook gets the body as text')
+  t.notOk(hooks.includes('onError'))
+  release()
+  await closed
+  t.match(await report, { outcome: 'clean', requests: { rejected: 6 } })
+  t.strictSame(lines, [])
+})
+
+t.test('serializers and response schemas of the app do not change the default body', async t => {
+  const { app, release } = await serveHeld(t, {
+    before: app => { app.addHook('onRequest', async (_request, reply) => { reply.serializer(() => 'of an earlier hook') }) },
+    routes: app => {
+      app.setReplySerializer(() => 'of the app')
+      app.get('/', { schema: { response: { '5xx': { type: 'object', required: ['other'], properties: { other: { type: 'string' } } } } } }, async () => ({}))
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const { body } = await fetchOnce(app, get('/'))
+  t.strictSame(JSON.parse(body), { statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable', message: 'The server is shutting down, please try again' })
+  release()
+  await closed
+})
+
+t.test('the error goes to an error handler of the route or of any context around it, and to no other', async t => {
+  const own = (name: string) => (error: Error & { statusCode?: number, code?: string }, _request: unknown, reply: { code (status: number): { send (body: object): unknown } }): unknown =>
+    reply.code(error.statusCode ?? 500).send({ name, code: error.code })
+  const { lines, logger } = loud()
+  const { app, release } = await serveHeld(t, {
+    fastify: { logger },
+    routes: async app => {
+      app.get('/default', async () => 'default')
+      app.get('/route', { errorHandler: own('route') }, async () => 'route')
+      await app.register(async child => {
+        child.setErrorHandler(own('child'))
+        child.get('/child', async () => 'child')
+        await child.register(async grandchild => { grandchild.get('/grandchild', async () => 'grandchild') })
+      })
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const names = async (path: string): Promise<unknown> => {
+    const { status, body } = await fetchOnce(app, get(path))
+    return [status, JSON.parse(body).code, JSON.parse(body).name]
+  }
+  t.strictSame(await names('/route'), [503, 'FST_ERR_SHUTDOWN_DRAINING', 'route'])
+  t.strictSame(await names('/child'), [503, 'FST_ERR_SHUTDOWN_DRAINING', 'child'])
+  t.strictSame(await names('/grandchild'), [503, 'FST_ERR_SHUTDOWN_DRAINING', 'child'])
+  t.strictSame(await names('/default'), [503, 'FST_ERR_SHUTDOWN_DRAINING', undefined])
+  t.strictSame(await names('/nowhere'), [503, 'FST_ERR_SHUTDOWN_DRAINING', undefined])
+  release()
+  await closed
+  t.strictSame(lines, [])
+})

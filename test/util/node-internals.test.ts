@@ -3,14 +3,14 @@ import { EventEmitter } from 'node:events'
 import { type Server, ServerResponse, IncomingMessage, createServer } from 'node:http'
 import { Socket } from 'node:net'
 import fastifyWebsocket from '@fastify/websocket'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import internals = require('../../lib/util/node-internals')
 import replaced = require('../../lib/util/replaced-methods')
 import { createConnections } from '../../lib/http/connections'
 import { connect, eventually, fetchOnce, get, portOf, post } from '../helpers/client'
-import { build, giveLocalhostTwoAddresses, serve, serveHeld } from '../helpers/serve'
+import { build, giveLocalhostTwoAddresses, rejected, serve, serveHeld } from '../helpers/serve'
 
 type Stubs = Record<string, (...args: never[]) => unknown>
 
@@ -42,6 +42,17 @@ t.test('private properties', async t => {
   await t.test('_httpMessage: without it every request has an entry', async t => {
     t.equal(internals.currentResponse(new Socket()), undefined)
     await shutsDown(t, 'currentResponse', () => undefined)
+  })
+
+  await t.test("the route's context: without it the 503 goes through the error handler", async t => {
+    t.equal(internals.usesDefaultErrorHandler({} as FastifyRequest), false)
+    stub(t, internals, 'usesDefaultErrorHandler', () => false)
+    const { app, release } = await serveHeld(t)
+    const closed = app.close()
+    await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
+    t.match(await fetchOnce(app, get('/')), rejected)
+    release()
+    await closed
   })
 
   await t.test('the list of the parsers: without it idle connections end last', async t => {
