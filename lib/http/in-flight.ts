@@ -14,14 +14,16 @@ import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight, Track } from '../../types/index'
 import { createConditions } from '../util/conditions'
-import { replaceFailure } from '../util/replaced-methods'
-import { turn } from '../util/time'
+import { ignoreWrites, replaceFailure } from '../util/replaced-methods'
+import { turn, within } from '../util/time'
 import type { Categories } from './categories'
 import type { ConnectionClose } from './connection-close'
 import type { Connection, Connections } from './connections'
 import { createDetachedHandlers } from './detached-handlers'
 import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry, type EntryResult } from './in-flight-entry'
 import { createEntries } from './in-flight-entries'
+import { createRejectedRequests } from './rejected-requests'
+import type { Rejection } from './rejection'
 import { endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
 /** The table of requests in flight, with its counts. */
@@ -55,8 +57,12 @@ export interface InFlightTable {
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
-   * Resolves when only our 503s and requests that were cut are in flight. It does not wait for the 503s, because new
-   * ones may always follow.
+   * Draining begins. From now on, a new request does not prolong the drain: an exempt one, or one that an earlier hook of
+   * the app holds. New ones may always follow.
+   */
+  beginDraining(): void
+  /**
+   * Resolves when only these are in flight: requests that arrived while draining, our 503s, and requests that were cut.
    */
   untilAnswered(): Promise<void>
   /** Resolves when nothing is in flight. */
@@ -66,12 +72,18 @@ export interface InFlightTable {
   /** Returns the HTTP/2 sessions of all requests in flight. */
   busySessions(): Set<unknown>
   /**
+   * Answers the rejected requests whose 503 has not been sent, and waits for at most `ms` milliseconds until nothing is
+   * in flight.
+   */
+  answerRejected(ms: number): Promise<void>
+  /**
    * Ends requests now. Their signals abort first. A request whose headers are not sent gets the 503; otherwise its
    * connection ends, or its HTTP/2 stream.
    *
+   * @param from `awaited`: the requests that `untilAnswered` waits for; `all`: every request in flight
    * @returns the requests that were cut
    */
-  cut(which: (entry: InFlight) => boolean): Promise<readonly InFlight[]>
+  cut(which: (entry: InFlight) => boolean, from?: 'awaited' | 'all'): Promise<readonly InFlight[]>
   /** Returns all requests in flight. */
   list(): InFlight[]
   /** Returns the signal of a request: it aborts if the client leaves, or if the request is cut. */
@@ -84,8 +96,9 @@ export interface InFlightOptions {
   readonly categories: Categories
   readonly connections: Connections
   readonly connectionClose: ConnectionClose
-  /** Writes the 503. */
-  readonly reject: (res: ServerResponse) => void
+  readonly rejection: Pick<Rejection, 'rejectRequest'>
+  /** Called if a rejected request is cut because its 503 cannot be written. */
+  readonly onCut: (entry: InFlight) => void
   /** Creates the reason of a signal that aborts because its request is cut. */
   readonly cutReason: () => Error
   /** Longest time of a handler after its client has left, in milliseconds. */
@@ -94,16 +107,21 @@ export interface InFlightOptions {
 
 /** Creates an empty table. */
 export function createInFlightTable ({
-  track, categories, connections, connectionClose, reject, cutReason, handlerTimeout
+  track, categories, connections, connectionClose, rejection, onCut, cutReason, handlerTimeout
 }: InFlightOptions): InFlightTable {
   const entries = createEntries(track, connections, onClose)
   const handlers = createDetachedHandlers(handlerTimeout)
   const conditions = createConditions()
   const count = { completed: 0, rejected: 0, aborted: 0, cut: 0 }
-  /** How many entries are rejected or cut. */
-  let settled = 0
+  /** Entries that no drain waits for: rejected, cut, or added while draining. */
+  const unawaited = new Set<Entry>()
+  const rejectedRequests = createRejectedRequests(() => unawaited, answerRejected)
   let closing = false
-  const end = (entry: Entry): void => isDisconnected(entry) ? remove(entry) : endResponse(entry, reject)
+  let draining = false
+  const end = (entry: Entry): void => {
+    if (isDisconnected(entry)) remove(entry)
+    else endResponse(entry, rejection.rejectRequest)
+  }
 
   return {
     get received () { return entries.received },
@@ -135,7 +153,8 @@ export function createInFlightTable ({
       const entry = entryOf(res)
       if (entry?.state !== 'active') return
       entry.state = 'rejected'
-      settled++
+      unawaited.add(entry)
+      rejectedRequests.watch()
       checkConditions()
     },
     announceClose () {
@@ -144,14 +163,20 @@ export function createInFlightTable ({
       entries.closeFastPath()
       for (const entry of entries.all()) connectionClose.announceClose(entry)
     },
+    beginDraining () {
+      draining = true
+    },
     onConnectionClose: entries.onConnectionClose,
-    untilAnswered: () => conditions.until(() => entries.size === settled),
-    untilEmpty: () => conditions.until(() => entries.size === 0),
+    untilAnswered: () => conditions.until(() => entries.size === unawaited.size),
+    untilEmpty,
+    async answerRejected (ms) {
+      if (rejectedRequests.answerAll()) await within(ms, untilEmpty)
+    },
     busySockets: () => new Set(entries.all().map(({ socket }) => socket)),
     busySessions: () => new Set(entries.all().map(({ res }) => sessionOf(res))),
-    async cut (which) {
-      const chosen = entries.all().filter(entry => (entry.state === 'active' || entry.state === 'detached') &&
-        which(describeEntry(entry)))
+    async cut (which, from = 'awaited') {
+      const chosen = entries.all().filter(entry => entry.state !== 'cut' &&
+        (from === 'all' || !unawaited.has(entry)) && which(describeEntry(entry)))
       if (chosen.length === 0) return []
       const described = chosen.map(describeEntry)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))
@@ -178,6 +203,7 @@ export function createInFlightTable ({
     // runs.
     if (isDisconnected(entry)) process.nextTick(closeEntry, entry)
     if (closing) connectionClose.announceClose(entry)
+    if (draining) unawaited.add(entry)
     return entry
   }
 
@@ -187,7 +213,8 @@ export function createInFlightTable ({
 
   function closeEntry (entry: Entry): void {
     if (entry.state === 'detached' || entry.state === 'closed') return
-    if (entry.state !== 'active' || entry.reply === null || isFlushed(entry)) remove(entry)
+    // The hooks and the error handler of the app also run for a rejected request.
+    if (entry.state === 'cut' || entry.reply === null || isFlushed(entry)) remove(entry)
     else detach(entry, entry.reply)
   }
 
@@ -203,21 +230,29 @@ export function createInFlightTable ({
     entry.result = null
     count.aborted--
     entries.addAgain(entry)
+    if (draining) unawaited.add(entry)
     detach(entry, reply)
+  }
+
+  /** Writes the plain 503 of a rejected request. What the app writes later is ignored. */
+  function answerRejected (entry: Entry): void {
+    rejection.rejectRequest(entry.res)
+    if (entry.res.writableEnded) return ignoreWrites(entry.res)
+    cutEntry(entry)
+    onCut(describeEntry(entry))
   }
 
   function cutEntry (entry: Entry): void {
     entry.state = 'cut'
-    settled++
+    unawaited.add(entry)
     if (entry.abort === null) return
-    replaceFailure(entry.res, reject)
+    replaceFailure(entry.res, rejection.rejectRequest)
     entry.abort.abort(cutReason())
   }
 
   function remove (entry: Entry): void {
-    const { state } = entry
-    if (state === 'closed') return
-    if (state === 'rejected' || state === 'cut') settled--
+    if (entry.state === 'closed') return
+    unawaited.delete(entry)
     entry.result = resultOf(entry)
     count[entry.result]++
     entry.state = 'closed'
@@ -227,9 +262,13 @@ export function createInFlightTable ({
     checkConditions()
   }
 
-  /** Both conditions hold only if no entry is active or detached. */
+  function untilEmpty (): Promise<void> {
+    return conditions.until(() => entries.size === 0)
+  }
+
+  /** Both conditions hold only if no drain waits for an entry. */
   function checkConditions (): void {
-    if (entries.size === settled) conditions.check()
+    if (entries.size === unawaited.size) conditions.check()
   }
 }
 

@@ -83,7 +83,8 @@ export function createTraffic (
     categories: createCategories(settings, onProblem),
     connections,
     connectionClose,
-    reject: rejection.rejectRequest,
+    rejection,
+    onCut: entry => requestCounts.cut(entry),
     cutReason: () => new ShutdownDrainingError(),
     handlerTimeout: timeouts.requests
   })
@@ -130,12 +131,14 @@ export function createTraffic (
       servers.disableCloseIdleConnections()
       servers.answerExpectations()
       requestCounts.beginDraining()
+      inFlight.beginDraining()
     },
     async end (ms) {
       // The requests on the last connections are read in this turn, and get their answer.
       await turn()
       await Promise.all([within(ms, inFlight.untilEmpty), connectionClose.untilClosed(ms)])
-      const left = await inFlight.cut(() => true)
+      await inFlight.answerRejected(socketClose)
+      const left = await inFlight.cut(() => true, 'all')
       left.forEach(requestCounts.cut)
       await idleConnections.closeAll()
       // A destroyed socket emits `close` later. The pipelined answers that waited on it end then.
@@ -148,7 +151,7 @@ export function createTraffic (
       // `genReqId` may return a number, although Fastify's type of `request.id` is string.
       const id = String(given)
       const known = id !== '' && inFlight.list().some(entry => entry.id === id)
-      if (known) void inFlight.cut(entry => entry.id === id).then(entries => entries.forEach(requestCounts.cut))
+      if (known) void inFlight.cut(entry => entry.id === id, 'all').then(entries => entries.forEach(requestCounts.cut))
       return known
     },
     counts: () => ({

@@ -99,10 +99,24 @@ export function replaceFailure (res: ServerResponse, answer: (res: ServerRespons
     restore()
     if (status < 500 || res.headersSent) return (original as Method).call(res, status, ...rest)
     answer(res)
-    res.write = () => true
-    res.end = () => res
+    ignoreWrites(res)
     return res
   } as ServerResponse['writeHead'])
+}
+
+/**
+ * Replaces the methods by which a response is written: they do nothing. Call it after the response has ended.
+ *
+ * Why: code of the app that has not answered in time may answer later. Node then throws ERR_HTTP_HEADERS_SENT, which is
+ * an uncaught exception in a callback. Public alternative: none. Without it, late code of the app may end the process.
+ */
+export function ignoreWrites (res: ServerResponse): void {
+  const unchanged = (): ServerResponse => res
+  for (const name of ['writeHead', 'setHeader', 'setHeaders', 'appendHeader', 'end'] as const) {
+    overrideMethod(res, name, unchanged)
+  }
+  for (const name of ['removeHeader', 'flushHeaders', 'addTrailers'] as const) overrideMethod(res, name, () => {})
+  overrideMethod(res, 'write', () => true)
 }
 
 /**

@@ -210,6 +210,22 @@ t.test('replaced methods', async t => {
     t.equal(app.shutdownState.activeRequests, 0)
   })
 
+  await t.test('ignoreWrites: late code of the app is ignored with it, and throws without it', async t => {
+    const late = (): ServerResponse => {
+      const res = new ServerResponse(new IncomingMessage(new Socket()))
+      res.writeHead(503)
+      res.end()
+      return res
+    }
+    const write = (res: ServerResponse): void => { res.setHeader('x-late', '1').writeHead(200).end('late') }
+    t.throws(() => write(late()), { code: 'ERR_HTTP_HEADERS_SENT' })
+    const res = late()
+    replaced.ignoreWrites(res)
+    t.doesNotThrow(() => write(res))
+    t.equal(res.write('late'), true)
+    t.doesNotThrow(() => { res.flushHeaders() })
+  })
+
   await t.test('a 503 for an upload arrives, and its socket has its own methods again', async t => {
     const { app, release } = await serveHeld(t, { options: { newConnections: 'answer' } })
     const closed = app.close()
