@@ -57,8 +57,8 @@ export interface InFlightTable {
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
-   * Draining begins. From now on, a new request does not prolong the drain: an exempt one, or one that an earlier hook of
-   * the app holds. New ones may always follow.
+   * Draining begins. From now on, each 503 has a Retry-After header, and a new request does not prolong the drain: an
+   * exempt one, or one that an earlier hook of the app holds. New ones may always follow.
    */
   beginDraining(): void
   /**
@@ -96,7 +96,7 @@ export interface InFlightOptions {
   readonly categories: Categories
   readonly connections: Connections
   readonly connectionClose: ConnectionClose
-  readonly rejection: Pick<Rejection, 'rejectRequest'>
+  readonly rejection: Pick<Rejection, 'rejectRequest' | 'addRetryAfter'>
   /** Called if a rejected request is cut because its 503 cannot be written. */
   readonly onCut: (entry: InFlight) => void
   /** Creates the reason of a signal that aborts because its request is cut. */
@@ -165,6 +165,7 @@ export function createInFlightTable ({
     },
     beginDraining () {
       draining = true
+      for (const { res } of entries.all()) rejection.addRetryAfter(res)
     },
     onConnectionClose: entries.onConnectionClose,
     untilAnswered: () => conditions.until(() => entries.size === unawaited.size),
@@ -203,7 +204,10 @@ export function createInFlightTable ({
     // runs.
     if (isDisconnected(entry)) process.nextTick(closeEntry, entry)
     if (closing) connectionClose.announceClose(entry)
-    if (draining) unawaited.add(entry)
+    if (draining) {
+      unawaited.add(entry)
+      rejection.addRetryAfter(res)
+    }
     return entry
   }
 

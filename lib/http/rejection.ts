@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ShutdownOptionError, received } from '../errors'
 import { defaultRetryAfter, isRetryAfter } from '../options'
+import { addHeaderTo503 } from '../util/replaced-methods'
 import { turn } from '../util/time'
 import type { ShutdownState } from '../../types/index'
 
@@ -25,6 +26,8 @@ export interface Rejection {
   retryAfter(): number
   /** Writes the whole 503 of a response. Used if there is no reply of Fastify. */
   rejectRequest(res: ServerResponse): void
+  /** Adds a Retry-After header to the answer if it becomes a 503 of the app or of Fastify, and has none. */
+  addRetryAfter(res: ServerResponse): void
   /** Returns the whole 503 as text. Used for an upgrade, which has a socket and no response. */
   upgradeResponse(): string
 }
@@ -40,7 +43,7 @@ export function createRejection (
   state: () => ShutdownState,
   onProblem: (message: string, error: unknown) => void
 ): Rejection {
-  return { retryAfter, rejectRequest, upgradeResponse }
+  return { retryAfter, rejectRequest, upgradeResponse, addRetryAfter: res => addHeaderTo503(res, 'retry-after', retryAfter) }
 
   function retryAfter (): number {
     try {

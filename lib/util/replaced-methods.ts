@@ -120,6 +120,34 @@ export function ignoreWrites (res: ServerResponse): void {
 }
 
 /**
+ * Replaces `res.writeHead` once: if the status is 503 and the header is missing, it adds the header.
+ *
+ * Why: each 503 of a shutdown has a Retry-After header, also a 503 of a handler, of another plugin, or of Fastify
+ * (`handlerTimeout`). Public alternative: an `onSend` hook, which costs time on each request of a running server, and
+ * does not run for all of them. Without it, such a 503 has no Retry-After header.
+ *
+ * @param value creates the value of the header
+ */
+export function addHeaderTo503 (res: ServerResponse, name: string, value: () => number): void {
+  const restore = replaceMethod(res, 'writeHead', original => function (
+    this: ServerResponse, status: number, ...rest: unknown[]
+  ) {
+    restore()
+    if (status === 503 && !res.headersSent && !hasHeader(res, name, rest.at(-1))) res.setHeader(name, value())
+    return (original as Method).call(res, status, ...rest)
+  } as ServerResponse['writeHead'])
+}
+
+/** Returns whether a response has a header, or gets it from an argument of `writeHead`: an object or an array. */
+function hasHeader (res: ServerResponse, name: string, headers: unknown): boolean {
+  if (res.hasHeader(name)) return true
+  if (typeof headers !== 'object' || headers === null) return false
+  // An array has names and values in turn, or pairs of them.
+  const names = Array.isArray(headers) ? headers.flat().filter((_each, index) => index % 2 === 0) : Object.keys(headers)
+  return names.some(each => String(each).toLowerCase() === name)
+}
+
+/**
  * Replaces `socket.destroySoon`: it does nothing until `mayDestroy` returns true.
  *
  * Why: Node calls it after an answer with `Connection: close`. If the request's body is still arriving, the socket is

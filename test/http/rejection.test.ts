@@ -3,7 +3,9 @@ import net from 'node:net'
 import { once } from 'node:events'
 import t from 'tap'
 import type { ShutdownOptions } from '../../types/index'
-import { connect, fetchOnce, get, post, type Answer } from '../helpers/client'
+import { createDeferred } from '../../lib/util/deferred'
+import { connect, eventually, fetchOnce, get, post, type Answer } from '../helpers/client'
+import { Fastify } from '../helpers/fastify'
 import { entered, rejected, serve, serveHeld } from '../helpers/serve'
 
 t.test('every kind of route is rejected: registered before the plugin, or in an encapsulated context', async t => {
@@ -270,4 +272,55 @@ t.test('the error goes to an error handler of the route or of any context around
   release()
   await closed
   t.strictSame(lines, [])
+})
+
+t.test('each 503 of an answer in flight has a Retry-After header: of a handler, of an error, and of writeHead', async t => {
+  const gate = createDeferred<void>()
+  const paths = ['/code', '/error', '/raw', '/array', '/own', '/fine']
+  const { app, report } = await serve(t, {
+    routes: app => {
+      app.get('/code', async (_request, reply) => { await gate.promise; return reply.code(503).send('busy') })
+      app.get('/error', async () => { await gate.promise; throw Object.assign(new Error('busy'), { statusCode: 503 }) })
+      app.get('/raw', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, { 'x-own': '1' }).end()) })
+      app.get('/array', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, ['X-Own', '1', 'Retry-After', '7']).end()) })
+      app.get('/own', async (_request, reply) => { await gate.promise; return reply.code(503).header('Retry-After', 3).send('busy') })
+      app.get('/fine', async () => { await gate.promise; return 'fine' })
+    }
+  })
+  const clients = await Promise.all(paths.map(async path => {
+    const client = await connect(app)
+    client.send(get(path))
+    return client
+  }))
+  await eventually(() => app.shutdownState.activeRequests === paths.length, () => app.shutdownState)
+  const closed = app.close()
+  await entered(app, 'draining')
+  gate.resolve()
+  const answers = await Promise.all(clients.map(client => client.answer()))
+  t.strictSame(answers.map(({ status, headers }) => [status, headers['retry-after']]), [
+    [503, '10'], [503, '10'], [503, '10'], [503, '7'], [503, '3'], [200, undefined]
+  ])
+  await closed
+  t.match(await report, { outcome: 'clean', requests: { completed: paths.length } })
+})
+
+const hasHandlerTimeout = 'handlerTimeout' in Fastify({ handlerTimeout: 1 } as object).initialConfig
+t.test("Fastify's own 503 of a handlerTimeout has a Retry-After header", { skip: hasHandlerTimeout ? false : 'this Fastify has no handlerTimeout' }, async t => {
+  for (const config of [{}, { shutdown: { exempt: true } }]) {
+    const { app, release } = await serveHeld(t, {
+      routes: app => { app.get('/', { handlerTimeout: 50, config } as object, async () => { await new Promise(resolve => { setTimeout(resolve, 200) }) }) }
+    })
+    const client = await connect(app)
+    const begin = async (): Promise<void> => {
+      client.send(get('/'))
+      await eventually(() => app.shutdownState.activeRequests === 2, () => app.shutdownState)
+    }
+    if (config.shutdown === undefined) await begin()
+    const closed = app.close()
+    await entered(app, 'draining')
+    if (config.shutdown !== undefined) await begin()
+    t.match(await client.answer(), { status: 503, headers: { 'retry-after': '10' }, body: /FST_ERR_HANDLER_TIMEOUT/ })
+    release()
+    await closed
+  }
 })

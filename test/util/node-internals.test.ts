@@ -189,7 +189,7 @@ t.test('replaced methods', async t => {
   for (const method of ['keepConnections', 'failListen', 'keepAddress'] as const) {
     await t.test(`${method}: the app closes without it`, async t => await shutsDown(t, method, () => () => {}, replaced))
   }
-  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['dropBody', 'push']] as const) {
+  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['dropBody', 'push'], ['addHeaderTo503', 'writeHead']] as const) {
     await t.test(`${method}: the app closes without ${name}`, async t => await shutsDown(t, method, () => {}, replaced))
   }
 
