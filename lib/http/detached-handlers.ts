@@ -3,17 +3,21 @@
  * request stays in flight until two things hold: its code is over, and its answer has been sent or is not expected. No
  * client receives that answer.
  *
- * The code of an async handler is over when its promise settles. The code of a callback handler, or of a hook before
- * the handler, counts as over when its answer is sent. The answer is sent when Fastify ends the response, or pipes a
- * stream into it. If neither happens, the timeout ends the wait.
+ * The code of an async handler, hook or error handler is over when its promise settles. The code of a callback handler,
+ * or of a hook before the handler, counts as over when its answer is sent. The answer is sent when Fastify ends the
+ * response, or pipes a stream into it. If neither happens, the timeout ends the wait.
+ *
+ * A handler that has hijacked the reply sends its answer itself. If it has written something, it streams, and its next
+ * write fails. If it listens to the close of the request or response, it knows that the client has left. In both cases
+ * it is over. Otherwise its code is over when it ends or destroys the response.
  */
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
-import { kDetached } from '../symbols'
+import { kAbortHook, kDetached, kErrorHandler, kHook } from '../symbols'
 import { createLinkedList, type Linked } from '../util/linked-list'
 import { overrideMethod } from '../util/replaced-methods'
 import { every, now, turn } from '../util/time'
-import { handlerResultOf, observeResult, whenSettled, type Remainder } from './handler-result'
+import { handlerResultOf, observeResult, whenSettled, type HandlerResult, type Remainder } from './handler-result'
 import { endedBy, type Exchange } from './response'
 
 /** A handler whose client has left. It has no functions of its own, because many clients may leave at the same time. */
@@ -26,14 +30,19 @@ export interface Detached extends Linked<Detached> {
   readonly onDone: () => void
   /** Whether the handler uses `await reply`. Its code then waits for the end of the answer. */
   readonly awaitsAnswer: boolean
-  /** Whether the promise of an async handler is pending: its code still runs. */
-  codeRuns: boolean
+  /** The results of async code that is pending: the handler, an error handler or a hook still runs. */
+  readonly running: Set<Exclude<HandlerResult, 'callback'>>
+  /** Whether its client had left when the current code settles. Fastify then sends no answer for `undefined`. */
+  left: boolean
+  /** Whether the handler had hijacked the reply when its client left. */
+  readonly hijacked: boolean
   /** Whether the answer has been sent, or none is expected. */
   answered: boolean
   /** The stream that was piped into the answer. */
   source: Source | null
   /** The methods that `watchAnswer` replaces. Other libraries may have replaced them before. */
   readonly end: ServerResponse['end']
+  readonly destroy: ServerResponse['destroy']
   readonly send: FastifyReply['send']
   readonly then: FastifyReply['then']
 }
@@ -58,8 +67,15 @@ export interface Source {
   once(event: 'close', listener: () => void): unknown
 }
 
-/** A response with its detached handler. */
-type Followed = ServerResponse & { [kDetached]?: Detached }
+/** A request with its detached handler, and with the promises of its hooks: see `observed-hooks.ts`. */
+type Followed = IncomingMessage & {
+  [kDetached]?: Detached
+  [kErrorHandler]?: Promise<unknown>
+  [kHook]?: Promise<unknown>
+  [kAbortHook]?: Promise<unknown>
+}
+
+const hookSlots = [kErrorHandler, kHook, kAbortHook] as const
 
 /** How often the timeout is checked, in milliseconds. */
 const sweepStep = 1_000
@@ -72,10 +88,16 @@ export function wrapHandler (handler: RouteHandlerMethod): RouteHandlerMethod {
     if ((request as Partial<FastifyRequest>).raw === undefined) return returned
     const result = observeResult(request, reply, returned)
     // The client left while an earlier hook ran.
-    const detached = (reply.raw as Followed)[kDetached]
+    const detached = (request.raw as Followed)[kDetached]
     if (detached !== undefined) followHandler(detached)
     return result
   } as RouteHandlerMethod
+}
+
+/** Follows an error handler or a hook that has returned a promise, if the client has left. */
+export function followCode (req: IncomingMessage, slot: typeof hookSlots[number], result: Promise<unknown>): void {
+  const detached = (req as Followed)[kDetached]
+  if (detached !== undefined) waitForCode(detached, slot, result)
 }
 
 /** Creates an empty list. @param timeout longest time of a handler after its client has left, in milliseconds */
@@ -87,17 +109,21 @@ export function createDetachedHandlers (timeout: number): DetachedHandlers {
   return {
     follow (exchange, reply, source, onDone) {
       const { res } = exchange
+      const hijacked = reply.sent && !res.writableEnded
       const detached: Detached = {
         exchange,
         reply,
         since: now(),
         onDone,
         awaitsAnswer: res.listenerCount('end') > 0,
-        codeRuns: false,
-        // A hijacked answer ends with its connection. No other event shows its end.
-        answered: res.headersSent || reply.sent || source !== null,
+        running: new Set(),
+        left: false,
+        hijacked,
+        answered: res.headersSent || res.writableEnded || source !== null ||
+          (hijacked && (endedBy(exchange) !== 'client' || listensToClose(res))),
         source,
         end: res.end,
+        destroy: res.destroy,
         send: reply.send,
         then: reply.then,
         previous: null,
@@ -107,6 +133,12 @@ export function createDetachedHandlers (timeout: number): DetachedHandlers {
       list.add(detached)
       watchAnswer(detached)
       followHandler(detached)
+      for (const slot of hookSlots) {
+        const result = (res.req as Followed)[slot]
+        if (result !== undefined) waitForCode(detached, slot, result)
+      }
+      // The listeners of a promise that has settled before run before this.
+      queueMicrotask(() => { detached.left = true })
       return detached
     },
     forget (detached) {
@@ -137,16 +169,33 @@ function followHandler (detached: Detached): void {
   } else if (result === 'callback') {
     if (endedBy(exchange) === 'server') detached.answered = true
   } else {
-    detached.codeRuns = true
-    whenSettled(result, reply, remainder => onSettled(detached, remainder))
+    detached.running.add(result)
+    whenSettled(result, reply, remainder => onSettled(detached, result, remainder))
   }
   check(detached)
 }
 
-function onSettled (detached: Detached, remainder: Remainder): void {
-  detached.codeRuns = false
-  if (remainder === 'nothing' && !detached.awaitsAnswer) detached.answered = true
+function onSettled (detached: Detached, result: Exclude<HandlerResult, 'callback'>, remainder: Remainder): void {
+  detached.running.delete(result)
+  // A handler that hijacked and had returned before its client left works on in callbacks.
+  const worksOn = detached.hijacked && !detached.left
+  if (remainder === 'nothing' && !detached.awaitsAnswer && !worksOn) detached.answered = true
   check(detached)
+}
+
+function waitForCode (detached: Detached, slot: typeof hookSlots[number], result: Promise<unknown>): void {
+  detached.running.add(result)
+  const onOver = (value: unknown): void => {
+    detached.running.delete(result)
+    if (slot === kErrorHandler && value === undefined && detached.left) detached.answered = true
+    check(detached)
+  }
+  result.then(onOver, onOver)
+}
+
+/** Returns whether the app listens to the close of the request, or of the response, to which this plugin listens. */
+function listensToClose (res: ServerResponse): boolean {
+  return res.req.listenerCount('close') > 0 || res.listenerCount('close') > 1
 }
 
 function onAnswer (detached: Detached): void {
@@ -154,12 +203,14 @@ function onAnswer (detached: Detached): void {
   check(detached)
 }
 
-function check ({ codeRuns, answered, source, onDone }: Detached): void {
-  if (codeRuns || !answered) return
+function check ({ running, answered, source, onDone }: Detached): void {
+  if (running.size > 0 || !answered) return
   // Fastify destroys the source of an answer whose client has left. The wait includes the close of the source, which
   // may use a file or a database cursor. A source that is not destroyed after a turn never closes (HTTP/2, if it is
   // sent after its client has left).
   void turn().then(() => {
+    // The next hook may have begun.
+    if (running.size > 0) return
     if (source !== null && source.destroyed && !source.closed) source.once('close', onDone)
     else onDone()
   })
@@ -168,38 +219,50 @@ function check ({ codeRuns, answered, source, onDone }: Detached): void {
 /** Detects the answer that Fastify sends after the client has left. */
 function watchAnswer (detached: Detached): void {
   const { exchange: { res }, reply } = detached
-  ;(res as Followed)[kDetached] = detached
+  ;(res.req as Followed)[kDetached] = detached
   // A stream that was the answer is unpiped while the HTTP/1 response emits `close`; another one may be sent later.
   res.once('unpipe', onPipe)
   res.once('pipe', onPipe)
   overrideMethod(res, 'end', endUnread)
+  overrideMethod(res, 'destroy', destroyUnread)
   overrideMethod(reply, 'send', sendUnread as typeof reply.send)
   overrideMethod(reply, 'then', awaitUnread)
 }
 
-function onPipe (this: Followed, source: Source): void {
-  const detached = this[kDetached]!
+function onPipe (this: ServerResponse, source: Source): void {
+  const detached = detachedOf(this)
   detached.source = source
   onAnswer(detached)
 }
 
-const endUnread = function (this: Followed, ...args: unknown[]): ServerResponse {
-  const detached = this[kDetached]!
+const endUnread = function (this: ServerResponse, ...args: unknown[]): ServerResponse {
+  const detached = detachedOf(this)
   onAnswer(detached)
   return (detached.end as (...args: unknown[]) => ServerResponse).apply(this, args)
 } as ServerResponse['end']
 
+const destroyUnread = function (this: ServerResponse, error?: Error): ServerResponse {
+  const detached = detachedOf(this)
+  onAnswer(detached)
+  return detached.destroy.call(this, error)
+} as ServerResponse['destroy']
+
 /** Detects a web stream, because Fastify then neither ends the response nor pipes into it. */
 function sendUnread (this: FastifyReply, payload: unknown): FastifyReply {
-  const detached = (this.raw as Followed)[kDetached]!
+  const detached = detachedOf(this.raw)
   if (payload instanceof ReadableStream || payload instanceof Response) onAnswer(detached)
   return detached.send.call(this, payload)
 }
 
 /** Detects `return reply` in an async handler: its promise now waits for an answer that may never end (HTTP/2). */
 function awaitUnread (this: FastifyReply, ...args: Parameters<FastifyReply['then']>): ReturnType<FastifyReply['then']> {
-  const detached = (this.raw as Followed)[kDetached]!
-  detached.codeRuns = false
+  const detached = detachedOf(this.raw)
+  const result = handlerResultOf(this.request.raw)
+  if (result !== undefined && result !== 'callback') detached.running.delete(result)
   check(detached)
   return detached.then.apply(this, args)
+}
+
+function detachedOf (res: ServerResponse): Detached {
+  return (res.req as Followed)[kDetached]!
 }

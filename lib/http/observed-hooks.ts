@@ -1,0 +1,89 @@
+/**
+ * The promises of hooks and error handlers of the app. They are recorded like the results of handlers, so that no
+ * resource closes under code whose client has left: see `detached-handlers.ts`.
+ *
+ * Only functions that return a promise are observed. A hook that takes a callback continues with the answer, and the
+ * end of that answer is observed instead. Hooks that were added before this plugin are not observed.
+ */
+import type { IncomingMessage } from 'node:http'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
+import { kAbortHook, kErrorHandler, kHook } from '../symbols'
+import { replaceMethod } from '../util/replaced-methods'
+import { followCode, wrapHandler } from './detached-handlers'
+import { isNativePromise } from './handler-result'
+
+type Hook = (this: FastifyInstance, request: FastifyRequest, ...rest: unknown[]) => unknown
+type ErrorHandler = (
+  this: FastifyInstance, error: FastifyError, request: FastifyRequest, reply: FastifyReply
+) => unknown
+type Slot = typeof kHook | typeof kAbortHook | typeof kErrorHandler
+
+/** The hooks that may run after a client has left, and how many parameters they have if they take a callback. */
+const parameters: ReadonlyMap<string, number> = new Map([
+  ['preSerialization', 4], ['onSend', 4], ['onError', 4], ['onRequestAbort', 2]
+])
+
+/** Observes the hooks and error handlers that are added from now on. @returns a function that ends it */
+export function observeHooks (app: FastifyInstance): () => void {
+  const restore = [
+    replaceMethod(app, 'addHook', original => function (this: FastifyInstance, name: string, hook: unknown) {
+      return (original as (name: string, hook: unknown) => FastifyInstance).call(this, name, observeHook(name, hook))
+    } as typeof app.addHook),
+    replaceMethod(app, 'setErrorHandler', original => function (this: FastifyInstance, handler: unknown) {
+      return (original as (handler: unknown) => FastifyInstance).call(this, observeErrorHandler(handler))
+    } as typeof app.setErrorHandler)
+  ]
+  return () => { for (const each of restore) each() }
+}
+
+/** Observes the handler, the hooks and the error handler of a route. Call it in an onRoute hook. */
+export function observeRoute (route: RouteOptions): void {
+  route.handler = wrapHandler(route.handler)
+  const hooks = route as unknown as Record<string, unknown>
+  for (const name of parameters.keys()) {
+    const given = hooks[name]
+    if (Array.isArray(given)) hooks[name] = given.map(hook => observeHook(name, hook))
+    else if (given !== undefined) hooks[name] = observeHook(name, given)
+  }
+  if (hooks.errorHandler !== undefined) hooks.errorHandler = observeErrorHandler(hooks.errorHandler)
+}
+
+/** If it is not a hook that returns a promise, Fastify gets the value itself, and may throw its own error. */
+function observeHook (name: string, given: unknown): unknown {
+  const most = parameters.get(name)
+  if (most === undefined || typeof given !== 'function' || given.length >= most) return given
+  const hook = given as Hook
+  if (name !== 'onRequestAbort') {
+    return sameShape(hook, function (this: FastifyInstance, request: FastifyRequest, reply, payload, done) {
+      return record(request.raw, kHook, hook.call(this, request, reply, payload, done))
+    })
+  }
+  // Fastify throws for an async hook without a parameter.
+  if (hook.constructor.name === 'AsyncFunction' && hook.length !== 1) return hook
+  return sameShape(hook, function (this: FastifyInstance, request: FastifyRequest, done) {
+    return record(request.raw, kAbortHook, hook.call(this, request, done))
+  })
+}
+
+function observeErrorHandler (given: unknown): unknown {
+  if (typeof given !== 'function') return given
+  const handler = given as ErrorHandler
+  return sameShape(handler, function (this: FastifyInstance, error: FastifyError, request, reply) {
+    return record(request.raw, kErrorHandler, handler.call(this, error, request, reply))
+  } as ErrorHandler)
+}
+
+function record (req: IncomingMessage, slot: Slot, result: unknown): unknown {
+  if (!isNativePromise(result)) return result
+  ;(req as IncomingMessage & { [slot in Slot]?: Promise<unknown> })[slot] = result
+  followCode(req, slot, result)
+  return result
+}
+
+/** Gives a wrapper the name and the number of parameters of its function. Fastify reads both. */
+function sameShape<F extends (this: FastifyInstance, ...args: any[]) => unknown> (original: F, wrapper: F): F { // any: of any hook
+  return Object.defineProperties(wrapper, {
+    name: { value: original.name, configurable: true },
+    length: { value: original.length, configurable: true }
+  })
+}
