@@ -106,19 +106,6 @@ export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
 }
 
 /**
- * Returns the names of the plugins that were registered in this context with fastify-plugin. Fastify keeps them under a
- * symbol of the global registry.
- *
- * Why: the onClose hooks of a plugin that was registered earlier run after ours, without a deadline, so the log names
- * it. Public alternative: `app.hasPlugin(name)`, for a name that is known in advance. Without it, the warning is not
- * logged.
- */
-export function registeredPluginsOf (app: FastifyInstance): readonly string[] {
-  const names = (app as unknown as Record<symbol, unknown>)[Symbol.for('registered-plugin')]
-  return Array.isArray(names) ? names as string[] : []
-}
-
-/**
  * Returns whether Fastify's own error handler answers the errors of a request: no context around its route has called
  * `setErrorHandler`, and the route has no `errorHandler`. Fastify keeps the handler in the context of the route, as an
  * object whose prototype is the handler of the enclosing context. The last one is Fastify's own.

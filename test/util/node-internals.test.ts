@@ -119,11 +119,6 @@ t.test('private properties', async t => {
     t.equal(await client.over, 'end')
     t.match(await report, { outcome: 'clean', requests: { completed: 0 } })
   })
-
-  await t.test('the names of registered plugins: without them there is no warning', async t => {
-    t.same(internals.registeredPluginsOf({} as FastifyInstance), [])
-    t.same(internals.registeredPluginsOf({ [Symbol.for('registered-plugin')]: ['a'] } as unknown as FastifyInstance), ['a'])
-  })
 })
 
 t.test('private parts of ws', async t => {
