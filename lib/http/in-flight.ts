@@ -50,6 +50,8 @@ export interface InFlightTable {
    * @returns whether the request was added by `track`, or is already over
    */
   identify(reply: FastifyReply): boolean
+  /** Whether a request has arrived while draining. An earlier hook may hold a request that arrived before. */
+  isLate(res: ServerResponse): boolean
   /** Marks the answer of a request as our 503. */
   reject(res: ServerResponse): void
   /** From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. */
@@ -148,6 +150,10 @@ export function createInFlightTable ({
       if (track !== 'count') entry.category = categories.of(request)
       if (entry.result === 'aborted') reopen(entry, reply)
       return known !== undefined
+    },
+    isLate (res) {
+      const entry = entryOf(res)
+      return entry === undefined || unawaited.has(entry)
     },
     reject (res) {
       const entry = entryOf(res)

@@ -29,7 +29,7 @@ export function createOnRequest ({
     if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
     // A request that is not in the table comes from a server that is not attached yet, or from inject.
     if (!inFlight.identify(reply)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
-    if (lifecycle.phase === 'running' || lifecycle.phase === 'lame-duck') return next()
+    if (lifecycle.phase === 'running' || lifecycle.phase === 'lame-duck' || !inFlight.isLate(reply.raw)) return next()
     if (request.routeOptions.config?.shutdown?.exempt === true) {
       reply.raw.removeHeader('retry-after')
       // HTTP/1.0 has no interim responses. Its client would read this one as the final response (RFC 9110, section

@@ -109,3 +109,27 @@ t.test('no resource closes under an exempt handler whose client has left', async
   t.strictSame(order, ['handler', 'database'])
   t.match(await report, { outcome: 'clean', requests: { completed: 1, aborted: 1 } })
 })
+
+t.test('a request that arrived before draining and that an earlier hook holds is answered', async t => {
+  let inHook = (): void => {}
+  const held = new Promise<void>(resolve => { inHook = resolve })
+  const { app, release, report } = await serveHeld(t, {
+    before: app => {
+      app.addHook('onRequest', async request => {
+        if (request.url === '/hold') return
+        inHook()
+        await sleep(100)
+      })
+    },
+    routes: app => { app.get('/', async () => 'text') }
+  })
+  const client = await connect(app)
+  client.send(get('/'))
+  await held
+  const closing = app.shutdown.start()
+  await entered(app, 'draining')
+  release()
+  t.match(await client.answer(), { status: 200, headers: { connection: 'close' }, body: 'text' })
+  await closing
+  t.match(await report, { outcome: 'clean', requests: { completed: 2, rejected: 0 } })
+})
