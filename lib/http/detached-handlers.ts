@@ -18,7 +18,7 @@ import { createLinkedList, type Linked } from '../util/linked-list'
 import { overrideMethod } from '../util/replaced-methods'
 import { every, now, turn } from '../util/time'
 import { handlerResultOf, observeResult, whenSettled, type HandlerResult, type Remainder } from './handler-result'
-import { endedBy, type Exchange } from './response'
+import { endedBy, headersSent, type Exchange } from './response'
 
 /** A handler whose client has left. It has no functions of its own, because many clients may leave at the same time. */
 export interface Detached extends Linked<Detached> {
@@ -119,7 +119,7 @@ export function createDetachedHandlers (timeout: number): DetachedHandlers {
         running: new Set(),
         left: false,
         hijacked,
-        answered: res.headersSent || res.writableEnded || source !== null ||
+        answered: headersSent(res) || res.writableEnded || source !== null ||
           (hijacked && (endedBy(exchange) !== 'client' || listensToClose(res))),
         source,
         end: res.end,

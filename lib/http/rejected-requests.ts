@@ -6,6 +6,7 @@
  */
 import { every } from '../util/time'
 import type { Entry } from './in-flight-entry'
+import { headersSent } from './response'
 
 /**
  * Longest time that the app has for the 503 of a rejected request, in milliseconds. When the server is about to close
@@ -56,5 +57,5 @@ export function createRejectedRequests (
 }
 
 function isWaiting ({ state, res }: Entry): boolean {
-  return state === 'rejected' && !res.headersSent && !res.writableEnded
+  return state === 'rejected' && !headersSent(res) && !res.writableEnded
 }

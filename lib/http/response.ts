@@ -27,11 +27,19 @@ interface Http2Response {
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
 
 /**
+ * Returns whether the headers are sent. @fastify/express replaces `res.headersSent` on the response, so it is read from
+ * the class.
+ */
+export function headersSent (res: ServerResponse): boolean {
+  return Reflect.get(Object.getPrototypeOf(res), 'headersSent', res)
+}
+
+/**
  * Returns whether the headers are sent and the body is not over. An answer that is ended and still being flushed is not
  * a stream.
  */
 export function isStream (res: ServerResponse): boolean {
-  return res.headersSent && !res.writableEnded
+  return headersSent(res) && !res.writableEnded
 }
 
 /**
@@ -92,7 +100,7 @@ export function onStreamClose (res: ServerResponse, listener: () => void): void 
  */
 export function endResponse ({ res, socket }: Exchange, reject: (res: ServerResponse) => void): void {
   const stream = streamOf(res)
-  if (!res.headersSent && !res.writableEnded) reject(res)
+  if (!headersSent(res) && !res.writableEnded) reject(res)
   // With HTTP/2, only one stream of the session ends: CANCEL does not affect the others (RFC 9113, section 7).
   else if (stream !== undefined) stream.close(http2Cancel)
   else if (!res.writableEnded || socket === null) res.destroy()

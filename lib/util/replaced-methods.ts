@@ -133,7 +133,7 @@ export function addHeaderTo503 (res: ServerResponse, name: string, value: () => 
     this: ServerResponse, status: number, ...rest: unknown[]
   ) {
     restore()
-    if (status === 503 && !res.headersSent && !hasHeader(res, name, rest.at(-1))) res.setHeader(name, value())
+    if (status === 503 && !hasHeader(res, name, rest.at(-1))) res.setHeader(name, value())
     return (original as Method).call(res, status, ...rest)
   } as ServerResponse['writeHead'])
 }
