@@ -54,13 +54,16 @@ export interface InFlightTable {
   isLate(res: ServerResponse): boolean
   /** Marks the answer of a request as our 503. */
   reject(res: ServerResponse): void
-  /** From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. */
+  /**
+   * From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. Each 503 has a
+   * Retry-After header.
+   */
   announceClose(): void
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
-   * Draining begins. From now on, each 503 has a Retry-After header, and a new request does not prolong the drain: an
-   * exempt one, or one that an earlier hook of the app holds. New ones may always follow.
+   * Draining begins. From now on, a new request does not prolong the drain: an exempt one, or one that an earlier hook of
+   * the app holds. New ones may always follow.
    */
   beginDraining(): void
   /**
@@ -122,7 +125,7 @@ export function createInFlightTable ({
   let draining = false
   const end = (entry: Entry): void => {
     if (isDisconnected(entry)) remove(entry)
-    else endResponse(entry, rejection.rejectRequest)
+    else endResponse(entry, answer)
   }
 
   return {
@@ -167,11 +170,10 @@ export function createInFlightTable ({
       if (closing) return
       closing = true
       entries.closeFastPath()
-      for (const entry of entries.all()) connectionClose.announceClose(entry)
+      entries.all().forEach(announceClose)
     },
     beginDraining () {
       draining = true
-      for (const { res } of entries.all()) rejection.addRetryAfter(res)
     },
     onConnectionClose: entries.onConnectionClose,
     untilAnswered: () => conditions.until(() => entries.size === unawaited.size),
@@ -209,12 +211,14 @@ export function createInFlightTable ({
     // HTTP/2: a stream that was reset right after its head is already closed and emits no event. Its handler still
     // runs.
     if (isDisconnected(entry)) process.nextTick(closeEntry, entry)
-    if (closing) connectionClose.announceClose(entry)
-    if (draining) {
-      unawaited.add(entry)
-      rejection.addRetryAfter(res)
-    }
+    if (closing) announceClose(entry)
+    if (draining) unawaited.add(entry)
     return entry
+  }
+
+  function announceClose (entry: Entry): void {
+    connectionClose.announceClose(entry)
+    rejection.addRetryAfter(entry.res)
   }
 
   function onClose (this: ServerResponse): void {
@@ -244,10 +248,16 @@ export function createInFlightTable ({
     detach(entry, reply)
   }
 
-  /** Writes the plain 503 of a rejected request. What the app writes later is ignored. */
+  /** Writes the plain 503. What the app writes later is ignored. */
+  function answer (res: ServerResponse): void {
+    rejection.rejectRequest(res)
+    if (res.writableEnded) ignoreWrites(res)
+  }
+
+  /** Writes the plain 503 of a rejected request. If that fails, the request is cut. */
   function answerRejected (entry: Entry): void {
-    rejection.rejectRequest(entry.res)
-    if (entry.res.writableEnded) return ignoreWrites(entry.res)
+    answer(entry.res)
+    if (entry.res.writableEnded) return
     cutEntry(entry)
     onCut(describeEntry(entry))
   }
@@ -256,7 +266,7 @@ export function createInFlightTable ({
     entry.state = 'cut'
     unawaited.add(entry)
     if (entry.abort === null) return
-    replaceFailure(entry.res, rejection.rejectRequest)
+    replaceFailure(entry.res, answer)
     entry.abort.abort(cutReason())
   }
 

@@ -86,8 +86,8 @@ export function keepAddress (server: NetServer): () => void {
 }
 
 /**
- * Replaces `res.writeHead` once: if the status is 500 or more, it calls `answer`, and later writes of the app are
- * ignored.
+ * Replaces `res.writeHead` once: if the status is 500 or more, it calls `answer`, which writes another answer and calls
+ * `ignoreWrites`.
  *
  * Why: a handler fails if its signal aborts, and its client should get our 503 and not the error. Public alternative:
  * none for a response that Fastify writes. Without it, the client gets the 500.
@@ -99,7 +99,6 @@ export function replaceFailure (res: ServerResponse, answer: (res: ServerRespons
     restore()
     if (status < 500 || res.headersSent) return (original as Method).call(res, status, ...rest)
     answer(res)
-    ignoreWrites(res)
     return res
   } as ServerResponse['writeHead'])
 }

@@ -304,6 +304,18 @@ t.test('each 503 of an answer in flight has a Retry-After header: of a handler, 
   t.match(await report, { outcome: 'clean', requests: { completed: paths.length } })
 })
 
+t.test('a 503 of a handler has a Retry-After header in lame-duck, too, and none before', async t => {
+  const { app } = await serve(t, {
+    options: { delay: 200 },
+    routes: app => { app.get('/', async (_request, reply) => reply.code(503).send('busy')) }
+  })
+  t.notOk('retry-after' in (await fetchOnce(app, get('/'))).headers)
+  const closing = app.shutdown.start()
+  await entered(app, 'lame-duck')
+  t.match(await fetchOnce(app, get('/')), { status: 503, headers: { 'retry-after': '10' }, body: 'busy' })
+  await closing
+})
+
 const hasHandlerTimeout = 'handlerTimeout' in Fastify({ handlerTimeout: 1 } as object).initialConfig
 t.test("Fastify's own 503 of a handlerTimeout has a Retry-After header", { skip: hasHandlerTimeout ? false : 'this Fastify has no handlerTimeout' }, async t => {
   for (const config of [{}, { shutdown: { exempt: true } }]) {
@@ -323,4 +335,39 @@ t.test("Fastify's own 503 of a handlerTimeout has a Retry-After header", { skip:
     release()
     await closed
   }
+})
+
+t.test('code of the app that answers after its request was cut causes no uncaught error', async t => {
+  const uncaught: unknown[] = []
+  const keep = (error: unknown): void => { uncaught.push(error) }
+  process.on('uncaughtException', keep)
+  t.teardown(() => process.off('uncaughtException', keep))
+  const over: string[] = []
+  const later = (name: string, work: () => void): void => {
+    setTimeout(() => {
+      over.push(name)
+      work()
+    }, 300)
+  }
+  const { app, report } = await serve(t, {
+    options: { timeouts: { requests: 100 } },
+    routes: app => {
+      app.get('/hook', { onSend: (_request, _reply, _payload, done) => { later('hook', done) } }, async () => 'hook')
+      app.get('/handler', (_request, reply) => { later('handler', () => reply.header('x', '1').send('handler')) })
+      app.get('/raw', (_request, reply) => { later('raw', () => reply.raw.setHeader('x', '1').writeHead(200).end('raw')) })
+    }
+  })
+  const clients = await Promise.all(['/hook', '/handler', '/raw'].map(async path => {
+    const client = await connect(app)
+    client.send(get(path))
+    return client
+  }))
+  await eventually(() => app.shutdownState.activeRequests === 3, () => app.shutdownState)
+  const closed = app.close()
+  for (const client of clients) t.match(await client.answer(), rejected)
+  await closed
+  t.match(await report, { outcome: 'forced', requests: { cut: { length: 3 } } })
+  await eventually(() => over.length === 3, () => over)
+  await new Promise(resolve => { setImmediate(resolve) })
+  t.strictSame(uncaught, [])
 })
