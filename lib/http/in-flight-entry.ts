@@ -7,7 +7,7 @@ import { kEntry } from '../symbols'
 import type { Linked } from '../util/linked-list'
 import { now } from '../util/time'
 import type { Connection } from './connections'
-import type { Detached, Source } from './detached-handlers'
+import type { Detached, Source } from './detached-handler'
 import { isStream, type Exchange } from './response'
 
 /**

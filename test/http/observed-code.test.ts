@@ -1,4 +1,5 @@
 /** Code of the app that still runs after its client has left: no resource closes under it, and the counts return to 0. */
+import type { EventEmitter } from 'node:events'
 import http2 from 'node:http2'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
@@ -9,7 +10,7 @@ import { serve } from '../helpers/serve'
 interface Work {
   /** Takes some time. The client leaves while it runs. */
   run (): Promise<void>
-  /** Resolves when the client has left. The client leaves when it is called. */
+  /** Makes the client leave. Resolves when the server has seen it. */
   untilLeft (): Promise<void>
 }
 
@@ -139,6 +140,8 @@ for (const transport of ['HTTP/1.1', 'HTTP/2']) {
       const order: string[] = []
       let leave = (): void => {}
       const leaving = new Promise<void>(resolve => { leave = resolve })
+      let leaves = (): void => {}
+      const left = new Promise<void>(resolve => { leaves = () => { setImmediate(resolve) } })
       const work: Work = {
         async run () {
           // A turn later, because Fastify has not recorded the promise of this hook yet.
@@ -148,7 +151,7 @@ for (const transport of ['HTTP/1.1', 'HTTP/2']) {
         },
         async untilLeft () {
           leave()
-          await sleep(50)
+          await left
         }
       }
       const { app } = await serve(t, {
@@ -156,6 +159,7 @@ for (const transport of ['HTTP/1.1', 'HTTP/2']) {
         options: { resources: { database: { close () { order.push('database') } } } },
         routes: app => routes(app, work)
       })
+      app.server.on(transport === 'HTTP/2' ? 'stream' : 'connection', (closing: EventEmitter) => { closing.once('close', leaves) })
       if (transport === 'HTTP/2') {
         const { session, request } = openSession(app)
         const stream = request({ ':path': '/' }).resume()
@@ -169,7 +173,7 @@ for (const transport of ['HTTP/1.1', 'HTTP/2']) {
         await leaving
         abort(client.socket)
       }
-      await sleep(20)
+      await left
       const report = await app.shutdown.start()
       t.strictSame(order, ['code', 'database'])
       t.match(report, { outcome: 'clean', exitCode: 0 })

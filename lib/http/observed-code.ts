@@ -1,16 +1,18 @@
 /**
- * The promises of hooks and error handlers of the app. They are recorded like the results of handlers, so that no
- * resource closes under code whose client has left: see `detached-handlers.ts`.
+ * The results of the app's code: handlers, hooks and error handlers. They are recorded, so that no resource closes under
+ * code whose client has left: see `detached-handler.ts`.
  *
- * Only functions that return a promise are observed. A hook that takes a callback continues with the answer, and the
- * end of that answer is observed instead. Hooks that were added before this plugin are not observed.
+ * A hook is observed only if it returns a promise. One that takes a callback continues with the answer, and the end of
+ * that answer is observed instead. Hooks that were added before this plugin are not observed.
  */
 import type { IncomingMessage } from 'node:http'
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
+import type {
+  FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod, RouteOptions
+} from 'fastify'
 import { kAbortHook, kErrorHandler, kHook } from '../symbols'
 import { replaceMethod } from '../util/replaced-methods'
-import { followCode, wrapHandler } from './detached-handlers'
-import { isNativePromise } from './handler-result'
+import { detachedOf, followCode, followHandler } from './detached-handler'
+import { isNativePromise, observeResult } from './handler-result'
 
 type Hook = (this: FastifyInstance, request: FastifyRequest, ...rest: unknown[]) => unknown
 type ErrorHandler = (
@@ -38,7 +40,7 @@ export function observeHooks (app: FastifyInstance): () => void {
 
 /** Observes the handler, the hooks and the error handler of a route. Call it in an onRoute hook. */
 export function observeRoute (route: RouteOptions): void {
-  route.handler = wrapHandler(route.handler)
+  route.handler = observeHandler(route.handler)
   const hooks = route as unknown as Record<string, unknown>
   for (const name of parameters.keys()) {
     const given = hooks[name]
@@ -46,6 +48,19 @@ export function observeRoute (route: RouteOptions): void {
     else if (given !== undefined) hooks[name] = observeHook(name, given)
   }
   if (hooks.errorHandler !== undefined) hooks.errorHandler = observeErrorHandler(hooks.errorHandler)
+}
+
+function observeHandler (handler: RouteHandlerMethod): RouteHandlerMethod {
+  return function (this: FastifyInstance, request, reply) {
+    const returned = handler.call(this, request, reply) as unknown
+    // @fastify/websocket calls the handler of its routes with a WebSocket in the place of the request.
+    if ((request as Partial<FastifyRequest>).raw === undefined) return returned
+    const result = observeResult(request, reply, returned)
+    // The client left while an earlier hook ran.
+    const detached = detachedOf(request.raw)
+    if (detached !== undefined) followHandler(detached)
+    return result
+  } as RouteHandlerMethod
 }
 
 /** If it is not a hook that returns a promise, Fastify gets the value itself, and may throw its own error. */
