@@ -33,7 +33,7 @@ t.test('slow exempt requests of twenty clients do not prolong the drain, and eac
   release()
   const { durationMs } = await closing
   await Promise.all(clients)
-  t.ok(durationMs < 600, `took ${durationMs} ms`)
+  t.ok(durationMs < 1_500, `took ${durationMs} ms`)
   t.ok(answered >= 20)
   t.match(await report, { outcome: 'clean', exitCode: 0, requests: { completed: answered + 1, cut: [] } })
 })
@@ -82,7 +82,7 @@ t.test('requests that an earlier hook of the app holds do not prolong the drain'
   await sleep(200)
   release()
   const { durationMs } = await closing
-  t.ok(durationMs < 600, `took ${durationMs} ms`)
+  t.ok(durationMs < 1_500, `took ${durationMs} ms`)
   await Promise.all(clients)
   t.match(await report, { outcome: 'clean', requests: { completed: 1, cut: [] } })
 })

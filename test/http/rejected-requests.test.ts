@@ -98,7 +98,7 @@ t.test('the client gets the plain 503 within a second, and nothing after it', { 
     t.match(await client.answer(), rejected)
     t.match(await injected, { statusCode: 503, headers: { 'retry-after': '10' } })
     const took = performance.now() - began
-    t.ok(took < 1_400, `took ${took} ms`)
+    t.ok(took < 2_000, `took ${took} ms`)
     t.equal(await client.over, 'end')
     t.equal(client.rest, '')
     if (name.includes('late')) await sleep(late - took + 50)
