@@ -108,11 +108,13 @@ export interface InFlightOptions {
   readonly cutReason: () => Error
   /** Longest time of a handler after its client has left, in milliseconds. */
   readonly handlerTimeout: number
+  /** Time that the app has for the 503 of a rejected request, in milliseconds. */
+  readonly answerTimeout: number
 }
 
 /** Creates an empty table. */
 export function createInFlightTable ({
-  track, categories, connections, connectionClose, rejection, onCut, cutReason, handlerTimeout
+  track, categories, connections, connectionClose, rejection, onCut, cutReason, handlerTimeout, answerTimeout
 }: InFlightOptions): InFlightTable {
   const entries = createEntries(track, connections, onClose)
   const handlers = createDetachedHandlers(handlerTimeout)
@@ -120,7 +122,7 @@ export function createInFlightTable ({
   const count = { completed: 0, rejected: 0, aborted: 0, cut: 0 }
   /** Entries that no drain waits for: rejected, cut, or added while draining. */
   const unawaited = new Set<Entry>()
-  const rejectedRequests = createRejectedRequests(() => unawaited, answerRejected)
+  const rejectedRequests = createRejectedRequests(answerTimeout, () => unawaited, answerRejected)
   let closing = false
   let draining = false
   const end = (entry: Entry): void => {

@@ -4,15 +4,13 @@
  *
  * One timer serves all of them, because ten thousand requests may be rejected at the same time.
  */
+import type { Settings } from '../options'
 import { every } from '../util/time'
 import type { Entry } from './in-flight-entry'
 import { headersSent } from './response'
 
-/**
- * Longest time that the app has for the 503 of a rejected request, in milliseconds. When the server is about to close
- * its last connections, the app has less.
- */
-const answerTimeout = 1_000
+/** Longest time that the app has for the 503 of a rejected request, in milliseconds. */
+const longestTimeout = 1_000
 
 /** Watches rejected requests. */
 export interface RejectedRequests {
@@ -23,13 +21,22 @@ export interface RejectedRequests {
 }
 
 /**
+ * Returns the time that the app has for the 503 of a rejected request, in milliseconds. It is shorter than the drain,
+ * because an HTTP/2 session closes at the end of the drain. Half of the total may be reserved for the resources.
+ */
+export function answerTimeoutOf ({ requests, streams, total }: Settings['timeouts']): number {
+  return Math.min(longestTimeout, Math.max(requests, streams) / 2, total / 4)
+}
+
+/**
  * Creates a watch. It has a timer only while a request waits for its 503.
  *
+ * @param timeout time that the app has for the 503, in milliseconds
  * @param rejected returns the rejected requests in flight
  * @param answer writes the plain 503
  */
 export function createRejectedRequests (
-  rejected: () => Iterable<Entry>, answer: (entry: Entry) => void
+  timeout: number, rejected: () => Iterable<Entry>, answer: (entry: Entry) => void
 ): RejectedRequests {
   /** The requests that were waiting at the last check. */
   let earlier = new Set<Entry>()
@@ -37,7 +44,7 @@ export function createRejectedRequests (
 
   return {
     watch () {
-      stopChecking ??= every(answerTimeout / 2, check)
+      stopChecking ??= every(timeout / 2, check)
     },
     answerAll () {
       const waiting = [...rejected()].filter(isWaiting)

@@ -18,6 +18,7 @@ import { createRequestsDrain } from './drains/requests'
 import { createStreamsDrain } from './drains/streams'
 import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
+import { answerTimeoutOf } from './rejected-requests'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
 import { createServers, type Servers } from './servers'
@@ -86,7 +87,8 @@ export function createTraffic (
     rejection,
     onCut: entry => requestCounts.cut(entry),
     cutReason: () => new ShutdownDrainingError(),
-    handlerTimeout: timeouts.requests
+    handlerTimeout: timeouts.requests,
+    answerTimeout: answerTimeoutOf(timeouts)
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
   const requests = createRequestsDrain(

@@ -1,4 +1,5 @@
 /** Rejected requests whose 503 the app does not send, because a hook or the error handler hangs, is slow, or fails. */
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { connect, eventually, fetchOnce, get, openSession } from '../helpers/client'
@@ -139,6 +140,22 @@ t.test('ten thousand rejected requests whose hooks hang share one timer', async 
   release()
   await closed
   t.match(await report, { outcome: 'clean', requests: { rejected: 10_000 } })
+})
+
+t.test('if the drain over HTTP/2 has less than a second, the plain 503 comes before its end', async t => {
+  for (const timeouts of [{ total: 800 }, { requests: 300, streams: 300 }]) {
+    const { app } = await serve(t, {
+      fastify: { http2: true },
+      options: { timeouts },
+      routes: app => { app.addHook('onSend', never) }
+    })
+    const first = openSession(app)
+    await once(first.session, 'connect')
+    const report = app.shutdown.start()
+    await entered(app, 'draining')
+    t.match(await openSession(app).get('/rejected'), { status: 503, headers: { 'retry-after': '10' }, error: null })
+    t.match(await report, { outcome: 'clean', requests: { rejected: 1, cut: [] } })
+  }
 })
 
 t.test('if the drain has less than a second, the plain 503 comes before its end', async t => {
