@@ -7,8 +7,8 @@ import type { ShutdownOptions } from '../types/index'
 import { startAppExporters } from './exporters/app-exporters'
 import { flushLog } from './exporters/log'
 import { checkRoute } from './http/categories'
-import { wrapHandler } from './http/detached-handlers'
 import { createLateHooks } from './http/late-hooks'
+import { observeHooks, observeRoute } from './http/observed-code'
 import { createOnRequest } from './http/on-request'
 import { addProbes } from './http/probes'
 import { createRejection } from './http/rejection'
@@ -111,9 +111,10 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   app.decorate('shutdownState', { getter: () => state })
   app.decorateRequest('shutdownSignal', { getter () { return traffic.inFlight.signalOf(this) } })
 
+  const stopObserving = observeHooks(app)
   app.addHook('onRoute', route => {
     checkRoute(route.url, route.config?.shutdown, settings.categories)
-    route.handler = wrapHandler(route.handler)
+    observeRoute(route)
     lateHooks.wrapRoute(route)
   })
   const { errorResponseBuilder } = settings
@@ -121,6 +122,7 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   addProbes(app, settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem })
   app.addHook('onReady', async () => {
     resources.seal()
+    stopObserving()
     // Not in preClose: Fastify then answers requests with its own 503, and avvio's pluginTimeout applies.
     // `onClose` is a method of avvio, for which Fastify has no type.
     ;(app as unknown as { onClose(hook: () => Promise<void>): void }).onClose(async () => { await sequence.drain() })

@@ -1,7 +1,7 @@
 /** The rules of registration: once for each server, at its root, and before all plugins with onClose hooks. */
 import type { FastifyInstance } from 'fastify'
 import { ShutdownRegistrationError } from './errors'
-import { registeredPluginsOf } from './util/node-internals'
+import { earlierHooksOf, loadingPlugins } from './earlier-hooks'
 
 /** Checks that the plugin is registered once, and at the root. @throws FST_ERR_SHUTDOWN_REGISTRATION */
 export function checkRegistration (app: FastifyInstance): void {
@@ -19,12 +19,16 @@ export function checkRegistration (app: FastifyInstance): void {
   }
 }
 
-/** Returns a warning if plugins were registered earlier: their onClose hooks run after ours, without a deadline. */
+/**
+ * Returns a warning if plugins with an onClose hook were registered earlier: their hooks run after ours, without a
+ * deadline. There is none about a plugin without such a hook, and none about a plugin that registers this one.
+ */
 export function warningsOf (app: FastifyInstance): string[] {
-  const earlier = registeredPluginsOf(app).filter(name => name !== 'fastify-shutdown')
+  const loading = loadingPlugins(app)
+  const earlier = earlierHooksOf(app).filter(name => !loading.includes(name))
   if (earlier.length === 0) return []
   return [
     `registered before fastify-shutdown: ${earlier.join(', ')}. ` +
-    'Their onClose hooks run last, without a deadline. Register fastify-shutdown first'
+    'Their onClose hooks run last, without a deadline. Register fastify-shutdown before them'
   ]
 }

@@ -9,7 +9,11 @@ export const kEntry = Symbol('fastify-shutdown.entry')
 export const kReply = Symbol('fastify-shutdown.reply')
 /** On Node's request: what is known about the end of its handler. */
 export const kHandler = Symbol('fastify-shutdown.handler')
-/** On Node's response: its detached handler, if the client has left. */
+/** On Node's request: the promise of the error handler that was called last. */
+export const kErrorHandler = Symbol('fastify-shutdown.error-handler')
+/** On Node's request: the promise of the hook before the answer that was called last. */
+export const kHook = Symbol('fastify-shutdown.hook')
+/** On Node's request: its detached handler, if the client has left. */
 export const kDetached = Symbol('fastify-shutdown.detached')
 /** On a server: the function by which the current app leaves it to the next one. */
 export const kRelease = Symbol('fastify-shutdown.release')

@@ -198,7 +198,8 @@ export interface ShutdownOptions {
    */
   readonly newConnections?: 'auto' | 'answer' | 'refuse'
   /**
-   * Returns the body of the 503, or a promise of it. @default the app's error handler gets FST_ERR_SHUTDOWN_DRAINING
+   * Returns the body of the 503, or a promise of it. @default an error handler of the app gets
+   * FST_ERR_SHUTDOWN_DRAINING; without one, the body is that of Fastify's own error handler
    */
   readonly errorResponseBuilder?: (request: FastifyRequest, state: ShutdownState) => unknown
   /** Name of a category -> its drain time, in milliseconds. @default {} */

@@ -50,7 +50,7 @@ export function observeResult (request: FastifyRequest, reply: FastifyReply, res
 
 /** Calls `onSettled` when an async handler has settled, or at once if it has. */
 export function whenSettled (
-  result: Promise<unknown> | ObservedThenable, reply: FastifyReply, onSettled: (remainder: Remainder) => void
+  result: Exclude<HandlerResult, 'callback'>, reply: FastifyReply, onSettled: (remainder: Remainder) => void
 ): void {
   const onFulfilled = (value: unknown): void => onSettled(remainderOf(reply, value))
   if (isNativePromise(result)) result.then(onFulfilled, () => onFulfilled(reply))
@@ -66,7 +66,7 @@ function remainderOf (reply: FastifyReply, value: unknown): Remainder {
  * Returns whether a value is a native Promise. A subclass may begin its work when `then` is called (postgres.js,
  * p-lazy).
  */
-function isNativePromise (value: unknown): value is Promise<unknown> {
+export function isNativePromise (value: unknown): value is Promise<unknown> {
   return types.isPromise(value) && Object.getPrototypeOf(value) === Promise.prototype && !Object.hasOwn(value, 'then')
 }
 

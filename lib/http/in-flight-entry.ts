@@ -7,7 +7,7 @@ import { kEntry } from '../symbols'
 import type { Linked } from '../util/linked-list'
 import { now } from '../util/time'
 import type { Connection } from './connections'
-import type { Detached, Source } from './detached-handlers'
+import type { Detached, Source } from './detached-handler'
 import { isStream, waitsForClient, type Exchange } from './response'
 
 /**
@@ -30,7 +30,7 @@ export interface Entry extends Linked<Entry>, Exchange {
   reply: FastifyReply | null
   /** The state of the request. */
   state: EntryState
-  /** `null` while it is in flight, and for a request that is not in the table. */
+  /** `null` while it is in flight, and for a request that is not in the table. A detached one that is cut has it. */
   result: EntryResult | null
   /** Created when the request's signal is read for the first time. */
   abort: AbortController | null

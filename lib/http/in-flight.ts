@@ -14,15 +14,17 @@ import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight, Track } from '../../types/index'
 import { createConditions } from '../util/conditions'
-import { replaceFailure } from '../util/replaced-methods'
-import { turn } from '../util/time'
+import { ignoreWrites, replaceFailure } from '../util/replaced-methods'
+import { inTime, turn } from '../util/time'
 import type { Categories } from './categories'
 import type { ConnectionClose } from './connection-close'
 import type { Connection, Connections } from './connections'
 import { createDetachedHandlers } from './detached-handlers'
 import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry, type EntryResult } from './in-flight-entry'
 import { createEntries } from './in-flight-entries'
-import { endedBy, endResponse, isDisconnected, isFlushed, isStream, sessionOf } from './response'
+import { createRejectedRequests } from './rejected-requests'
+import type { Rejection } from './rejection'
+import { endedBy, endResponse, headersSent, isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
 /** The table of requests in flight, with its counts. */
 export interface InFlightTable {
@@ -48,11 +50,13 @@ export interface InFlightTable {
    * @returns whether the request was added by `track`, or is already over
    */
   identify(reply: FastifyReply): boolean
+  /** Whether a request has arrived while draining. An earlier hook may hold a request that arrived before. */
+  isLate(res: ServerResponse): boolean
   /** Marks the answer of a request as our 503. */
   reject(res: ServerResponse): void
   /**
-   * From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. Answers whose requests
-   * no listener of ours got come into the table.
+   * From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. Each 503 has a
+   * Retry-After header. Answers whose requests no listener of ours got come into the table.
    */
   announceClose(): void
   /** Gives an entry to each request, because its connection may no longer show it. */
@@ -60,8 +64,12 @@ export interface InFlightTable {
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
-   * Resolves when only our 503s and requests that were cut are in flight. It does not wait for the 503s, because new
-   * ones may always follow.
+   * Draining begins. From now on, a new request does not prolong the drain: an exempt one, or one that an earlier hook of
+   * the app holds. New ones may always follow.
+   */
+  beginDraining(): void
+  /**
+   * Resolves when only these are in flight: requests that arrived while draining, our 503s, and requests that were cut.
    */
   untilAnswered(): Promise<void>
   /** Resolves when nothing is in flight. */
@@ -71,13 +79,19 @@ export interface InFlightTable {
   /** Returns the HTTP/2 sessions of all requests in flight. */
   busySessions(): Set<unknown>
   /**
+   * Answers the rejected requests whose 503 has not been sent, and waits for at most `ms` milliseconds until nothing is
+   * in flight.
+   */
+  answerRejected(ms: number): Promise<void>
+  /**
    * Ends requests now. Their signals abort first. A request whose headers are not sent gets the 503; otherwise its
    * connection ends, or its HTTP/2 stream.
    *
    * @param which chooses the requests. `hasBegun`: whether the headers of the answer are sent
+   * @param from `awaited`: the requests that `untilAnswered` waits for; `all`: every request in flight
    * @returns the requests that were cut
    */
-  cut(which: (entry: InFlight, hasBegun: boolean) => boolean): Promise<readonly InFlight[]>
+  cut(which: (entry: InFlight, hasBegun: boolean) => boolean, from?: 'awaited' | 'all'): Promise<readonly InFlight[]>
   /** Returns all requests in flight. */
   list(): InFlight[]
   /** Returns Fastify's replies whose clients wait for the end of the answer, and that have no category. */
@@ -92,30 +106,36 @@ export interface InFlightOptions {
   readonly categories: Categories
   readonly connections: Connections
   readonly connectionClose: ConnectionClose
-  /** Writes the 503. */
-  readonly reject: (res: ServerResponse) => void
+  readonly rejection: Pick<Rejection, 'rejectRequest' | 'addRetryAfter'>
+  /** Called for a request that is cut because its 503 cannot be written, or that another plugin has destroyed. */
+  readonly onCut: (entry: InFlight) => void
   /** Creates the reason of a signal that aborts because its request is cut. */
   readonly cutReason: () => Error
   /** Longest time of a handler after its client has left, in milliseconds. */
   readonly handlerTimeout: number
-  /** Called for each request that another part of the process destroys during a shutdown. It counts as cut. */
-  readonly onDestroyed: (entry: InFlight) => void
+  /** Time that the app has for the 503 of a rejected request, in milliseconds. */
+  readonly answerTimeout: number
   /** Called if a request cannot be counted, instead of an uncaught exception in an event of Node. */
   readonly onProblem: (message: string, error: unknown) => void
 }
 
 /** Creates an empty table. */
 export function createInFlightTable ({
-  track, categories, connections, connectionClose, reject, cutReason, handlerTimeout, onDestroyed, onProblem
+  track, categories, connections, connectionClose, rejection, cutReason, handlerTimeout, answerTimeout, onCut, onProblem
 }: InFlightOptions): InFlightTable {
   const entries = createEntries(track, connections, onClose)
   const handlers = createDetachedHandlers(handlerTimeout)
   const conditions = createConditions()
   const count = { completed: 0, rejected: 0, aborted: 0, cut: 0 }
-  /** How many entries are rejected or cut. */
-  let settled = 0
+  /** Entries that no drain waits for: rejected, cut, or added while draining. */
+  const unawaited = new Set<Entry>()
+  const rejectedRequests = createRejectedRequests(answerTimeout, () => unawaited, answerRejected)
   let closing = false
-  const end = (entry: Entry): void => isDisconnected(entry) ? remove(entry) : endResponse(entry, reject)
+  let draining = false
+  const end = (entry: Entry): void => {
+    if (isDisconnected(entry)) remove(entry)
+    else endResponse(entry, answer)
+  }
 
   return {
     get received () { return entries.received },
@@ -147,30 +167,41 @@ export function createInFlightTable ({
       if (entry.result === 'aborted') reopen(entry, reply)
       return known !== undefined
     },
+    isLate (res) {
+      const entry = entryOf(res)
+      return entry === undefined || unawaited.has(entry)
+    },
     reject (res) {
       const entry = entryOf(res)
       if (entry?.state !== 'active') return
       entry.state = 'rejected'
-      settled++
+      unawaited.add(entry)
+      rejectedRequests.watch()
       checkConditions()
     },
     announceClose () {
       if (!closing) {
         closing = true
         entries.closeFastPath()
-        for (const entry of entries.all()) connectionClose.announceClose(entry)
+        entries.all().forEach(announceClose)
       }
-      for (const entry of entries.addUnseen()) connectionClose.announceClose(entry)
+      entries.addUnseen().forEach(announceClose)
+    },
+    beginDraining () {
+      draining = true
     },
     closeFastPath: entries.closeFastPath,
     onConnectionClose: entries.onConnectionClose,
-    untilAnswered: () => conditions.until(() => entries.size === settled),
-    untilEmpty: () => conditions.until(() => entries.size === 0),
+    untilAnswered: () => conditions.until(() => entries.size === unawaited.size),
+    untilEmpty,
+    async answerRejected (ms) {
+      if (rejectedRequests.answerAll()) await inTime(ms, untilEmpty())
+    },
     busySockets: () => new Set(entries.all().map(({ socket }) => socket)),
     busySessions: () => new Set(entries.all().map(({ res }) => sessionOf(res))),
-    async cut (which) {
-      const chosen = entries.all().filter(entry => (entry.state === 'active' || entry.state === 'detached') &&
-        which(describeEntry(entry), entry.res.headersSent))
+    async cut (which, from = 'awaited') {
+      const chosen = entries.all().filter(entry => entry.state !== 'cut' &&
+        (from === 'all' || !unawaited.has(entry)) && which(describeEntry(entry), headersSent(entry.res)))
       if (chosen.length === 0) return []
       const described = chosen.map(describeEntry)
       const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))
@@ -199,8 +230,14 @@ export function createInFlightTable ({
     // HTTP/2: a stream that was reset right after its head is already closed and emits no event. Its handler still
     // runs.
     if (isDisconnected(entry)) process.nextTick(closeEntry, entry)
-    if (closing) connectionClose.announceClose(entry)
+    if (closing) announceClose(entry)
+    if (draining) unawaited.add(entry)
     return entry
+  }
+
+  function announceClose (entry: Entry): void {
+    connectionClose.announceClose(entry)
+    rejection.addRetryAfter(entry.res)
   }
 
   function onClose (this: ServerResponse): void {
@@ -213,12 +250,15 @@ export function createInFlightTable ({
 
   function closeEntry (entry: Entry): void {
     if (entry.state === 'detached' || entry.state === 'closed') return
-    if (entry.state !== 'active' || entry.reply === null || isFlushed(entry)) remove(entry)
+    // The hooks and the error handler of the app also run for a rejected request.
+    if (entry.state === 'cut' || entry.reply === null || isFlushed(entry)) remove(entry)
     else detach(entry, entry.reply)
   }
 
   /** Detaches a handler whose client has left. A separate function, so that `closeEntry` creates no closure. */
   function detach (entry: Entry, reply: FastifyReply): void {
+    // Later the code of the app may destroy an answer whose client has left.
+    if (isDestroyed(entry)) entry.result = 'cut'
     entry.state = 'detached'
     entry.abort?.abort(clientLeft())
     entry.detached = handlers.follow(entry, reply, entry.source, () => remove(entry))
@@ -229,24 +269,39 @@ export function createInFlightTable ({
     entry.result = null
     count.aborted--
     entries.addAgain(entry)
+    if (draining) unawaited.add(entry)
     detach(entry, reply)
+  }
+
+  /** Writes the plain 503. What the app writes later is ignored. */
+  function answer (res: ServerResponse): void {
+    rejection.rejectRequest(res)
+    if (res.writableEnded) ignoreWrites(res)
+  }
+
+  /** Writes the plain 503 of a rejected request. If that fails, the request is cut. */
+  function answerRejected (entry: Entry): void {
+    answer(entry.res)
+    if (entry.res.writableEnded) return
+    cutEntry(entry)
+    onCut(describeEntry(entry))
   }
 
   function cutEntry (entry: Entry): void {
     entry.state = 'cut'
-    settled++
+    unawaited.add(entry)
     if (entry.abort === null) return
-    replaceFailure(entry.res, reject)
+    replaceFailure(entry.res, answer)
     entry.abort.abort(cutReason())
   }
 
   function remove (entry: Entry): void {
     const { state } = entry
     if (state === 'closed') return
-    if (state === 'rejected' || state === 'cut') settled--
-    entry.result = resultOf(entry, closing)
+    unawaited.delete(entry)
+    entry.result = resultOf(entry)
     count[entry.result]++
-    if (entry.result === 'cut' && state !== 'cut') onDestroyed({ ...describeEntry(entry), waitsFor: 'app' })
+    if (entry.result === 'cut' && state !== 'cut') onCut({ ...describeEntry(entry), waitsFor: 'app' })
     entry.state = 'closed'
     entries.remove(entry)
     if (entry.detached !== null) handlers.forget(entry.detached)
@@ -254,19 +309,28 @@ export function createInFlightTable ({
     checkConditions()
   }
 
-  /** Both conditions hold only if no entry is active or detached. */
-  function checkConditions (): void {
-    if (entries.size === settled) conditions.check()
+  function resultOf (entry: Entry): EntryResult {
+    if (entry.state === 'cut') return 'cut'
+    if (entry.state === 'detached') return entry.result ?? 'aborted'
+    if (isFlushed(entry)) return entry.state === 'rejected' ? 'rejected' : 'completed'
+    return isDestroyed(entry) ? 'cut' : 'aborted'
   }
-}
 
-/**
- * Returns how a request ends that closes now. During a shutdown, an answer that the server itself has destroyed is cut:
- * another plugin may call `closeAllConnections()`.
- */
-function resultOf (entry: Entry, isShuttingDown: boolean): EntryResult {
-  const { state } = entry
-  if (state === 'cut') return 'cut'
-  if (state !== 'detached' && isFlushed(entry)) return state === 'rejected' ? 'rejected' : 'completed'
-  return isShuttingDown && state !== 'rejected' && endedBy(entry) === 'server' ? 'cut' : 'aborted'
+  /**
+   * Returns whether the server itself has destroyed an answer during the shutdown: another plugin may call
+   * `closeAllConnections()`. A rejected request does not count, because its connection may close after the answer before
+   * it.
+   */
+  function isDestroyed (entry: Entry): boolean {
+    return closing && entry.state !== 'rejected' && endedBy(entry) === 'server'
+  }
+
+  function untilEmpty (): Promise<void> {
+    return conditions.until(() => entries.size === 0)
+  }
+
+  /** Both conditions hold only if no drain waits for an entry. */
+  function checkConditions (): void {
+    if (entries.size === unawaited.size) conditions.check()
+  }
 }

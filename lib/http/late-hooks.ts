@@ -56,8 +56,9 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
   function wrap (name: Name, hook: unknown, owner: string): unknown {
     if (typeof hook !== 'function' || wrapped.has(hook)) return hook
     const takesDone = hook.length >= parameters[name]
-    // Fastify throws for an async function with a callback.
-    if (takesDone && hook.constructor.name === 'AsyncFunction') return hook
+    // Fastify throws for an async function with a callback, and for an async onRequestAbort hook without the request.
+    const isAsync = hook.constructor.name === 'AsyncFunction'
+    if (isAsync && (takesDone || (name === 'onRequestAbort' && hook.length !== 1))) return hook
     const counter = tasks.counter(`${name} hook of ${owner}`)
     const late: Hook = function (...args) {
       let over = false

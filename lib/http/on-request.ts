@@ -4,7 +4,8 @@ import type { ShutdownState } from '../../types/index'
 import { ShutdownRejectionError } from '../errors'
 import type { Settings } from '../options'
 import type { Lifecycle } from '../lifecycle/phases'
-import { readHttp2Body, type Rejection } from './rejection'
+import { usesDefaultErrorHandler } from '../util/node-internals'
+import { readHttp2Body, rejectionBody, rejectionType, type Rejection } from './rejection'
 import type { Traffic } from './traffic'
 
 /** Options of the hook. */
@@ -28,7 +29,7 @@ export function createOnRequest ({
     if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
     // A request that is not in the table comes from a server that is not attached yet, or from inject.
     if (!inFlight.identify(reply)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
-    if (lifecycle.phase === 'running' || lifecycle.phase === 'lame-duck') return next()
+    if (lifecycle.phase === 'running' || lifecycle.phase === 'lame-duck' || !inFlight.isLate(reply.raw)) return next()
     if (request.routeOptions.config?.shutdown?.exempt === true) {
       reply.raw.removeHeader('retry-after')
       // HTTP/1.0 has no interim responses. Its client would read this one as the final response (RFC 9110, section
@@ -44,13 +45,28 @@ export function createOnRequest ({
     readHttp2Body(request.raw)
     const retryAfter = rejection.retryAfter()
     reply.header('retry-after', retryAfter)
-    if (errorResponseBuilder === undefined) return next(new ShutdownRejectionError(state, retryAfter))
+    if (errorResponseBuilder === undefined) return sendDefault(request, reply, retryAfter, next)
     // The function may be async. An unhandled rejection would end the process.
     new Promise(resolve => { resolve(errorResponseBuilder(request, state)) }).then(payload => {
-      reply.code(503).send(payload)
+      if (!reply.sent) reply.code(503).send(payload)
     }).catch((thrown: unknown) => {
       onProblem("'errorResponseBuilder' failed: the default is sent", thrown)
-      next(new ShutdownRejectionError(state, retryAfter))
+      if (!reply.sent) sendDefault(request, reply, retryAfter, next)
     })
   }
+
+  /**
+   * Sends the default body. An error handler of the app gets the error. Fastify's own error handler would log a line at
+   * level error for each request, so the body that it would send is sent without it. The `onSend` hooks run in both
+   * cases.
+   */
+  function sendDefault (
+    request: FastifyRequest, reply: FastifyReply, retryAfter: number, next: HookHandlerDoneFunction
+  ): void {
+    if (!usesDefaultErrorHandler(request)) return next(new ShutdownRejectionError(state, retryAfter))
+    // An earlier hook may have set a serializer for its own answer. This body is text already.
+    reply.code(503).type(rejectionType).serializer(unchanged).send(rejectionBody)
+  }
 }
+
+const unchanged = (text: string): string => text

@@ -2,8 +2,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ShutdownOptionError, received } from '../errors'
 import { defaultRetryAfter, isRetryAfter } from '../options'
+import { addHeaderTo503 } from '../util/replaced-methods'
 import { turn } from '../util/time'
 import type { ShutdownState } from '../../types/index'
+
+/** The body of the 503: an error as Fastify's own error handler sends it. */
+export const rejectionBody = JSON.stringify({
+  statusCode: 503,
+  code: 'FST_ERR_SHUTDOWN_DRAINING',
+  error: 'Service Unavailable',
+  message: 'The server is shutting down, please try again'
+})
+
+/** The type of the body. */
+export const rejectionType = 'application/json; charset=utf-8'
 
 /** The 503. */
 export interface Rejection {
@@ -14,16 +26,11 @@ export interface Rejection {
   retryAfter(): number
   /** Writes the whole 503 of a response. Used if there is no reply of Fastify. */
   rejectRequest(res: ServerResponse): void
+  /** Adds a Retry-After header to the answer if it becomes a 503 of the app or of Fastify, and has none. */
+  addRetryAfter(res: ServerResponse): void
   /** Returns the whole 503 as text. Used for an upgrade, which has a socket and no response. */
   upgradeResponse(): string
 }
-
-const body = JSON.stringify({
-  statusCode: 503,
-  code: 'FST_ERR_SHUTDOWN_DRAINING',
-  error: 'Service Unavailable',
-  message: 'The server is shutting down, please try again'
-})
 
 /**
  * Creates the 503.
@@ -36,7 +43,7 @@ export function createRejection (
   state: () => ShutdownState,
   onProblem: (message: string, error: unknown) => void
 ): Rejection {
-  return { retryAfter, rejectRequest, upgradeResponse }
+  return { retryAfter, rejectRequest, upgradeResponse, addRetryAfter: res => addHeaderTo503(res, 'retry-after', retryAfter) }
 
   function retryAfter (): number {
     try {
@@ -68,18 +75,18 @@ export function createRejection (
     for (const name of res.getHeaderNames()) if (name !== 'connection') res.removeHeader(name)
     readHttp2Body(res.req)
     const headers: Record<string, string | number> = {
-      'content-type': 'application/json; charset=utf-8',
-      'content-length': Buffer.byteLength(body),
+      'content-type': rejectionType,
+      'content-length': Buffer.byteLength(rejectionBody),
       'retry-after': retryAfter()
     }
     res.writeHead(503, headers)
-    res.end(body)
+    res.end(rejectionBody)
   }
 
   function upgradeResponse (): string {
     return 'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n' +
-      'Content-Type: application/json; charset=utf-8\r\n' +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nRetry-After: ${retryAfter()}\r\n\r\n${body}`
+      `Content-Type: ${rejectionType}\r\n` +
+      `Content-Length: ${Buffer.byteLength(rejectionBody)}\r\nRetry-After: ${retryAfter()}\r\n\r\n${rejectionBody}`
   }
 }
 

@@ -2,7 +2,6 @@
 import type { ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { contentLengthOf, markClosed } from '../util/node-internals'
-import { ignoreWrites } from '../util/replaced-methods'
 
 /** NGHTTP2_CANCEL, without loading node:http2 for servers that do not use it. */
 const http2Cancel = 8
@@ -39,11 +38,19 @@ interface Http2Response {
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
 
 /**
+ * Returns whether the headers are sent. @fastify/express replaces `res.headersSent` on the response, so it is read from
+ * the class.
+ */
+export function headersSent (res: ServerResponse): boolean {
+  return Reflect.get(Object.getPrototypeOf(res), 'headersSent', res)
+}
+
+/**
  * Returns whether an answer streams: its headers are sent, its body is not over, and its length is not known. An answer
  * that is ended and still being flushed is not a stream.
  */
 export function isStream (res: ServerResponse): boolean {
-  return res.headersSent && !res.writableEnded && !hasKnownLength(res)
+  return headersSent(res) && !res.writableEnded && !hasKnownLength(res)
 }
 
 /** Returns whether the headers that were sent contain a valid Content-Length (RFC 9110, section 8.6). */
@@ -135,18 +142,11 @@ export function onStreamClose (res: ServerResponse, listener: () => void): void 
  */
 export function endResponse ({ res, socket }: Exchange, reject: (res: ServerResponse) => void): void {
   const stream = streamOf(res)
-  if (!res.headersSent && !res.writableEnded) {
-    reject(res)
-    ignoreWrites(res)
-  } else if (stream !== undefined) {
-    // Only one stream of the session ends: CANCEL does not affect the others (RFC 9113, section 7).
-    stream.close(http2Cancel)
-  } else if (!res.writableEnded || socket === null) {
-    res.destroy()
-  } else {
-    // It has ended, but its client does not read.
-    socket.destroy()
-  }
+  if (!headersSent(res) && !res.writableEnded) reject(res)
+  // With HTTP/2, only one stream of the session ends: CANCEL does not affect the others (RFC 9113, section 7).
+  else if (stream !== undefined) stream.close(http2Cancel)
+  else if (!res.writableEnded || socket === null) res.destroy()
+  else socket.destroy() // Ended, but its client does not read.
 }
 
 /**

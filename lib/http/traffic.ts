@@ -22,6 +22,7 @@ import { createRequestsDrain } from './drains/requests'
 import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
 import { keepFirst, type KeptListener } from './kept-listener'
+import { answerTimeoutOf } from './rejected-requests'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
 import { createServers, type Servers } from './servers'
@@ -101,10 +102,11 @@ export function createTraffic (
     categories: createCategories(settings, onProblem),
     connections,
     connectionClose,
-    reject: rejection.rejectRequest,
+    rejection,
+    onCut: entry => requestCounts.cut(entry),
     cutReason: () => new ShutdownDrainingError(),
     handlerTimeout: timeouts.requests,
-    onDestroyed: entry => requestCounts.cut(entry),
+    answerTimeout: answerTimeoutOf(timeouts),
     onProblem
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
@@ -152,13 +154,15 @@ export function createTraffic (
       servers.answerExpectations()
       for (const kept of attached.values()) kept.replaceAll(routeRequest)
       requestCounts.beginDraining()
+      inFlight.beginDraining()
     },
     async end (ms) {
       // The requests on the last connections are read in this turn, and get their answer.
       await turn()
       if (!servers.handedOver) inFlight.announceClose()
       await Promise.all([inTime(ms, inFlight.untilEmpty()), connectionClose.untilClosed(ms)])
-      const left = await inFlight.cut(() => true)
+      await inFlight.answerRejected(socketClose)
+      const left = await inFlight.cut(() => true, 'all')
       left.forEach(requestCounts.cut)
       if (![...attached.keys()].some(isShared)) await idleConnections.closeAll()
       // A destroyed socket emits `close` later. The pipelined answers that waited on it end then.
@@ -176,7 +180,7 @@ export function createTraffic (
       // `genReqId` may return a number, although Fastify's type of `request.id` is string.
       const id = String(given)
       const known = id !== '' && inFlight.list().some(entry => entry.id === id)
-      if (known) void inFlight.cut(entry => entry.id === id).then(entries => entries.forEach(requestCounts.cut))
+      if (known) void inFlight.cut(entry => entry.id === id, 'all').then(entries => entries.forEach(requestCounts.cut))
       return known
     },
     counts: () => ({
@@ -215,11 +219,10 @@ export function createTraffic (
 
   /**
    * Passes a request to Fastify's router while draining. Other listeners on the server do not get it, because the 503
-   * is the only answer. In cleaning, Fastify answers with its own 503, which gets a Retry-After header here.
+   * is the only answer.
    */
   function routeRequest (req: IncomingMessage, res: ServerResponse): void {
     inFlight.track(req, res)
-    if (lifecycle.hasReached('cleaning')) res.setHeader('retry-after', rejection.retryAfter())
     app.routing(req, res)
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 
 /** The part of a WebSocket of ws that is used here. @fastify/websocket or the app creates it. */
 export interface WebSocketLike {
@@ -119,16 +119,16 @@ export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
 }
 
 /**
- * Returns the names of the plugins that were registered in this context with fastify-plugin. Fastify keeps them under a
- * symbol of the global registry.
+ * Returns whether Fastify's own error handler answers the errors of a request: no context around its route has called
+ * `setErrorHandler`, and the route has no `errorHandler`. Fastify keeps the handler in the context of the route, as an
+ * object whose prototype is the handler of the enclosing context. The last one is Fastify's own.
  *
- * Why: the onClose hooks of a plugin that was registered earlier run after ours, without a deadline, so the log names
- * it. Public alternative: `app.hasPlugin(name)`, for a name that is known in advance. Without it, the warning is not
- * logged.
+ * Why: Fastify's own error handler logs a line at level error for each 503. Public alternative: `app.errorHandler`,
+ * which does not show the `errorHandler` of a route. Without it, the 503 goes through the error handler, and is logged.
  */
-export function registeredPluginsOf (app: FastifyInstance): readonly string[] {
-  const names = (app as unknown as Record<symbol, unknown>)[Symbol.for('registered-plugin')]
-  return Array.isArray(names) ? names as string[] : []
+export function usesDefaultErrorHandler (request: FastifyRequest): boolean {
+  const context = valueBySymbol(request, 'fastify.context') as { readonly errorHandler?: object } | undefined
+  return context?.errorHandler !== undefined && Object.getPrototypeOf(context.errorHandler) === Object.prototype
 }
 
 /** The hooks of one instance: a list for each name, and the method that adds one. */

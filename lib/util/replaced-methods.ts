@@ -124,8 +124,8 @@ export function keepAddress (server: NetServer): () => void {
 }
 
 /**
- * Replaces `res.writeHead` once: if the status is 500 or more, it calls `answer`, and later writes of the app are
- * ignored.
+ * Replaces `res.writeHead` once: if the status is 500 or more, it calls `answer`, which writes another answer and calls
+ * `ignoreWrites`.
  *
  * Why: a handler fails if its signal aborts, and its client should get our 503 and not the error. Public alternative:
  * none for a response that Fastify writes. Without it, the client gets the 500.
@@ -137,15 +137,14 @@ export function replaceFailure (res: ServerResponse, answer: (res: ServerRespons
     restore()
     if (status < 500 || res.headersSent) return (original as Method).call(res, status, ...rest)
     answer(res)
-    ignoreWrites(res)
     return res
   } as ServerResponse['writeHead'])
 }
 
 /** The methods of a response that throw, or emit an error, after the response has ended. */
 const writeMethods = [
-  'writeHead', 'setHeader', 'setHeaders', 'appendHeader', 'removeHeader', 'addTrailers', 'writeContinue',
-  'writeProcessing', 'end'
+  'writeHead', 'setHeader', 'setHeaders', 'appendHeader', 'removeHeader', 'flushHeaders', 'addTrailers',
+  'writeContinue', 'writeProcessing', 'end'
 ] as const satisfies readonly (keyof ServerResponse)[]
 
 /**
@@ -191,6 +190,34 @@ function withoutConnection (headers: object): object {
   // Node accepts no pairs if other headers have been set with `setHeader`.
   const flat = headers.some(Array.isArray) ? headers.flat() : headers
   return flat.filter((_each, index) => !isConnection(flat[index - index % 2]))
+}
+
+/**
+ * Replaces `res.writeHead` once: if the status is 503 and the header is missing, it adds the header.
+ *
+ * Why: each 503 of a shutdown has a Retry-After header, also a 503 of a handler, of another plugin, or of Fastify
+ * (`handlerTimeout`). Public alternative: an `onSend` hook, which costs time on each request of a running server, and
+ * does not run for all of them. Without it, such a 503 has no Retry-After header.
+ *
+ * @param value creates the value of the header
+ */
+export function addHeaderTo503 (res: ServerResponse, name: string, value: () => number): void {
+  const restore = replaceMethod(res, 'writeHead', original => function (
+    this: ServerResponse, status: number, ...rest: unknown[]
+  ) {
+    restore()
+    if (status === 503 && !hasHeader(res, name, rest.at(-1))) res.setHeader(name, value())
+    return (original as Method).call(res, status, ...rest)
+  } as ServerResponse['writeHead'])
+}
+
+/** Returns whether a response has a header, or gets it from an argument of `writeHead`: an object or an array. */
+function hasHeader (res: ServerResponse, name: string, headers: unknown): boolean {
+  if (res.hasHeader(name)) return true
+  if (typeof headers !== 'object' || headers === null) return false
+  // An array has names and values in turn, or pairs of them.
+  const names = Array.isArray(headers) ? headers.flat().filter((_each, index) => index % 2 === 0) : Object.keys(headers)
+  return names.some(each => String(each).toLowerCase() === name)
 }
 
 /**

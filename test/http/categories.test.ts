@@ -495,9 +495,24 @@ void t.test('a detached handler', async t => {
   }
 
   for (const [name, handler] of Object.entries({
-    'that hijacked and looks after its connection itself': (app: FastifyInstance, entered: Deferred<void>) => {
+    'that hijacked and listens to the close of its request': (app: FastifyInstance, entered: Deferred<void>) => {
+      app.get('/', (request, reply) => {
+        reply.hijack()
+        request.raw.on('close', () => {})
+        entered.resolve()
+      })
+    },
+    'that hijacked and listens to the close of its response': (app: FastifyInstance, entered: Deferred<void>) => {
       app.get('/', (_request, reply) => {
         reply.hijack()
+        reply.raw.once('close', () => {})
+        entered.resolve()
+      })
+    },
+    'that hijacked and streams by hand': (app: FastifyInstance, entered: Deferred<void>) => {
+      app.get('/', (_request, reply) => {
+        reply.hijack()
+        reply.raw.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
         entered.resolve()
       })
     },

@@ -81,7 +81,7 @@ void t.test('of two pipelined answers only the last one has Connection: close, a
   await closed
 })
 
-void t.test('20 keep-alive clients of a route that sets Connection: keep-alive see no reset in lame-duck', async t => {
+void t.test('20 keep-alive clients of a route that sets Connection: keep-alive see no reset on a connection that they use again', async t => {
   const { app, report } = await serve(t, {
     options: { delay: 500 },
     routes: app => { app.get('/', (_request, reply) => reply.header('connection', 'keep-alive').send('x')) }
@@ -94,15 +94,15 @@ void t.test('20 keep-alive clients of a route that sets Connection: keep-alive s
     while (app.shutdownState.phase !== 'shutdown') {
       const result = await new Promise<string>(resolve => {
         http.get({ port, agent }, response => response.resume().once('end', () => resolve(String(response.statusCode))))
-          .once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
+          // A new connection may be reset in the accept queue, when the server stops listening.
+          .once('error', function (this: http.ClientRequest, error: NodeJS.ErrnoException) { resolve(this.reusedSocket ? error.code ?? error.message : 'new connection') })
       })
       seen[result] = (seen[result] ?? 0) + 1
-      if (result === 'ECONNREFUSED') return
     }
   })
   await eventually(() => app.shutdownState.stats.received > 200, () => app.shutdownState)
   t.match(await app.shutdown.start(), { outcome: 'clean' })
   await Promise.all(clients)
-  t.same(Object.keys(seen).filter(result => result !== '200' && result !== 'ECONNREFUSED'), [], JSON.stringify(seen))
+  t.same(Object.keys(seen).filter(result => result !== '200' && result !== 'new connection'), [], JSON.stringify(seen))
   t.ok((await report).requests.completed > 20)
 })

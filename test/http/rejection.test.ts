@@ -3,7 +3,9 @@ import net from 'node:net'
 import { once } from 'node:events'
 import t from 'tap'
 import type { ShutdownOptions } from '../../types/index'
-import { connect, fetchOnce, get, post, type Answer } from '../helpers/client'
+import { createDeferred } from '../../lib/util/deferred'
+import { connect, eventually, fetchOnce, get, post, type Answer } from '../helpers/client'
+import { Fastify } from '../helpers/fastify'
 import { entered, rejected, serve, serveHeld } from '../helpers/serve'
 
 t.test('every kind of route is rejected: registered before the plugin, or in an encapsulated context', async t => {
@@ -163,7 +165,7 @@ t.test('a request is rejected with the default body if the rejection option thro
     t.match(await fetchOnce(app, get('/')), rejected)
     release()
     await closed
-    t.match(await report, { outcome: 'clean', requests: { rejected: 1 } })
+    t.match(await report, { outcome: 'failed', requests: { rejected: 1 } })
   }
 })
 
@@ -181,4 +183,191 @@ t.test("the app's own error handler makes the body of the 503, and can read the 
   t.strictSame(JSON.parse(answer.body), { own: 'FST_ERR_SHUTDOWN_DRAINING', phase: 'draining', again: 10 })
   release()
   await closed
+})
+
+/** A logger that keeps the lines of level warn and above. */
+function loud (): { readonly lines: string[], readonly logger: object } {
+  const lines: string[] = []
+  return { lines, logger: { level: 'trace', stream: { write (line: string) { if (JSON.parse(line).level >= 40) lines.push(line) } } } }
+}
+
+t.test('a shutdown that rejects requests writes nothing at level warn or above, and the hooks of the app still run', async t => {
+  const { lines, logger } = loud()
+  const hooks: string[] = []
+  const { app, release, report } = await serveHeld(t, {
+    fastify: { logger },
+    options: { probes: true },
+    routes: async app => {
+      app.addHook('onSend', async (_request, reply, payload) => {
+        hooks.push(typeof payload)
+        reply.header('x-send', 'yes')
+      })
+      app.addHook('onResponse', async () => { hooks.push('onResponse') })
+      app.addHook('onError', async () => { hooks.push('onError') })
+      app.get('/here', async () => 'here')
+      await app.register(async child => { child.post('/child', async () => 'child') })
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  for (const bytes of [get('/here'), get('/nowhere'), post('/child', 'x'), get('/here', {}, 'OPTIONS')]) {
+    t.match(await fetchOnce(app, bytes), { ...rejected, headers: { ...rejected.headers, 'x-send': 'yes', 'content-type': 'application/json; charset=utf-8' } })
+  }
+  const head = await connect(app)
+  head.send(get('/here', {}, 'HEAD'))
+  t.match(await head.answer(true), { status: 503, headers: { 'retry-after': '10' } })
+  t.equal((await fetchOnce(app, get('/health/ready'))).status, 503)
+  t.match(await app.inject('/here'), { statusCode: 503, headers: { 'x-send': 'yes' } })
+  t.equal(hooks.filter(name => name === 'string').length, 7, 'an onSend hook gets the body as text')
+  t.notOk(hooks.includes('onError'))
+  release()
+  await closed
+  t.match(await report, { outcome: 'clean', requests: { rejected: 6 } })
+  t.strictSame(lines, [])
+})
+
+t.test('serializers and response schemas of the app do not change the default body', async t => {
+  const { app, release } = await serveHeld(t, {
+    before: app => { app.addHook('onRequest', async (_request, reply) => { reply.serializer(() => 'of an earlier hook') }) },
+    routes: app => {
+      app.setReplySerializer(() => 'of the app')
+      app.get('/', { schema: { response: { '5xx': { type: 'object', required: ['other'], properties: { other: { type: 'string' } } } } } }, async () => ({}))
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const { body } = await fetchOnce(app, get('/'))
+  t.strictSame(JSON.parse(body), { statusCode: 503, code: 'FST_ERR_SHUTDOWN_DRAINING', error: 'Service Unavailable', message: 'The server is shutting down, please try again' })
+  release()
+  await closed
+})
+
+t.test('the error goes to an error handler of the route or of any context around it, and to no other', async t => {
+  const own = (name: string) => (error: Error & { statusCode?: number, code?: string }, _request: unknown, reply: { code (status: number): { send (body: object): unknown } }): unknown =>
+    reply.code(error.statusCode ?? 500).send({ name, code: error.code })
+  const { lines, logger } = loud()
+  const { app, release } = await serveHeld(t, {
+    fastify: { logger },
+    routes: async app => {
+      app.get('/default', async () => 'default')
+      app.get('/route', { errorHandler: own('route') }, async () => 'route')
+      await app.register(async child => {
+        child.setErrorHandler(own('child'))
+        child.get('/child', async () => 'child')
+        await child.register(async grandchild => { grandchild.get('/grandchild', async () => 'grandchild') })
+      })
+    }
+  })
+  const closed = app.close()
+  await entered(app, 'draining')
+  const names = async (path: string): Promise<unknown> => {
+    const { status, body } = await fetchOnce(app, get(path))
+    return [status, JSON.parse(body).code, JSON.parse(body).name]
+  }
+  t.strictSame(await names('/route'), [503, 'FST_ERR_SHUTDOWN_DRAINING', 'route'])
+  t.strictSame(await names('/child'), [503, 'FST_ERR_SHUTDOWN_DRAINING', 'child'])
+  t.strictSame(await names('/grandchild'), [503, 'FST_ERR_SHUTDOWN_DRAINING', 'child'])
+  t.strictSame(await names('/default'), [503, 'FST_ERR_SHUTDOWN_DRAINING', undefined])
+  t.strictSame(await names('/nowhere'), [503, 'FST_ERR_SHUTDOWN_DRAINING', undefined])
+  release()
+  await closed
+  t.strictSame(lines, [])
+})
+
+t.test('each 503 of an answer in flight has a Retry-After header: of a handler, of an error, and of writeHead', async t => {
+  const gate = createDeferred<void>()
+  const paths = ['/code', '/error', '/raw', '/array', '/own', '/fine']
+  const { app, report } = await serve(t, {
+    routes: app => {
+      app.get('/code', async (_request, reply) => { await gate.promise; return reply.code(503).send('busy') })
+      app.get('/error', async () => { await gate.promise; throw Object.assign(new Error('busy'), { statusCode: 503 }) })
+      app.get('/raw', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, { 'x-own': '1' }).end()) })
+      app.get('/array', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, ['X-Own', '1', 'Retry-After', '7']).end()) })
+      app.get('/own', async (_request, reply) => { await gate.promise; return reply.code(503).header('Retry-After', 3).send('busy') })
+      app.get('/fine', async () => { await gate.promise; return 'fine' })
+    }
+  })
+  const clients = await Promise.all(paths.map(async path => {
+    const client = await connect(app)
+    client.send(get(path))
+    return client
+  }))
+  await eventually(() => app.shutdownState.activeRequests === paths.length, () => app.shutdownState)
+  const closed = app.close()
+  await entered(app, 'draining')
+  gate.resolve()
+  const answers = await Promise.all(clients.map(client => client.answer()))
+  t.strictSame(answers.map(({ status, headers }) => [status, headers['retry-after']]), [
+    [503, '10'], [503, '10'], [503, '10'], [503, '7'], [503, '3'], [200, undefined]
+  ])
+  await closed
+  t.match(await report, { outcome: 'clean', requests: { completed: paths.length } })
+})
+
+t.test('a 503 of a handler has a Retry-After header in lame-duck, too, and none before', async t => {
+  const { app } = await serve(t, {
+    options: { delay: 200 },
+    routes: app => { app.get('/', async (_request, reply) => reply.code(503).send('busy')) }
+  })
+  t.notOk('retry-after' in (await fetchOnce(app, get('/'))).headers)
+  const closing = app.shutdown.start()
+  await entered(app, 'lame-duck')
+  t.match(await fetchOnce(app, get('/')), { status: 503, headers: { 'retry-after': '10' }, body: 'busy' })
+  await closing
+})
+
+const hasHandlerTimeout = 'handlerTimeout' in Fastify({ handlerTimeout: 1 } as object).initialConfig
+t.test("Fastify's own 503 of a handlerTimeout has a Retry-After header", { skip: hasHandlerTimeout ? false : 'this Fastify has no handlerTimeout' }, async t => {
+  for (const config of [{}, { shutdown: { exempt: true } }]) {
+    const { app, release } = await serveHeld(t, {
+      routes: app => { app.get('/', { handlerTimeout: 50, config } as object, async () => { await new Promise(resolve => { setTimeout(resolve, 200) }) }) }
+    })
+    const client = await connect(app)
+    const begin = async (): Promise<void> => {
+      client.send(get('/'))
+      await eventually(() => app.shutdownState.activeRequests === 2, () => app.shutdownState)
+    }
+    if (config.shutdown === undefined) await begin()
+    const closed = app.close()
+    await entered(app, 'draining')
+    if (config.shutdown !== undefined) await begin()
+    t.match(await client.answer(), { status: 503, headers: { 'retry-after': '10' }, body: /FST_ERR_HANDLER_TIMEOUT/ })
+    release()
+    await closed
+  }
+})
+
+t.test('code of the app that answers after its request was cut causes no uncaught error', async t => {
+  const uncaught: unknown[] = []
+  const keep = (error: unknown): void => { uncaught.push(error) }
+  process.on('uncaughtException', keep)
+  t.teardown(() => process.off('uncaughtException', keep))
+  const over: string[] = []
+  const later = (name: string, work: () => void): void => {
+    setTimeout(() => {
+      over.push(name)
+      work()
+    }, 300)
+  }
+  const { app, report } = await serve(t, {
+    options: { timeouts: { requests: 100 } },
+    routes: app => {
+      app.get('/hook', { onSend: (_request, _reply, _payload, done) => { later('hook', done) } }, async () => 'hook')
+      app.get('/handler', (_request, reply) => { later('handler', () => reply.header('x', '1').send('handler')) })
+      app.get('/raw', (_request, reply) => { later('raw', () => reply.raw.setHeader('x', '1').writeHead(200).end('raw')) })
+    }
+  })
+  const clients = await Promise.all(['/hook', '/handler', '/raw'].map(async path => {
+    const client = await connect(app)
+    client.send(get(path))
+    return client
+  }))
+  await eventually(() => app.shutdownState.activeRequests === 3, () => app.shutdownState)
+  const closed = app.close()
+  for (const client of clients) t.match(await client.answer(), rejected)
+  await closed
+  t.match(await report, { outcome: 'forced', requests: { cut: { length: 3 } } })
+  await eventually(() => over.length === 3, () => over)
+  await new Promise(resolve => { setImmediate(resolve) })
+  t.strictSame(uncaught, [])
 })

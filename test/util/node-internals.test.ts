@@ -3,14 +3,14 @@ import { EventEmitter } from 'node:events'
 import { type Server, ServerResponse, IncomingMessage, createServer } from 'node:http'
 import { Socket } from 'node:net'
 import fastifyWebsocket from '@fastify/websocket'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import internals = require('../../lib/util/node-internals')
 import replaced = require('../../lib/util/replaced-methods')
 import { createConnections } from '../../lib/http/connections'
 import { connect, eventually, fetchOnce, get, portOf, post } from '../helpers/client'
-import { build, giveLocalhostTwoAddresses, serve, serveHeld } from '../helpers/serve'
+import { build, giveLocalhostTwoAddresses, rejected, serve, serveHeld } from '../helpers/serve'
 
 type Stubs = Record<string, (...args: never[]) => unknown>
 
@@ -42,6 +42,17 @@ t.test('private properties', async t => {
   await t.test('_httpMessage: without it every request has an entry', async t => {
     t.equal(internals.currentResponse(new Socket()), undefined)
     await shutsDown(t, 'currentResponse', () => undefined)
+  })
+
+  await t.test("the route's context: without it the 503 goes through the error handler", async t => {
+    t.equal(internals.usesDefaultErrorHandler({} as FastifyRequest), false)
+    stub(t, internals, 'usesDefaultErrorHandler', () => false)
+    const { app, release } = await serveHeld(t)
+    const closed = app.close()
+    await eventually(() => app.shutdownState.phase === 'draining', () => app.shutdownState)
+    t.match(await fetchOnce(app, get('/')), rejected)
+    release()
+    await closed
   })
 
   await t.test('the list of the parsers: without it idle connections end last', async t => {
@@ -135,11 +146,6 @@ t.test('private properties', async t => {
     t.equal(await client.over, 'end')
     t.match(await report, { outcome: 'clean', requests: { completed: 0 } })
   })
-
-  await t.test('the names of registered plugins: without them there is no warning', async t => {
-    t.same(internals.registeredPluginsOf({} as FastifyInstance), [])
-    t.same(internals.registeredPluginsOf({ [Symbol.for('registered-plugin')]: ['a'] } as unknown as FastifyInstance), ['a'])
-  })
 })
 
 t.test('private parts of ws', async t => {
@@ -205,7 +211,7 @@ t.test('replaced methods', async t => {
   for (const method of ['keepConnections', 'failListen', 'keepAddress'] as const) {
     await t.test(`${method}: the app closes without it`, async t => await shutsDown(t, method, () => () => {}, replaced))
   }
-  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['ignoreWrites', 'writeHead'], ['dropBody', 'push']] as const) {
+  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['ignoreWrites', 'writeHead'], ['dropBody', 'push'], ['addHeaderTo503', 'writeHead'], ['closeInHead', 'writeHead']] as const) {
     await t.test(`${method}: the app closes without ${name}`, async t => await shutsDown(t, method, () => {}, replaced))
   }
 
@@ -224,6 +230,22 @@ t.test('replaced methods', async t => {
     await app.close()
     await report
     t.equal(app.shutdownState.activeRequests, 0)
+  })
+
+  await t.test('ignoreWrites: late code of the app is ignored with it, and throws without it', async t => {
+    const late = (): ServerResponse => {
+      const res = new ServerResponse(new IncomingMessage(new Socket()))
+      res.writeHead(503)
+      res.end()
+      return res
+    }
+    const write = (res: ServerResponse): void => { res.setHeader('x-late', '1').writeHead(200).end('late') }
+    t.throws(() => write(late()), { code: 'ERR_HTTP_HEADERS_SENT' })
+    const res = late()
+    replaced.ignoreWrites(res)
+    t.doesNotThrow(() => write(res))
+    t.equal(res.write('late'), true)
+    t.doesNotThrow(() => { res.flushHeaders() })
   })
 
   await t.test('a 503 for an upload arrives, and its socket has its own methods again', async t => {

@@ -148,7 +148,7 @@ t.test('a hook that begins while draining has its database: of an answer in flig
 
 t.test('a hook for a client that has left has its database: onRequestAbort', async t => {
   const kinds: Record<string, (app: FastifyInstance, db: Database) => unknown> = {
-    'an async hook of the root' (app, db) { app.addHook('onRequestAbort', async () => { await db.write() }) },
+    'an async hook of the root' (app, db) { app.addHook('onRequestAbort', async _request => { await db.write() }) },
     'a callback of the root' (app, db) { app.addHook('onRequestAbort', (_request, done) => { void db.write().then(() => done()) }) },
     'a hook of a route': (app, db) => app.get('/other', { onRequestAbort: async () => { await db.write() } }, async () => await new Promise(() => {}))
   }
