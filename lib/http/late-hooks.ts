@@ -32,6 +32,8 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
 
   return {
     wrapHook (name, hook, plugin) {
+      // Fastify throws for an async onRequestAbort hook without the request.
+      if (name === 'onRequestAbort' && isAsync(hook) && hook.length !== 1) return hook
       if (Object.hasOwn(parameters, name)) return wrap(name as Name, hook, plugin)
       if (name !== 'onRoute' || typeof hook !== 'function') return hook
       // The hook of another plugin may add late hooks to the route.
@@ -56,9 +58,8 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
   function wrap (name: Name, hook: unknown, owner: string): unknown {
     if (typeof hook !== 'function' || wrapped.has(hook)) return hook
     const takesDone = hook.length >= parameters[name]
-    // Fastify throws for an async function with a callback, and for an async onRequestAbort hook without the request.
-    const isAsync = hook.constructor.name === 'AsyncFunction'
-    if (isAsync && (takesDone || (name === 'onRequestAbort' && hook.length !== 1))) return hook
+    // Fastify throws for an async function with a callback.
+    if (takesDone && isAsync(hook)) return hook
     const counter = tasks.counter(`${name} hook of ${owner}`)
     const late: Hook = function (...args) {
       let over = false
@@ -94,6 +95,10 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
     wrapped.add(late)
     return late
   }
+}
+
+function isAsync (hook: unknown): hook is Hook {
+  return typeof hook === 'function' && hook.constructor.name === 'AsyncFunction'
 }
 
 function isThenable (value: unknown): value is PromiseLike<unknown> {
