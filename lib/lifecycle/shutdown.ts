@@ -9,6 +9,7 @@ import type { Phase, ShutdownReason, ShutdownReport } from '../../types/index'
 import { ShutdownTeardownError, ShutdownTimeoutError } from '../errors'
 import type { Traffic } from '../http/traffic'
 import { reserveOf, type Settings } from '../options'
+import type { OtherOwners } from '../process/other-owners'
 import type { Member, Membership } from '../process/signals'
 import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
@@ -69,6 +70,8 @@ export interface ShutdownSequence {
   finish(): Promise<void>
   /** Returns what the shutdown waits for, by name. */
   pending(): string[]
+  /** Looks for other owners of the process. Call it when the app is ready. */
+  meetOthers(): OtherOwners
 }
 
 /** Time for the last responses to be flushed, in milliseconds. */
@@ -104,7 +107,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   let stopWaitingLog = (): void => {}
   const finished = createDeferred<void>()
 
-  return { start: caller.start, drain, finish, pending }
+  return { start: caller.start, drain, finish, pending, meetOthers: caller.meetOthers }
 
   async function runDrain (): Promise<Teardown> {
     const lameDuck = caller.reason.kind !== 'close' && delay > 0 && traffic.listening

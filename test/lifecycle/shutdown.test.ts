@@ -147,7 +147,7 @@ function set (t: Test, cast: Cast = {}): Stage {
       runInside: part => part(),
       settle () {}
     },
-    joinProcess: () => ({ leave () {} }),
+    joinProcess: () => ({ leave () {}, meetOthers: () => ({ notes: [], warnings: [] }) }),
     async flush () {},
     onForcedExit () {},
     onProblem
