@@ -110,7 +110,9 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   return { start: caller.start, drain, finish, pending, meetOthers: caller.meetOthers }
 
   async function runDrain (): Promise<Teardown> {
-    const lameDuck = caller.reason.kind !== 'close' && delay > 0 && traffic.listening
+    // nodemon sends SIGUSR2: no load balancer is there, and the next process listens on the same port.
+    const isRestart = caller.reason.kind === 'signal' && caller.reason.detail === 'SIGUSR2'
+    const lameDuck = caller.reason.kind !== 'close' && !isRestart && delay > 0 && traffic.listening
     const deadline = begin(lameDuck ? delay + timeouts.total : timeouts.total)
     if (lameDuck) {
       enter('lame-duck')
@@ -119,7 +121,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
       await sleep(delay)
     }
     // Before draining, so that requests on the last accepted connections are served.
-    if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && lameDuck)) {
+    if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && (lameDuck || isRestart))) {
       await traffic.stopListening()
       await traffic.waitForFirstBytes()
     }

@@ -245,6 +245,13 @@ t.test('phases', t => {
     }
   })
 
+  t.test('SIGUSR2 has no lame-duck, and new connections are refused at once', async t => {
+    const { play, before } = set(t, { drains: { requests: { takes: 300, timeout: 5_000 } }, delay: 100 })
+    const { phases } = await play({ kind: 'signal', detail: 'SIGUSR2' })
+    t.equal(phases[0]?.phase, 'draining')
+    t.ok(before('stops listening', 'draining'))
+  })
+
   t.test('draining waits for requests, then tasks, then connections; then Fastify closes, and the resources close after it', async t => {
     const closed: string[] = []
     const { play, before, at, log } = set(t, {
