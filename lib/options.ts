@@ -92,7 +92,7 @@ const timeoutNames = ['requests', 'streams', 'tasks', 'resources'] as const sati
 type TimeoutName = (typeof timeoutNames)[number]
 
 /** The longest time of a Node timer, in milliseconds. A longer one fires after 1 ms. */
-const longest = 2 ** 31 - 1
+export const longest = 2 ** 31 - 1
 
 const names = [
   'signals', 'uncaughtErrors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'newConnections',
@@ -334,7 +334,14 @@ export function milliseconds (name: string, given: unknown, least: number): numb
   return throwInvalid(name, `a number of milliseconds from ${least} to ${longest}`, given)
 }
 
-function checkNames (
+/**
+ * Checks that `given` is an object with no other fields.
+ *
+ * @param option the name of the object in the message
+ * @param kind what a field is, as `an option`
+ * @throws FST_ERR_SHUTDOWN_OPTION with "did you mean"
+ */
+export function checkNames (
   option: string, given: object, allowed: readonly string[], kind: string, renamed: Renamed = {}
 ): void {
   if (!isPlainObject(given)) throwInvalid(option, 'an object', given)
