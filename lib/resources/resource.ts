@@ -4,6 +4,7 @@
  */
 import type { Resource, ResourceInput } from '../../types/index'
 import { ShutdownResourceError, received } from '../errors'
+import { longest } from '../options'
 import { suggest } from '../util/did-you-mean'
 import type { AdapterOptions } from './adapters/adapter'
 
@@ -43,7 +44,7 @@ const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
     'timeout',
     {
       expected: 'a positive number of milliseconds',
-      holds: value => typeof value === 'number' && value > 0 && value < 2 ** 31
+      holds: value => typeof value === 'number' && value > 0 && value <= longest
     }
   ],
   ['last', { expected: 'a boolean', holds: value => typeof value === 'boolean' }],
