@@ -55,6 +55,15 @@ export function hasMethods (client: object, ...names: readonly string[]): boolea
   return names.every(name => typeof property(client, name) === 'function')
 }
 
+/**
+ * Returns whether the client itself, and not its prototype, has all of these fields. An object of the app that has the
+ * methods of a library does not have the fields in which the library keeps its state. A second copy of the library, a
+ * minified one and a subclass have them.
+ */
+export function hasFields (client: object, ...names: readonly string[]): boolean {
+  return names.every(name => Object.hasOwn(client, name))
+}
+
 /** Returns a property of an object of unknown structure. */
 export function property (client: object, name: string): unknown {
   return (client as Readonly<Record<string, unknown>>)[name]

@@ -8,7 +8,9 @@
  */
 import { adapterFinder } from './adapter'
 import type { Adapter } from './adapter'
-import { amqpChannelAdapter, amqpConnectionAdapter } from './amqplib'
+import { amqpConnectionManagerAdapter, amqpRecoveringAdapter } from './amqp-reconnecting'
+import { amqpConnectionAdapter } from './amqplib'
+import { amqpChannelAdapter } from './amqplib-channel'
 import { bullmqQueueAdapter, bullmqWorkerAdapter } from './bullmq'
 import { ioredisAdapter } from './ioredis'
 import { kafkaAdapter } from './kafkajs'
@@ -26,7 +28,8 @@ import { undiciAdapter } from './undici'
 /** All adapters, in the order in which they are tried. */
 export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
-  mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter, kafkaAdapter,
+  mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
+  amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter,
   natsAdapter, mqttAdapter, undiciAdapter, openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter
 ]
 
@@ -37,7 +40,9 @@ export const adapters: readonly Adapter[] = [
  */
 export const adapterFor = adapterFinder(adapters)
 
-export { amqpChannel, amqpConnection } from './amqplib'
+export { amqpConnectionManager, amqpRecoveringConnection } from './amqp-reconnecting'
+export { amqpConnection } from './amqplib'
+export { amqpChannel } from './amqplib-channel'
 export { bullmqQueue, bullmqWorker } from './bullmq'
 export { ioredis } from './ioredis'
 export { kafkaClient } from './kafkajs'
