@@ -49,7 +49,14 @@ const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ],
   ['last', { expected: 'a boolean', holds: value => typeof value === 'boolean' }],
   ['detail', aFunction],
-  ['client', { expected: 'a client', holds: value => typeof value === 'object' && value !== null }]
+  [
+    'client',
+    {
+      // The clients of knex and postgres.js are functions.
+      expected: 'a client',
+      holds: value => (typeof value === 'object' && value !== null) || typeof value === 'function'
+    }
+  ]
 ])
 
 const fields = [...rules.keys()]

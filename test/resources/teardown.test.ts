@@ -526,7 +526,7 @@ t.test('teardown() without a server', t => {
   t.test('closes a known client through its adapter', async t => {
     const calls: string[] = []
     // The structure of an OpenTelemetry provider.
-    const client = { forceFlush: async () => { calls.push('forceFlush') }, shutdown: async () => { calls.push('shutdown') } }
+    const client = { getTracer: () => {}, forceFlush: async () => { calls.push('forceFlush') }, shutdown: async () => { calls.push('shutdown') } }
     const { resources } = await teardown({ traces: { client }, api: { dependsOn: ['traces'], close () { calls.push('api') } } })
     t.same(calls, ['api', 'forceFlush', 'shutdown'])
     t.same(byName(resources, 'traces').waitedFor, ['api'])

@@ -1,7 +1,11 @@
 /**
  * The contract of an adapter, which turns a known client into a resource. No adapter imports a driver: a client is
- * recognised by its structure, so a second copy of a driver, or a minified one, is recognised too.
+ * recognised by the fields in which its library keeps its state, so a second copy of a library, or a minified one, is
+ * recognised too. An object of the app that only has methods of the same names is refused, because closing it might end
+ * something else. Most of these fields are private. Public alternative: `instanceof`, which needs an import of the
+ * library, and fails for a second copy. Without them, the client is refused, and its owner passes a resource.
  */
+import { types } from 'node:util'
 import type { Resource } from '../../../types/index'
 import { ShutdownClientError } from '../../errors'
 
@@ -18,36 +22,61 @@ export interface AdapterOptions {
 export interface Adapter<Client extends object = object> {
   /** The name of the kind in an error message, such as `pg Pool`. */
   readonly kind: string
-  /** Returns whether a client has the structure of this kind. */
+  /** Returns whether a client is of this kind. */
   matches (client: object): boolean
+  /**
+   * Whether a client of this kind may be a Proxy. Of other kinds a Proxy is refused, because its handler decides what
+   * each field and each call is: pass its target.
+   * @default false
+   */
+  readonly mayBeProxy?: boolean
   /** Turns a client that matches into a resource. */
   adapt (client: Client, options?: AdapterOptions): Resource
 }
 
 /**
  * Creates a function that turns a client into a resource. It uses the first adapter that matches, so the most specific
- * adapter comes first.
+ * adapter comes first. The same client always has the same resource, because an adapter adds listeners to its client.
  *
  * @throws FST_ERR_SHUTDOWN_CLIENT if no adapter matches
  */
 export function adapterFinder (adapters: readonly Adapter[]): (client: object, options?: AdapterOptions) => Resource {
+  const resources = new WeakMap<object, Resource>()
   return (client, options) => {
-    const adapter = adapters.find(({ matches }) => matches(client))
+    const known = resources.get(client)
+    if (known !== undefined) return known
+    const isProxy = types.isProxy(client)
+    const adapter = adapters.find(each => (each.mayBeProxy === true || !isProxy) && isOfKind(each, client))
     if (adapter === undefined) {
-      throw new ShutdownClientError(describe(client), adapters.map(({ kind }) => kind).join(', '))
+      const what = isProxy ? 'a Proxy: pass its target' : describe(client)
+      throw new ShutdownClientError(what, adapters.map(({ kind }) => kind).join(', '))
     }
-    return adapter.adapt(client, options)
+    const resource = adapter.adapt(client, options)
+    resources.set(client, resource)
+    return resource
   }
 }
+
+// A getter of an object that is no client may throw.
+function isOfKind (adapter: Adapter, client: object): boolean {
+  try {
+    return adapter.matches(client)
+  } catch {
+    return false
+  }
+}
+
+const bases: readonly unknown[] = [Object.prototype, Function.prototype]
 
 // Not only the constructor's name, because it is often 'Object', or one letter.
 function describe (client: object): string {
   const prototype: unknown = Object.getPrototypeOf(client)
-  const names = [client, prototype].flatMap(each => typeof each === 'object' && each !== null
-    ? Object.getOwnPropertyNames(each)
-    : [])
+  const names = [client, prototype]
+    .flatMap(each => isObject(each) && !bases.includes(each) ? Object.getOwnPropertyNames(each) : [])
     .filter(name => name !== 'constructor' && !name.startsWith('_')).slice(0, 8)
-  return `${client.constructor?.name ?? 'no constructor'}, with ${names.join(', ') || 'no properties'}`
+  const constructor = isObject(prototype) ? Object.getOwnPropertyDescriptor(prototype, 'constructor')?.value : undefined
+  const name = typeof constructor === 'function' ? String(constructor.name) : 'no constructor'
+  return `${name}, with ${names.join(', ') || 'no properties'}`
 }
 
 /** Returns whether the client has all of these methods. */
@@ -62,6 +91,22 @@ export function hasMethods (client: object, ...names: readonly string[]): boolea
  */
 export function hasFields (client: object, ...names: readonly string[]): boolean {
   return names.every(name => Object.hasOwn(client, name))
+}
+
+/** Returns whether the prototype of the client, and not the client itself, has all of these as getters. */
+export function hasGetters (client: object, ...names: readonly string[]): boolean {
+  return names.every(name => {
+    for (let each: object | null = client; each !== null; each = Object.getPrototypeOf(each) as object | null) {
+      const found = Object.getOwnPropertyDescriptor(each, name)
+      if (found !== undefined) return each !== client && found.get !== undefined
+    }
+    return false
+  })
+}
+
+/** Returns whether a value is an object or a function. */
+export function isObject (value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
 }
 
 /** Returns a property of an object of unknown structure. */

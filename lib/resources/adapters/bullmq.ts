@@ -13,7 +13,7 @@
  */
 import type { Resource } from '../../../types/index'
 import { within } from '../../util/time'
-import { closeOnce, hasMethods, ignoreError, property, trackCalls } from './adapter'
+import { closeOnce, hasFields, hasMethods, ignoreError, property, trackCalls } from './adapter'
 import type { Adapter } from './adapter'
 import type { Socket } from './sockets'
 
@@ -72,17 +72,17 @@ const returnTimeout = 100
 /** Recognises a BullMQ worker. */
 export const bullmqWorkerAdapter: Adapter<BullMQWorker> = {
   kind: 'BullMQ Worker',
-  matches: client => hasMethods(client, 'pause', 'resume', 'close', 'isRunning', 'isPaused') && 'opts' in client,
+  matches: client => hasFields(client, 'opts', 'toKey', 'qualifiedName') &&
+    hasMethods(client, 'pause', 'resume', 'close', 'isRunning', 'isPaused', 'on'),
   adapt: bullmqWorker
 }
 
 /** Recognises a BullMQ Queue, QueueEvents or FlowProducer. */
 export const bullmqQueueAdapter: Adapter<BullMQQueue> = {
   kind: 'BullMQ Queue, QueueEvents or FlowProducer',
-  matches: client => hasMethods(client, 'close') &&
-    'opts' in client &&
-    (hasMethods(client, 'getBackend') || hasMethods(client, 'addBulk')) &&
-    !hasMethods(client, 'isRunning'),
+  matches: client => hasMethods(client, 'close', 'on') && !hasMethods(client, 'isRunning') &&
+    (hasFields(client, 'opts', 'toKey', 'qualifiedName') ||
+      (hasFields(client, 'opts') && hasMethods(client, 'getFlow', 'addBulk', 'disconnect'))),
   adapt: bullmqQueue
 }
 

@@ -4,7 +4,7 @@
  * never settle (ioredis 6, Redis.js).
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasMethods, property } from './adapter'
+import { closeOnce, forcedError, hasFields, hasMethods } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
 
@@ -29,8 +29,8 @@ interface Internals {
 /** Recognises an ioredis client or cluster. */
 export const ioredisAdapter: Adapter<IORedis> = {
   kind: 'ioredis',
-  matches: client => hasMethods(client, 'quit', 'disconnect', 'duplicate') &&
-    typeof property(client, 'status') === 'string',
+  matches: client => hasFields(client, 'options', 'status', 'scriptsSet', 'offlineQueue') &&
+    hasMethods(client, 'quit', 'disconnect', 'duplicate', 'sendCommand', 'on'),
   adapt: ioredis
 }
 

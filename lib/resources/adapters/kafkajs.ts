@@ -5,7 +5,7 @@
  * session times out.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods } from './adapter'
+import { closeOnce, hasFields, hasMethods, isObject, property } from './adapter'
 import type { Adapter } from './adapter'
 
 /** The part of a kafkajs client that the adapter uses. */
@@ -16,7 +16,12 @@ export interface KafkaClient {
 /** Recognises a kafkajs consumer, producer or admin client. */
 export const kafkaAdapter: Adapter<KafkaClient> = {
   kind: 'kafkajs consumer, producer or admin',
-  matches: client => hasMethods(client, 'connect', 'disconnect', 'on', 'logger'),
+  // Each kind has a list of its own events, such as `producer.connect`. This is documented.
+  matches: client => {
+    const events = hasFields(client, 'events') ? property(client, 'events') : undefined
+    return isObject(events) && /^(?:consumer|producer|admin)\.connect$/.test(String(property(events, 'CONNECT'))) &&
+      hasMethods(client, 'connect', 'disconnect', 'on', 'logger')
+  },
   adapt: kafkaClient
 }
 

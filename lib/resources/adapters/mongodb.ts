@@ -5,7 +5,7 @@
  */
 import type { Resource } from '../../../types/index'
 import { createConditions } from '../../util/conditions'
-import { closeOnce, hasMethods } from './adapter'
+import { closeOnce, hasFields, hasMethods, isObject, property } from './adapter'
 import type { Adapter } from './adapter'
 
 /** The part of a MongoClient that the adapter uses. */
@@ -17,7 +17,11 @@ export interface MongoClient {
 /** Recognises a MongoClient. */
 export const mongoAdapter: Adapter<MongoClient> = {
   kind: 'mongodb MongoClient',
-  matches: client => hasMethods(client, 'db', 'startSession', 'close', 'on'),
+  matches: client => {
+    const state = hasFields(client, 's', 'options') ? property(client, 's') : undefined
+    return isObject(state) && hasFields(state, 'url', 'namespace') &&
+      hasMethods(client, 'connect', 'db', 'startSession', 'close', 'on')
+  },
   adapt: mongoClient
 }
 

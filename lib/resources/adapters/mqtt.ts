@@ -3,7 +3,7 @@
  * callback.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods, ignoreError } from './adapter'
+import { closeOnce, hasFields, hasMethods, ignoreError } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
 
@@ -26,7 +26,8 @@ interface Internals {
 /** Recognises an MQTT client. */
 export const mqttAdapter: Adapter<MqttClient> = {
   kind: 'MQTT client',
-  matches: client => hasMethods(client, 'publish', 'subscribe', 'end', 'reconnect', 'removeOutgoingMessage'),
+  matches: client => hasFields(client, 'outgoing', 'outgoingStore', 'messageIdProvider', 'options') &&
+    hasMethods(client, 'publish', 'subscribe', 'end', 'reconnect', 'removeOutgoingMessage', 'on'),
   adapt: mqttClient
 }
 

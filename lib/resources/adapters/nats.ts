@@ -4,7 +4,7 @@
  * first waits for the requests.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods, ignoreError, trackCalls } from './adapter'
+import { closeOnce, hasFields, hasMethods, ignoreError, isObject, property, trackCalls } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, type Socket } from './sockets'
 
@@ -25,7 +25,11 @@ interface Internals {
 /** Recognises a NATS connection. */
 export const natsAdapter: Adapter<NatsConnection> = {
   kind: 'NATS connection',
-  matches: client => hasMethods(client, 'drain', 'close', 'closed', 'isClosed', 'isDraining'),
+  matches: client => {
+    const protocol = hasFields(client, 'options', 'draining', 'protocol') ? property(client, 'protocol') : undefined
+    return isObject(protocol) && 'transport' in protocol &&
+      hasMethods(client, 'drain', 'close', 'closed', 'isClosed', 'isDraining')
+  },
   adapt: natsConnection
 }
 

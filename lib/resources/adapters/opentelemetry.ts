@@ -3,7 +3,7 @@
  * be forced, but its exporters have a timeout of their own (10 s by default). The resource is `last`.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods, property } from './adapter'
+import { closeOnce, hasFields, hasMethods, property } from './adapter'
 import type { Adapter } from './adapter'
 
 /** The part of an SDK or provider that the adapter uses. */
@@ -11,11 +11,18 @@ export interface OpenTelemetry {
   shutdown (): Promise<void>
 }
 
+/** TracerProvider, MeterProvider, LoggerProvider, SpanProcessor, LogRecordProcessor, MetricReader. */
+const interfaces = [
+  ['getTracer'], ['getMeter'], ['getLogger'], ['onStart', 'onEnd'], ['onEmit'], ['collect', 'setMetricProducer']
+]
+
 /** Recognises an OpenTelemetry SDK or provider. */
 export const openTelemetryAdapter: Adapter<OpenTelemetry> = {
-  kind: 'OpenTelemetry SDK or provider',
+  kind: 'OpenTelemetry SDK, provider or processor',
+  // NodeSDK has no public mark, so its private field is read. The others have the public methods of their interfaces.
   matches: client => hasMethods(client, 'shutdown') &&
-    (hasMethods(client, 'forceFlush') || hasMethods(client, 'start')),
+    ((hasMethods(client, 'start') && hasFields(client, '_instrumentations')) ||
+      (hasMethods(client, 'forceFlush') && interfaces.some(methods => hasMethods(client, ...methods)))),
   adapt: openTelemetry
 }
 

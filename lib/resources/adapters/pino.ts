@@ -4,7 +4,7 @@
  * throws. Both are `last`.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods, ignoreError, property } from './adapter'
+import { closeOnce, hasFields, hasMethods, ignoreError, property } from './adapter'
 import type { Adapter } from './adapter'
 
 /** The part of a pino logger that the adapter uses. */
@@ -23,14 +23,17 @@ export interface PinoDestination {
 /** Recognises a pino logger. */
 export const pinoLoggerAdapter: Adapter<PinoLogger> = {
   kind: 'pino logger',
-  matches: client => hasMethods(client, 'child', 'bindings', 'flush'),
+  // `pino.symbols` has this symbol, and it is in the global registry, so every copy of pino has the same.
+  matches: client => Symbol.for('pino.serializers') in client && hasMethods(client, 'child', 'bindings', 'flush'),
   adapt: pinoLogger
 }
 
 /** Recognises a pino destination. */
 export const pinoDestinationAdapter: Adapter<PinoDestination> = {
   kind: 'pino destination',
-  matches: client => hasMethods(client, 'write', 'flush', 'flushSync', 'end', 'once'),
+  // sonic-boom has the buffer, and thread-stream has the worker of a transport.
+  matches: client => (hasFields(client, '_bufs', 'fd', 'minLength') || hasFields(client, 'worker')) &&
+    hasMethods(client, 'write', 'flush', 'flushSync', 'end', 'once', 'on'),
   adapt: pinoDestination
 }
 

@@ -4,7 +4,7 @@
  * `destroy()` ends nothing. So the adapter keeps the pools.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasMethods, property } from './adapter'
+import { closeOnce, forcedError, hasFields, hasMethods, property } from './adapter'
 import type { Adapter } from './adapter'
 
 /** The part of an undici dispatcher that the adapter uses. */
@@ -16,7 +16,11 @@ export interface UndiciDispatcher {
 /** Recognises an undici dispatcher. */
 export const undiciAdapter: Adapter<UndiciDispatcher> = {
   kind: 'undici Client, Pool or Agent',
-  matches: client => hasMethods(client, 'dispatch', 'request', 'close', 'destroy'),
+  // These are the public methods of undici's class Dispatcher. `compose()` returns a Proxy of it.
+  mayBeProxy: true,
+  matches: client => hasFields(client, '_events') && hasMethods(
+    client, 'dispatch', 'request', 'stream', 'pipeline', 'connect', 'upgrade', 'compose', 'close', 'destroy', 'on'
+  ),
   adapt: undiciDispatcher
 }
 
