@@ -5,10 +5,11 @@
  * broker is not reachable, they wait for the next connection.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasFields, hasMethods, ignoreError, property, trackCalls, wrapMethod } from './adapter'
+import { closeOnce, ignoreError, trackCalls, wrapMethod } from './adapter'
 import type { Adapter, Method } from './adapter'
 import { trackConnection, type AmqpConnection, type TrackedConnection } from './amqplib'
 import { destroyConnection } from './amqplib-channel'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of an AmqpConnectionManager that the adapter uses. */
 export interface AmqpConnectionManager {

@@ -7,9 +7,10 @@
  */
 import type { Resource } from '../../../types/index'
 import { createConditions } from '../../util/conditions'
-import { closeOnce, forcedError, hasFields, hasMethods, ignoreError, property, wrapMethod } from './adapter'
+import { closeOnce, forcedError, ignoreError, wrapMethod } from './adapter'
 import type { Adapter, Method } from './adapter'
 import { destroySockets, type Socket } from './sockets'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of an amqplib channel that the adapter uses. */
 export interface AmqpChannel {

@@ -7,10 +7,11 @@
  * It counts the messages of the channels that are open when it is created, and of all later ones.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasFields, hasMethods, ignoreError, property, wrapMethod } from './adapter'
+import { closeOnce, ignoreError, wrapMethod } from './adapter'
 import type { Adapter, Method } from './adapter'
 import { destroyConnection, isCoreConnection, trackChannel } from './amqplib-channel'
 import type { AmqpChannel, TrackedChannel } from './amqplib-channel'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of an amqplib connection that the adapter uses. */
 export interface AmqpConnection {

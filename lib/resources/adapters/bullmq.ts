@@ -13,9 +13,10 @@
  */
 import type { Resource } from '../../../types/index'
 import { within } from '../../util/time'
-import { closeOnce, hasFields, hasMethods, ignoreError, property, trackCalls } from './adapter'
+import { closeOnce, ignoreError, trackCalls } from './adapter'
 import type { Adapter } from './adapter'
 import type { Socket } from './sockets'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of a BullMQ worker that the adapter uses. */
 export interface BullMQWorker {

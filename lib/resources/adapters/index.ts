@@ -29,8 +29,8 @@ import { undiciAdapter } from './undici'
 export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
-  amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter,
-  natsAdapter, mqttAdapter, undiciAdapter, openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter
+  amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
+  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter
 ]
 
 /**

@@ -4,9 +4,10 @@
  * never settle (ioredis 6, Redis.js).
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasFields, hasMethods } from './adapter'
+import { closeOnce, forcedError } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
+import { hasFields, hasMethods } from './structure'
 
 /** The part of an ioredis client that the adapter uses. */
 export interface IORedis {

@@ -5,8 +5,9 @@
  * session times out.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasFields, hasMethods, isObject, property } from './adapter'
+import { closeOnce } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, isObject, property } from './structure'
 
 /** The part of a kafkajs client that the adapter uses. */
 export interface KafkaClient {

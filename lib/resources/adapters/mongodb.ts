@@ -5,8 +5,10 @@
  */
 import type { Resource } from '../../../types/index'
 import { createConditions } from '../../util/conditions'
-import { closeOnce, hasFields, hasMethods, isObject, property } from './adapter'
+import { turn } from '../../util/time'
+import { closeOnce } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, isObject, property } from './structure'
 
 /** The part of a MongoClient that the adapter uses. */
 export interface MongoClient {
@@ -29,6 +31,18 @@ export const mongoAdapter: Adapter<MongoClient> = {
  * Turns a MongoClient into a resource. Create it together with the client, because it counts connections from then on.
  */
 export function mongoClient (client: MongoClient): Resource {
+  const idle = trackOperations(client)
+  return closeOnce({
+    close: async () => {
+      await idle()
+      await client.close()
+    },
+    force: () => client.close(true)
+  })
+}
+
+/** Counts the connections that operations use. @returns a function that waits until none is in use */
+export function trackOperations (client: MongoClient): () => Promise<void> {
   const conditions = createConditions()
   let checkedOut = 0
   const checkIn = (): void => {
@@ -38,12 +52,9 @@ export function mongoClient (client: MongoClient): Resource {
   client.on('connectionCheckOutStarted', () => { checkedOut++ })
   client.on('connectionCheckOutFailed', checkIn)
   client.on('connectionCheckedIn', checkIn)
-
-  return closeOnce({
-    close: async () => {
-      await conditions.until(() => checkedOut === 0)
-      await client.close()
-    },
-    force: () => client.close(true)
-  })
+  return async () => {
+    // An operation that was called in this turn of the event loop requests its connection a little later.
+    await turn()
+    await conditions.until(() => checkedOut === 0)
+  }
 }

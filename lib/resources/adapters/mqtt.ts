@@ -3,9 +3,10 @@
  * callback.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasFields, hasMethods, ignoreError } from './adapter'
+import { closeOnce, ignoreError } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
+import { hasFields, hasMethods } from './structure'
 
 /** The part of an MQTT client that the adapter uses. */
 export interface MqttClient {

@@ -5,9 +5,10 @@
  * with an error instead.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasFields, hasMethods, ignoreError, isObject, property, wrapMethod } from './adapter'
+import { closeOnce, forcedError, ignoreError, wrapMethod } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
+import { hasFields, hasMethods, isObject, property } from './structure'
 
 /** The part of a mysql2 pool that the adapter uses. */
 export interface MysqlPool {

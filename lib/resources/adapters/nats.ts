@@ -4,9 +4,10 @@
  * first waits for the requests.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasFields, hasMethods, ignoreError, isObject, property, trackCalls } from './adapter'
+import { closeOnce, ignoreError, trackCalls } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, type Socket } from './sockets'
+import { hasFields, hasMethods, isObject, property } from './structure'
 
 /** The part of a NATS connection that the adapter uses. */
 export interface NatsConnection {

@@ -8,8 +8,9 @@
  */
 import type { Resource } from '../../../types/index'
 import { within } from '../../util/time'
-import { closeOnce, hasFields, hasGetters, hasMethods, ignoreError, isObject, property, trackCalls } from './adapter'
+import { closeOnce, ignoreError, trackCalls } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasGetters, hasMethods, isObject, property } from './structure'
 
 /** The part of a node-redis client that the adapter uses. */
 export interface NodeRedis {

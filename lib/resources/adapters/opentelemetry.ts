@@ -3,8 +3,9 @@
  * be forced, but its exporters have a timeout of their own (10 s by default). The resource is `last`.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasFields, hasMethods, property } from './adapter'
+import { closeOnce } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of an SDK or provider that the adapter uses. */
 export interface OpenTelemetry {

@@ -7,9 +7,10 @@
  * The adapter records the clients through the pool's events. Create it together with the pool.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasFields, hasGetters, hasMethods, ignoreError } from './adapter'
+import { closeOnce, forcedError, ignoreError } from './adapter'
 import type { Adapter, AdapterOptions } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
+import { hasFields, hasGetters, hasMethods } from './structure'
 
 /** The part of a pg Pool that the adapter uses. */
 export interface PgPool {

@@ -4,8 +4,9 @@
  * throws. Both are `last`.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasFields, hasMethods, ignoreError, property } from './adapter'
+import { closeOnce, ignoreError } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of a pino logger that the adapter uses. */
 export interface PinoLogger {

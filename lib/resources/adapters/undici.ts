@@ -4,8 +4,9 @@
  * `destroy()` ends nothing. So the adapter keeps the pools.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasFields, hasMethods, property } from './adapter'
+import { closeOnce, forcedError } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of an undici dispatcher that the adapter uses. */
 export interface UndiciDispatcher {
