@@ -14,6 +14,7 @@ import { amqpChannelAdapter } from './amqplib-channel'
 import { bullmqQueueAdapter, bullmqWorkerAdapter } from './bullmq'
 import { ioredisAdapter } from './ioredis'
 import { kafkaAdapter } from './kafkajs'
+import { knexAdapter } from './knex'
 import { mongoAdapter } from './mongodb'
 import { mqttAdapter } from './mqtt'
 import { mysqlConnectionAdapter, mysqlPoolAdapter } from './mysql2'
@@ -30,7 +31,7 @@ export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
-  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter
+  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter
 ]
 
 /**
@@ -46,6 +47,7 @@ export { amqpChannel } from './amqplib-channel'
 export { bullmqQueue, bullmqWorker } from './bullmq'
 export { ioredis } from './ioredis'
 export { kafkaClient } from './kafkajs'
+export { knex } from './knex'
 export { mongoClient } from './mongodb'
 export { mqttClient } from './mqtt'
 export { mysqlConnection, mysqlPool } from './mysql2'
