@@ -24,6 +24,7 @@ import { openTelemetryAdapter } from './opentelemetry'
 import { pgClientAdapter } from './pg-client'
 import { pgPoolAdapter } from './pg-pool'
 import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
+import { postgresJsAdapter } from './postgres-js'
 import { sequelizeAdapter } from './sequelize'
 import { undiciAdapter } from './undici'
 
@@ -32,7 +33,7 @@ export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
-  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, sequelizeAdapter
+  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, sequelizeAdapter, postgresJsAdapter
 ]
 
 /**
@@ -58,6 +59,7 @@ export { openTelemetry } from './opentelemetry'
 export { pgClient } from './pg-client'
 export { pgPool } from './pg-pool'
 export { pinoDestination, pinoLogger } from './pino'
+export { postgresJs } from './postgres-js'
 export { sequelize } from './sequelize'
 export { undiciDispatcher } from './undici'
 export type { Adapter, AdapterOptions } from './adapter'
