@@ -26,6 +26,7 @@ import { pgPoolAdapter } from './pg-pool'
 import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
 import { postgresJsAdapter } from './postgres-js'
 import { sequelizeAdapter } from './sequelize'
+import { typeOrmAdapter } from './typeorm'
 import { undiciAdapter } from './undici'
 
 /** All adapters, in the order in which they are tried. */
@@ -33,7 +34,8 @@ export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
-  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, sequelizeAdapter, postgresJsAdapter
+  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, typeOrmAdapter, sequelizeAdapter,
+  postgresJsAdapter
 ]
 
 /**
@@ -61,5 +63,6 @@ export { pgPool } from './pg-pool'
 export { pinoDestination, pinoLogger } from './pino'
 export { postgresJs } from './postgres-js'
 export { sequelize } from './sequelize'
+export { typeOrmDataSource } from './typeorm'
 export { undiciDispatcher } from './undici'
 export type { Adapter, AdapterOptions } from './adapter'
