@@ -12,6 +12,7 @@ import { amqpConnectionManagerAdapter, amqpRecoveringAdapter } from './amqp-reco
 import { amqpConnectionAdapter } from './amqplib'
 import { amqpChannelAdapter } from './amqplib-channel'
 import { bullmqQueueAdapter, bullmqWorkerAdapter } from './bullmq'
+import { drizzleAdapter } from './drizzle'
 import { ioredisAdapter } from './ioredis'
 import { kafkaAdapter } from './kafkajs'
 import { knexAdapter } from './knex'
@@ -34,8 +35,8 @@ export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
-  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, typeOrmAdapter, sequelizeAdapter,
-  postgresJsAdapter
+  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, drizzleAdapter, typeOrmAdapter,
+  sequelizeAdapter, postgresJsAdapter
 ]
 
 /**
@@ -49,6 +50,7 @@ export { amqpConnectionManager, amqpRecoveringConnection } from './amqp-reconnec
 export { amqpConnection } from './amqplib'
 export { amqpChannel } from './amqplib-channel'
 export { bullmqQueue, bullmqWorker } from './bullmq'
+export { drizzle } from './drizzle'
 export { ioredis } from './ioredis'
 export { kafkaClient } from './kafkajs'
 export { knex } from './knex'
