@@ -16,6 +16,7 @@ import { drizzleAdapter } from './drizzle'
 import { ioredisAdapter } from './ioredis'
 import { kafkaAdapter } from './kafkajs'
 import { knexAdapter } from './knex'
+import { kyselyAdapter } from './kysely'
 import { mongoAdapter } from './mongodb'
 import { mqttAdapter } from './mqtt'
 import { mysqlConnectionAdapter, mysqlPoolAdapter } from './mysql2'
@@ -35,8 +36,8 @@ export const adapters: readonly Adapter[] = [
   pgPoolAdapter, pgClientAdapter, ioredisAdapter, nodeRedisAdapter, bullmqWorkerAdapter, bullmqQueueAdapter,
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
-  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, drizzleAdapter, typeOrmAdapter,
-  sequelizeAdapter, postgresJsAdapter
+  openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, kyselyAdapter, drizzleAdapter,
+  typeOrmAdapter, sequelizeAdapter, postgresJsAdapter
 ]
 
 /**
@@ -54,6 +55,7 @@ export { drizzle } from './drizzle'
 export { ioredis } from './ioredis'
 export { kafkaClient } from './kafkajs'
 export { knex } from './knex'
+export { kysely } from './kysely'
 export { mongoClient } from './mongodb'
 export { mqttClient } from './mqtt'
 export { mysqlConnection, mysqlPool } from './mysql2'
