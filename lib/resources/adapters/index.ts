@@ -18,6 +18,7 @@ import { kafkaAdapter } from './kafkajs'
 import { knexAdapter } from './knex'
 import { kyselyAdapter } from './kysely'
 import { mongoAdapter } from './mongodb'
+import { mongooseAdapter, mongooseConnectionAdapter } from './mongoose'
 import { mqttAdapter } from './mqtt'
 import { mysqlConnectionAdapter, mysqlPoolAdapter } from './mysql2'
 import { natsAdapter } from './nats'
@@ -37,7 +38,7 @@ export const adapters: readonly Adapter[] = [
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
   openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, kyselyAdapter, drizzleAdapter,
-  typeOrmAdapter, sequelizeAdapter, postgresJsAdapter
+  typeOrmAdapter, sequelizeAdapter, mongooseAdapter, mongooseConnectionAdapter, postgresJsAdapter
 ]
 
 /**
@@ -57,6 +58,7 @@ export { kafkaClient } from './kafkajs'
 export { knex } from './knex'
 export { kysely } from './kysely'
 export { mongoClient } from './mongodb'
+export { mongoose, mongooseConnection } from './mongoose'
 export { mqttClient } from './mqtt'
 export { mysqlConnection, mysqlPool } from './mysql2'
 export { natsConnection } from './nats'
