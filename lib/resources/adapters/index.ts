@@ -28,6 +28,7 @@ import { pgClientAdapter } from './pg-client'
 import { pgPoolAdapter } from './pg-pool'
 import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
 import { postgresJsAdapter } from './postgres-js'
+import { prismaAdapter } from './prisma'
 import { sequelizeAdapter } from './sequelize'
 import { typeOrmAdapter } from './typeorm'
 import { undiciAdapter } from './undici'
@@ -38,7 +39,7 @@ export const adapters: readonly Adapter[] = [
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
   openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, kyselyAdapter, drizzleAdapter,
-  typeOrmAdapter, sequelizeAdapter, mongooseAdapter, mongooseConnectionAdapter, postgresJsAdapter
+  typeOrmAdapter, sequelizeAdapter, mongooseAdapter, mongooseConnectionAdapter, prismaAdapter, postgresJsAdapter
 ]
 
 /**
@@ -68,6 +69,7 @@ export { pgClient } from './pg-client'
 export { pgPool } from './pg-pool'
 export { pinoDestination, pinoLogger } from './pino'
 export { postgresJs } from './postgres-js'
+export { prisma } from './prisma'
 export { sequelize } from './sequelize'
 export { typeOrmDataSource } from './typeorm'
 export { undiciDispatcher } from './undici'
