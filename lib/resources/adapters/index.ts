@@ -24,6 +24,7 @@ import { mysqlConnectionAdapter, mysqlPoolAdapter } from './mysql2'
 import { natsAdapter } from './nats'
 import { nodeRedisAdapter } from './node-redis'
 import { openTelemetryAdapter } from './opentelemetry'
+import { pgBossAdapter } from './pg-boss'
 import { pgClientAdapter } from './pg-client'
 import { pgPoolAdapter } from './pg-pool'
 import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
@@ -39,7 +40,8 @@ export const adapters: readonly Adapter[] = [
   mysqlPoolAdapter, mysqlConnectionAdapter, mongoAdapter, amqpConnectionAdapter, amqpChannelAdapter,
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
   openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, kyselyAdapter, drizzleAdapter,
-  typeOrmAdapter, sequelizeAdapter, mongooseAdapter, mongooseConnectionAdapter, prismaAdapter, postgresJsAdapter
+  typeOrmAdapter, sequelizeAdapter, mongooseAdapter, mongooseConnectionAdapter, prismaAdapter, postgresJsAdapter,
+  pgBossAdapter
 ]
 
 /**
@@ -65,6 +67,7 @@ export { mysqlConnection, mysqlPool } from './mysql2'
 export { natsConnection } from './nats'
 export { nodeRedis } from './node-redis'
 export { openTelemetry } from './opentelemetry'
+export { pgBoss } from './pg-boss'
 export { pgClient } from './pg-client'
 export { pgPool } from './pg-pool'
 export { pinoDestination, pinoLogger } from './pino'
