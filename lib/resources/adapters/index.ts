@@ -28,6 +28,7 @@ import { pgBossAdapter } from './pg-boss'
 import { pgClientAdapter } from './pg-client'
 import { pgPoolAdapter } from './pg-pool'
 import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
+import { piscinaAdapter } from './piscina'
 import { postgresJsAdapter } from './postgres-js'
 import { prismaAdapter } from './prisma'
 import { sequelizeAdapter } from './sequelize'
@@ -41,7 +42,7 @@ export const adapters: readonly Adapter[] = [
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
   openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, kyselyAdapter, drizzleAdapter,
   typeOrmAdapter, sequelizeAdapter, mongooseAdapter, mongooseConnectionAdapter, prismaAdapter, postgresJsAdapter,
-  pgBossAdapter
+  pgBossAdapter, piscinaAdapter
 ]
 
 /**
@@ -71,6 +72,7 @@ export { pgBoss } from './pg-boss'
 export { pgClient } from './pg-client'
 export { pgPool } from './pg-pool'
 export { pinoDestination, pinoLogger } from './pino'
+export { piscina } from './piscina'
 export { postgresJs } from './postgres-js'
 export { prisma } from './prisma'
 export { sequelize } from './sequelize'
