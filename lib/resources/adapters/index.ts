@@ -31,6 +31,7 @@ import { pinoDestinationAdapter, pinoLoggerAdapter } from './pino'
 import { piscinaAdapter } from './piscina'
 import { postgresJsAdapter } from './postgres-js'
 import { prismaAdapter } from './prisma'
+import { sentryAdapter } from './sentry'
 import { sequelizeAdapter } from './sequelize'
 import { typeOrmAdapter } from './typeorm'
 import { undiciAdapter } from './undici'
@@ -42,7 +43,7 @@ export const adapters: readonly Adapter[] = [
   amqpRecoveringAdapter, amqpConnectionManagerAdapter, kafkaAdapter, natsAdapter, mqttAdapter, undiciAdapter,
   openTelemetryAdapter, pinoLoggerAdapter, pinoDestinationAdapter, knexAdapter, kyselyAdapter, drizzleAdapter,
   typeOrmAdapter, sequelizeAdapter, mongooseAdapter, mongooseConnectionAdapter, prismaAdapter, postgresJsAdapter,
-  pgBossAdapter, piscinaAdapter
+  pgBossAdapter, piscinaAdapter, sentryAdapter
 ]
 
 /**
@@ -75,6 +76,7 @@ export { pinoDestination, pinoLogger } from './pino'
 export { piscina } from './piscina'
 export { postgresJs } from './postgres-js'
 export { prisma } from './prisma'
+export { sentry } from './sentry'
 export { sequelize } from './sequelize'
 export { typeOrmDataSource } from './typeorm'
 export { undiciDispatcher } from './undici'
