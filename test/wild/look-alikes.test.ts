@@ -5,16 +5,25 @@
 import { connect as connectAmqp } from 'amqplib'
 import { FlowProducer, Queue, QueueEvents, Worker } from 'bullmq'
 import { Cluster, Redis } from 'ioredis'
+import { drizzle } from 'drizzle-orm/node-postgres'
 import { Kafka, logLevel } from 'kafkajs'
+import knex from 'knex'
+import { Kysely, PostgresDialect } from 'kysely'
 import { MongoClient } from 'mongodb'
+import mongoose from 'mongoose'
 import mqtt from 'mqtt'
 import mysql from 'mysql2'
 import mysqlPromise from 'mysql2/promise'
 import { connect as connectNats } from 'nats'
 import pg from 'pg'
+import PgBoss from 'pg-boss'
 import pino from 'pino'
+import { Piscina } from 'piscina'
+import postgres from 'postgres'
 import { createClient, createClientPool, createCluster } from 'redis'
+import { Sequelize } from 'sequelize'
 import t from 'tap'
+import { DataSource } from 'typeorm'
 import { Agent, Client, Pool, RetryAgent, interceptors } from 'undici'
 import { adapterFor, adapters } from '../../lib/resources/adapters/index'
 import { findServer, unless, type ServiceName } from '../helpers/services'
@@ -55,12 +64,25 @@ const examples: Readonly<Record<string, () => readonly Example[]>> = {
     return [[client, () => client.end(true)]]
   },
   'undici Client, Pool or Agent': () => [new Agent(), new Client('http://a'), new Pool('http://a'), new RetryAgent(new Agent())].map(client => [client]),
+  knex: () => [[knex({ client: 'pg' })]],
+  Kysely: () => [[new Kysely({ dialect: new PostgresDialect({ pool: new pg.Pool() }) })]],
+  'Drizzle database': () => [[drizzle(new pg.Pool())]],
+  'TypeORM DataSource': () => [[new DataSource({ type: 'postgres' })]],
+  Sequelize: () => [[new Sequelize('postgres://a@127.0.0.1:1/a', { logging: false })]],
+  mongoose: () => [[new mongoose.Mongoose()]],
+  'mongoose Connection': () => [[mongoose.createConnection()]],
+  'postgres.js': () => [[postgres('postgres://a@127.0.0.1:1/a')]],
+  'pg-boss': () => [[new PgBoss('postgres://a@127.0.0.1:1/a')]],
+  Piscina: () => {
+    const pool = new Piscina({ filename: __filename, minThreads: 0 })
+    return [[pool, () => pool.destroy()]]
+  },
   'pino logger': () => [[pino()], [pino().child({})]],
   'pino destination': () => [[pino.destination({ sync: true })]]
 }
 
 /** Kinds whose client exists only with a server, or has no class of its own. */
-const elsewhere = ['amqplib', 'amqp-connection-manager', 'NATS connection', 'OpenTelemetry']
+const elsewhere = ['amqplib', 'amqp-connection-manager', 'NATS connection', 'OpenTelemetry', 'PrismaClient', 'Sentry']
 
 const accepts = (client: object): boolean => adapters.some(({ matches }) => matches(client))
 const refused = { code: 'FST_ERR_SHUTDOWN_CLIENT', message: /No adapter matches this client \(.*Known kinds: pg Pool, / }
@@ -140,7 +162,7 @@ t.test('an object of the app that has two or three names in common is refused', 
     { start () {}, shutdown () {} }, { forceFlush () {}, shutdown () {} }, { isOpen: true, on () {}, close () {}, destroy () {} },
     { connect () {}, disconnect () {}, on () {}, logger: () => ({}) }, { db () {}, startSession () {}, close () {}, on () {} },
     { createChannel () {}, createConfirmChannel () {}, close () {}, on () {} }, { child () {}, bindings () {}, flush () {} },
-    { opts: {}, close () {}, addBulk () {} }, Object.create(null) as object, { get status (): string { throw new Error('no') } }, { dispatch () {}, request () {}, close () {}, destroy () {} }, class Database { close (): void {} }, () => {}
+    { opts: {}, close () {}, addBulk () {} }, { flush () {}, close () {} }, { captureException () {}, flush () {}, close () {} }, { $connect () {}, $disconnect () {} }, Object.create(null) as object, { get status (): string { throw new Error('no') } }, { dispatch () {}, request () {}, close () {}, destroy () {} }, class Database { close (): void {} }, () => {}
   ]
   for (const client of lookAlikes) t.throws(() => adapterFor(client), refused)
 })
