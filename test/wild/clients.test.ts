@@ -1,4 +1,4 @@
-/** Piscina, mongoose, Sentry and Prisma as resources. Each is the real library, except Prisma, whose client is generated. */
+/** Piscina, mongoose, Sentry, kafkajs and Prisma as resources. Each is the real library, except Prisma, whose client is generated. */
 import * as Sentry from '@sentry/node'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -6,6 +6,7 @@ import http from 'node:http'
 import net, { type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Kafka, Partitioners, logLevel } from 'kafkajs'
 import mongooseModule from 'mongoose'
 import { Piscina } from 'piscina'
 import t from 'tap'
@@ -140,6 +141,18 @@ t.test('Sentry', async t => {
     await inTime(resource.force?.())
     await inTime(closing)
   })
+})
+
+t.test('kafkajs: a message whose request has not begun is sent before the producer disconnects', async t => {
+  // There is no server, so the request is replaced.
+  const producer = new Kafka({ brokers: ['127.0.0.1:1'], logLevel: logLevel.NOTHING }).producer({ createPartitioner: Partitioners.DefaultPartitioner })
+  const calls: string[] = []
+  producer.send = async () => { await new Promise(resolve => setTimeout(resolve, 50)); calls.push('sent'); return [] }
+  producer.disconnect = async () => { calls.push('disconnect') }
+  const resource = adapterFor(producer)
+  producer.send({ topic: 'a', messages: [] }).catch(() => {})
+  await inTime(close(resource))
+  t.same(calls, ['sent', 'disconnect'])
 })
 
 t.test('Prisma, by its documented methods: $disconnect is called once, also for the Proxy that $extends() returns', async t => {

@@ -8,6 +8,7 @@
 import { types } from 'node:util'
 import type { Resource } from '../../../types/index'
 import { ShutdownClientError } from '../../errors'
+import { turn } from '../../util/time'
 import { isObject, property } from './structure'
 
 /** Options of an adapter. */
@@ -96,7 +97,9 @@ export interface ClientActions {
 
 /**
  * Creates a resource that closes its client once, because many drivers reject a second call (pg-pool: "Called end on
- * pool more than once"). After `force`, a pending `close` also resolves, even if the driver never settles its promise.
+ * pool more than once"). The client closes one turn of the event loop after the call: a query that was called just
+ * before may request its connection a little later. After `force`, a pending `close` also resolves, even if the driver
+ * never settles its promise.
  */
 export function closeOnce ({
   close, force, pause, detail, last
@@ -109,8 +112,12 @@ export function closeOnce ({
     ...(pause === undefined ? {} : { pause: async () => { await pause() } }),
     ...(detail === undefined ? {} : { detail }),
     ...(last === undefined ? {} : { last }),
-    close: () => (closing ??= forcing ?? Promise.race([forced, run(close).catch(onCloseError)])),
+    close: () => (closing ??= forcing ?? Promise.race([forced, turn().then(closeUnlessForced).catch(onCloseError)])),
     ...(force === undefined ? {} : { force: () => (forcing ??= run(force).finally(resolveForced)) })
+  }
+
+  async function closeUnlessForced (): Promise<void> {
+    if (forcing === undefined) await close()
   }
 
   // After `force`, an error of `close` is expected.

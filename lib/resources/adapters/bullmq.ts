@@ -129,7 +129,7 @@ export function bullmqWorker (worker: BullMQWorker): Resource {
  */
 export function bullmqQueue (queue: BullMQQueue): Resource {
   const internals = queue as Internals
-  const jobsAdded = trackCalls(queue, 'add', 'addBulk')
+  const jobsAdded = trackCalls(queue, 'add', 'addBulk', 'upsertJobScheduler', 'remove', 'removeJobScheduler')
   return closeOnce({
     close: async () => {
       await jobsAdded()

@@ -3,7 +3,6 @@
  * for a connection (tarn 3, Pool.js), so the adapter calls it when none waits and every connection is released.
  */
 import type { Resource } from '../../../types/index'
-import { turn } from '../../util/time'
 import { closeOnce, forcedError, ignoreError } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, socketOf, waitForSocketsToClose, type Socket } from './sockets'
@@ -45,8 +44,6 @@ export const knexAdapter: Adapter<Knex> = {
 export function knex (instance: Knex): Resource {
   return closeOnce({
     close: async () => {
-      // A query that was called in this turn of the event loop requests its connection a little later.
-      await turn()
       const pool = poolOf(instance)
       if (pool !== undefined) await idle(pool)
       const sockets = socketsOf(pool)

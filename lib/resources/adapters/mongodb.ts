@@ -5,7 +5,6 @@
  */
 import type { Resource } from '../../../types/index'
 import { createConditions } from '../../util/conditions'
-import { turn } from '../../util/time'
 import { closeOnce } from './adapter'
 import type { Adapter } from './adapter'
 import { hasFields, hasMethods, isObject, property } from './structure'
@@ -52,9 +51,5 @@ export function trackOperations (client: MongoClient): () => Promise<void> {
   client.on('connectionCheckOutStarted', () => { checkedOut++ })
   client.on('connectionCheckOutFailed', checkIn)
   client.on('connectionCheckedIn', checkIn)
-  return async () => {
-    // An operation that was called in this turn of the event loop requests its connection a little later.
-    await turn()
-    await conditions.until(() => checkedOut === 0)
-  }
+  return () => conditions.until(() => checkedOut === 0)
 }
