@@ -73,6 +73,18 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     t.equal(client.isOpen, false)
   })
 
+  t.test('node-redis: an idle client of a frozen server closes quickly and cleanly', async t => {
+    const proxy = await startProxy(server)
+    t.teardown(async () => { proxy.thaw(); await proxy.stop() })
+    const client = createClient({ socket: { host: proxy.host, port: proxy.port } })
+    client.on('error', () => {})
+    await client.connect()
+    proxy.freeze()
+    const { outcome, durationMs } = await teardown({ redis: { client } })
+    t.equal(outcome, 'clean')
+    t.ok(durationMs < 1_000, `${durationMs} ms`)
+  })
+
   t.test('node-redis: commands that wait for a connection are sent if the server returns in time', async t => {
     const proxy = await startProxy(server)
     t.teardown(() => proxy.stop())

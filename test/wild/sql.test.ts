@@ -16,6 +16,7 @@ import { Sequelize } from 'sequelize'
 import t, { type Test } from 'tap'
 import { DataSource } from 'typeorm'
 import { adapterFor } from '../../lib/resources/adapters/index'
+import { teardown } from '../../lib/resources/teardown'
 import { turn } from '../../lib/util/time'
 import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
 import type { Opened, OpenedOnOwnServer } from '../helpers/resource-contract'
@@ -37,6 +38,25 @@ async function contract (t: Test, name: string, server: Server, open: Open, opti
     return { ...await open(proxy), ...proxy }
   }
   await resourceContract(t, { name, open: () => open(server), ...(options.canFreeze === false ? {} : { openOnOwnServer: behind }) })
+  if (options.canFreeze !== false) await idleContract(t, name, server, open)
+}
+
+/** An idle client of a server that is frozen or dead closes quickly, and nothing is forced. */
+async function idleContract (t: Test, name: string, server: Server, open: Open): Promise<void> {
+  for (const fault of ['freeze', 'kill'] as const) {
+    await t.test(`${name}: an idle client closes quickly and cleanly after ${fault}() of its server`, async t => {
+      const proxy = await startProxy(server)
+      t.teardown(async () => { proxy.thaw(); await proxy.stop() })
+      const opened = await open(proxy)
+      const resource = opened.resource ?? adapterFor(opened.client)
+      await resource.pause?.()
+      await proxy[fault]()
+      const { outcome, durationMs } = await teardown({ [name]: resource })
+      t.equal(outcome, 'clean')
+      t.ok(durationMs < 1_500, `${durationMs} ms`)
+      t.equal(opened.isClosed(), true)
+    })
+  }
 }
 
 /** Begins a slow query, and waits until it is under way. */
@@ -128,13 +148,7 @@ t.test('on PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 90_000 
     await close(adapterFor(db))
     t.equal(opened.isClosed(), true)
   })
-  t.test('Kysely: on a server that is down, an idle instance closes quickly', async () => {
-    const proxy = await startProxy(at)
-    const opened = await openKysely(proxy)
-    ;(opened.client as Kysely<unknown>).getExecutor()
-    await proxy.kill()
-    await inTime(close(adapterFor(opened.client)), 1_000)
-  })
+  await idleContract(t, 'Kysely', at, openKysely)
 
   await contract(t, 'postgres.js', at, async at => {
     const sql = postgres(pgUrl(at), { max: 3, connect_timeout: 2, onnotice: () => {} })

@@ -3,8 +3,8 @@
  * `destroy`, version 4 has `quit` and `disconnect`.
  *
  * `quit()` and `close()` of a client set `isOpen` to false. From then on it never connects again, so commands that wait
- * for a connection never settle, and in versions 4 and 5 `disconnect()` and `destroy()` only throw. So the adapter
- * sends a PING, which the server answers after all commands before it, and destroys the client then.
+ * for a connection never settle. In version 4, `disconnect()` only throws then. So a client of version 4, and each that
+ * is not connected, gets a last PING, which the server answers after all commands before it, and is destroyed then.
  */
 import type { Resource } from '../../../types/index'
 import { within } from '../../util/time'
@@ -60,10 +60,14 @@ export function nodeRedis (client: NodeRedis): Resource {
 
   async function close (): Promise<void> {
     // A pool, a cluster and a sentinel do not have this getter. They close their own clients.
-    if (!hasGetters(client, 'isPubSubActive')) {
-      await (methods.close === undefined ? methods.quit() : methods.close())
-      return
-    }
+    const isClient = hasGetters(client, 'isPubSubActive')
+    // `close()` destroys a client without pending commands at once, also if the server is frozen.
+    if (methods.close !== undefined && (!isClient || methods.isReady)) await methods.close()
+    else if (isClient) await destroyAfterCommands()
+    else await methods.quit()
+  }
+
+  async function destroyAfterCommands (): Promise<void> {
     const answered = methods.sendCommand(['PING']).catch(ignoreError)
     if (methods.isReady) await answered
     else await within(reconnectTimeout, () => answered)
