@@ -201,6 +201,16 @@ t.test('against RabbitMQ', { timeout: 60_000 }, async t => {
     t.equal(await countOf(results), 1)
   })
 
+  t.test('with a broker that is down, an idle connection closes quickly and cleanly', async t => {
+    const manager = connectManager(['amqp://127.0.0.1:1'])
+    manager.createChannel()
+    await once(manager, 'connectFailed')
+    const recovering = await connect('amqp://127.0.0.1:1', { recovery: { waitForConnect: false } } as object)
+    const { outcome, durationMs } = await teardown({ manager: { client: manager }, recovering: { client: recovering } })
+    t.equal(outcome, 'clean')
+    t.ok(durationMs < 1_000, `${durationMs} ms`)
+  })
+
   t.test('amqp-connection-manager: force rejects the publishes that wait for a broker', async t => {
     const manager = connectManager(['amqp://127.0.0.1:1'])
     const resource = adapterFor(manager)

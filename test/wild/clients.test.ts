@@ -104,6 +104,11 @@ t.test('mongoose', async t => {
 })
 
 t.test('Sentry', async t => {
+  await t.test('the namespace closes before init(), too', async t => {
+    t.equal(Sentry.getClient(), undefined)
+    await inTime(close(adapterFor({ ...Sentry })))
+  })
+
   const received: string[] = []
   let isFrozen = false
   const server = http.createServer((request, response) => {

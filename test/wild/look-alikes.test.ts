@@ -26,6 +26,7 @@ import t from 'tap'
 import { DataSource } from 'typeorm'
 import { Agent, Client, Pool, RetryAgent, interceptors } from 'undici'
 import { adapterFor, adapters } from '../../lib/resources/adapters/index'
+import { serve } from '../helpers/serve'
 import { findServer, unless, type ServiceName } from '../helpers/services'
 
 /** A client without a server, and how to close it. */
@@ -191,6 +192,32 @@ t.test('the same client has the same resource, so that its listeners do not grow
   const count = pool.listenerCount('acquire')
   for (let i = 0; i < 20; i++) t.equal(adapterFor(pool), first)
   t.equal(pool.listenerCount('acquire'), count)
+})
+
+t.test('a decorator of the app that only looks like a client is not adopted, and the app starts and closes', async t => {
+  const calls: string[] = []
+  const { app, report } = await serve(t, {
+    routes: app => {
+      app.decorate('redis' as never, { quit () { calls.push('quit') }, disconnect () {} } as never)
+      app.decorate('pg' as never, { pool: { connect () {}, end () { calls.push('end') } } } as never)
+    }
+  })
+  await app.close()
+  t.match(await report, { outcome: 'clean', resources: [] })
+  t.same(calls, [])
+})
+
+t.test('a function is a client: knex and postgres.js close with the app, after their dependants', async t => {
+  const db = knex({ client: 'pg' })
+  const sql = postgres('postgres://a@127.0.0.1:1/a', { max: 1 })
+  const { app, report } = await serve(t, {
+    options: { resources: { db: { client: db }, sql: { client: sql }, worker: { dependsOn: ['db', 'sql'], close () {} } } }
+  })
+  await app.close()
+  const { outcome, resources } = await report
+  t.equal(outcome, 'clean')
+  t.same(resources.map(({ name, outcome }) => [name, outcome]), [['db', 'closed'], ['sql', 'closed'], ['worker', 'closed']])
+  t.equal(db.client.pool, undefined)
 })
 
 t.test('a client that is a Proxy by its library only is not asked for fields of other kinds', async t => {

@@ -302,6 +302,7 @@ t.test('on PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 90_000 
       boss.stop({ graceful: false }).catch(() => {})
       await inTime(close(resource))
       await inTime(close(resource))
+      await inTime(close(adapterFor(new PgBoss(pgUrl(at)))), 1_000)
     })
   })
 })

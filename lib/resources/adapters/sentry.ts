@@ -12,6 +12,8 @@ export interface Sentry {
   /** Resolves to `false` if events are left. */
   flush (timeout?: number): PromiseLike<boolean>
   close (timeout?: number): PromiseLike<boolean>
+  /** Only the namespace has it. It returns `undefined` before `Sentry.init()`. */
+  getClient? (): unknown
 }
 
 /** Recognises Sentry's client or namespace. */
@@ -29,7 +31,8 @@ export function sentry (client: Sentry): Resource {
   return closeOnce({
     last: true,
     close: async () => {
-      if (!await client.flush()) throw new Error('Sentry did not send all events')
+      const isInitialised = client.getClient === undefined || client.getClient() !== undefined
+      if (isInitialised && !await client.flush()) throw new Error('Sentry did not send all events')
     },
     force: async () => { await client.close(1) }
   })
