@@ -5,9 +5,11 @@
 import { connect as connectManager } from 'amqp-connection-manager'
 import { connect, type Channel, type ConsumeMessage } from 'amqplib'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import t from 'tap'
 import { adapterFor, amqpConnection } from '../../lib/resources/adapters/index'
 import { teardown } from '../../lib/resources/teardown'
+import { run, translate } from '../helpers/children'
 import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
 import type { OpenedOnOwnServer } from '../helpers/resource-contract'
 import { findServer, startProxy, unless, type Server } from '../helpers/services'
@@ -84,6 +86,18 @@ t.test('against RabbitMQ', { timeout: 60_000 }, async t => {
       worker: { dependsOn: ['rabbitmq'], close () { channel.ack(job!); channel.sendToQueue(results, Buffer.from('result')) } }
     })
     t.equal(outcome, 'clean')
+    t.equal(await countOf(jobs), 0)
+    t.equal(await countOf(results), 1)
+  })
+
+  t.test('a service that gets SIGTERM answers its last message, exits with 0, and the broker has both', async t => {
+    const [jobs, results] = [await create('job'), await create()]
+    const directory = translate(t.testdir(), ['lib', 'test/wild/fixtures/amqp-worker.ts'])
+    const child = run(t, { args: [join(directory, 'test/wild/fixtures/amqp-worker.js'), url(server), jobs, results] })
+    await child.said('taken')
+    child.kill('SIGTERM')
+    t.equal(await child.said('outcome'), 'clean')
+    t.match(await child.ended, { code: 0, signal: null })
     t.equal(await countOf(jobs), 0)
     t.equal(await countOf(results), 1)
   })
