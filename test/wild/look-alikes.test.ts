@@ -168,6 +168,15 @@ t.test('an object of the app that has two or three names in common is refused', 
   for (const client of lookAlikes) t.throws(() => adapterFor(client), refused)
 })
 
+t.test('OpenTelemetry: what implements one of its interfaces is accepted, and NodeSDK', async t => {
+  const ends = { forceFlush () {}, shutdown () {} }
+  const accepted = [
+    ...['getTracer', 'getMeter', 'getLogger', 'onEmit', 'export'].map(name => ({ [name] () {}, ...ends })), { onStart () {}, onEnd () {}, ...ends },
+    { collect () {}, setMetricProducer () {}, ...ends }, { _instrumentations: [], start () {}, shutdown () {} }
+  ]
+  for (const client of accepted) t.equal(adapterFor(client).last, true)
+})
+
 t.test('a subclass and a client of a second copy of the library are accepted', async t => {
   class Audited extends pg.Pool { audit (): void {} }
   t.ok(accepts(new Audited()))

@@ -85,7 +85,8 @@ export async function destroyConnection (connection: unknown): Promise<void> {
 /** Counts the consumers, messages and publishes of a channel from now on. */
 export function trackChannel (channel: AmqpChannel): TrackedChannel {
   // The consumers from before are in a private field. Without it, they are not cancelled.
-  const consumers = new Set((property(channel, 'consumers') as ReadonlyMap<string, unknown> | undefined)?.keys())
+  const earlier = property(channel, 'consumers')
+  const consumers = new Set<string>(earlier instanceof Map ? earlier.keys() : [])
   const unacknowledged = new Set<number>()
   const conditions = createConditions()
   let isClosed = false

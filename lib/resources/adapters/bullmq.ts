@@ -73,7 +73,7 @@ const returnTimeout = 100
 /** Recognises a BullMQ worker. */
 export const bullmqWorkerAdapter: Adapter<BullMQWorker> = {
   kind: 'BullMQ Worker',
-  matches: client => hasFields(client, 'opts', 'toKey', 'qualifiedName') &&
+  matches: client => hasFields(client, 'opts', 'toKey', 'keys') &&
     hasMethods(client, 'pause', 'resume', 'close', 'isRunning', 'isPaused', 'on'),
   adapt: bullmqWorker
 }
@@ -82,7 +82,7 @@ export const bullmqWorkerAdapter: Adapter<BullMQWorker> = {
 export const bullmqQueueAdapter: Adapter<BullMQQueue> = {
   kind: 'BullMQ Queue, QueueEvents or FlowProducer',
   matches: client => hasMethods(client, 'close', 'on') && !hasMethods(client, 'isRunning') &&
-    (hasFields(client, 'opts', 'toKey', 'qualifiedName') ||
+    (hasFields(client, 'opts', 'toKey', 'keys') ||
       (hasFields(client, 'opts') && hasMethods(client, 'getFlow', 'addBulk', 'disconnect'))),
   adapt: bullmqQueue
 }

@@ -19,7 +19,7 @@ export interface MongoClient {
 export const mongoAdapter: Adapter<MongoClient> = {
   kind: 'mongodb MongoClient',
   matches: client => {
-    const state = hasFields(client, 's', 'options') ? property(client, 's') : undefined
+    const state = hasFields(client, 's') ? property(client, 's') : undefined
     return isObject(state) && hasFields(state, 'url', 'namespace') &&
       hasMethods(client, 'connect', 'db', 'startSession', 'close', 'on')
   },

@@ -33,7 +33,7 @@ interface Internals {
 /** Recognises an MQTT client. */
 export const mqttAdapter: Adapter<MqttClient> = {
   kind: 'MQTT client',
-  matches: client => hasFields(client, 'outgoing', 'outgoingStore', 'messageIdProvider', 'options') &&
+  matches: client => hasFields(client, 'outgoing', 'outgoingStore', 'options') &&
     hasMethods(client, 'publish', 'subscribe', 'end', 'reconnect', 'removeOutgoingMessage', 'on'),
   adapt: mqttClient
 }

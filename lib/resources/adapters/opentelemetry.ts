@@ -12,9 +12,10 @@ export interface OpenTelemetry {
   shutdown (): Promise<void>
 }
 
-/** TracerProvider, MeterProvider, LoggerProvider, SpanProcessor, LogRecordProcessor, MetricReader. */
+/** TracerProvider, MeterProvider, LoggerProvider, SpanProcessor, LogRecordProcessor, exporters, MetricReader. */
 const interfaces = [
-  ['getTracer'], ['getMeter'], ['getLogger'], ['onStart', 'onEnd'], ['onEmit'], ['collect', 'setMetricProducer']
+  ['getTracer'], ['getMeter'], ['getLogger'], ['onStart', 'onEnd'], ['onEmit'], ['export'],
+  ['collect', 'setMetricProducer']
 ]
 
 /** Recognises an OpenTelemetry SDK or provider. */

@@ -17,10 +17,10 @@ export interface UndiciDispatcher {
 /** Recognises an undici dispatcher. */
 export const undiciAdapter: Adapter<UndiciDispatcher> = {
   kind: 'undici Client, Pool or Agent',
-  // These are the public methods of undici's class Dispatcher. `compose()` returns a Proxy of it.
+  // These are the public methods of undici's class Dispatcher, an event emitter. `compose()` returns a Proxy of it.
   mayBeProxy: true,
   matches: client => hasFields(client, '_events') && hasMethods(
-    client, 'dispatch', 'request', 'stream', 'pipeline', 'connect', 'upgrade', 'compose', 'close', 'destroy', 'on'
+    client, 'dispatch', 'request', 'stream', 'pipeline', 'connect', 'upgrade', 'close', 'destroy', 'on'
   ),
   adapt: undiciDispatcher
 }
