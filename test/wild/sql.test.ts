@@ -289,6 +289,23 @@ t.test('on PostgreSQL', { ...unless('postgres', hasPostgres()), timeout: 90_000 
       await inTime(close(other.resource))
     })
 
+    await t.test('force ends one with a running job whose server is frozen', async t => {
+      const proxy = await startProxy(at)
+      t.teardown(async () => { proxy.thaw(); await proxy.stop() })
+      const { boss, resource } = await start(proxy)
+      await boss.createQueue('frozen')
+      const taken = new Promise<void>(resolve => {
+        boss.work('frozen', { pollingIntervalSeconds: 0.5 }, async () => { resolve(); await new Promise(() => {}) }).catch(() => {})
+      })
+      await boss.send('frozen', {}, { expireInSeconds: 3 })
+      await taken
+      await resource.pause?.()
+      proxy.freeze()
+      const { resources } = await teardown({ boss: { ...resource, timeout: 2_000 } })
+      t.equal(resources[0]!.outcome, 'forced')
+      t.equal(poolOf(boss).ended, true)
+    })
+
     await t.test('an idle one closes with a server that is frozen or dead, and one that its owner stops', async t => {
       for (const fault of ['freeze', 'kill'] as const) {
         const proxy = await startProxy(at)

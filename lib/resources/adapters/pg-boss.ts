@@ -5,7 +5,8 @@
  */
 import type { Resource } from '../../../types/index'
 import { createConditions } from '../../util/conditions'
-import { closeOnce, trackCalls, wrapMethod } from './adapter'
+import { within } from '../../util/time'
+import { closeOnce, ignoreError, trackCalls, wrapMethod } from './adapter'
 import type { Adapter, Method } from './adapter'
 import { adoptPool } from './owned-pool'
 import { hasFields, hasMethods, property } from './structure'
@@ -16,6 +17,9 @@ export interface PgBoss {
   offWork: (...args: any[]) => Promise<void> // any: overloads
   once (event: 'stopped', listener: () => void): unknown
 }
+
+/** Longest time to return the running jobs to the queue, in milliseconds. A frozen server uses all of it. */
+const returnTimeout = 100
 
 /** Recognises a PgBoss. */
 export const pgBossAdapter: Adapter<PgBoss> = {
@@ -61,13 +65,16 @@ export function pgBoss (boss: PgBoss): Resource {
         await jobsSent()
       }
       if (isStopping) return await conditions.until(() => isStopped)
-      adoptPool(poolOf(boss))
+      adoptPool(databaseOf(boss)?.pool)
       await boss.stop({ graceful: true, wait: true })
     },
     force: async () => {
-      const pool = adoptPool(poolOf(boss))
+      const database = databaseOf(boss)
+      const pool = adoptPool(database?.pool)
       // Writes that the running jobs have failed, so that another worker retries them.
-      if (!isStopping) await boss.stop({ graceful: false })
+      if (!isStopping) await within(returnTimeout, () => boss.stop({ graceful: false }))
+      // A job that ends later would write its result to a closed pool, and pg-boss does not handle that error.
+      database?.close().catch(ignoreError)
       await pool.force?.()
     }
   })
@@ -77,8 +84,17 @@ export function pgBoss (boss: PgBoss): Resource {
   }
 }
 
-/** Returns the pool that pg-boss has created. `getDb()` is not documented. Without it, `force` ends no connection. */
-function poolOf (boss: PgBoss): unknown {
-  const db = (property(boss, 'getDb') as Method).call(boss) as { readonly isOurs?: boolean, readonly pool?: unknown }
-  return db.isOurs === true ? db.pool : undefined
+interface Database {
+  readonly isOurs?: boolean
+  readonly pool?: unknown
+  close (): Promise<void>
+}
+
+/**
+ * Returns the database that pg-boss has opened. `getDb()` is not documented. Public alternative: none. Without it,
+ * `force` ends no connection.
+ */
+function databaseOf (boss: PgBoss): Database | undefined {
+  const database = (property(boss, 'getDb') as Method).call(boss) as Database
+  return database.isOurs === true && database.pool !== undefined ? database : undefined
 }
