@@ -4,8 +4,8 @@
  */
 import type { Resource, ResourceInput } from '../../types/index'
 import { ShutdownResourceError, received } from '../errors'
-import { longest } from '../options'
 import { suggest } from '../util/did-you-mean'
+import { longestTimer } from '../util/time'
 import type { AdapterOptions } from './adapters/adapter'
 
 /** Turns a client into a resource. */
@@ -44,7 +44,7 @@ const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
     'timeout',
     {
       expected: 'a positive number of milliseconds',
-      holds: value => typeof value === 'number' && value > 0 && value <= longest
+      holds: value => typeof value === 'number' && value > 0 && value <= longestTimer
     }
   ],
   ['last', { expected: 'a boolean', holds: value => typeof value === 'boolean' }],

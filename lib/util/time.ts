@@ -30,15 +30,22 @@ export function startDeadline (total: number): Deadline {
   }
 }
 
-/** Calls `fn` once, in `ms` milliseconds. @returns a function that cancels it */
+/** The longest time of a Node timer, in milliseconds (24.8 days). Node turns a longer one into 1 ms. */
+export const longestTimer = 2 ** 31 - 1
+
+/** Calls `fn` once, in `ms` milliseconds, at most `longestTimer`. @returns a function that cancels it */
 export function after (ms: number, fn: () => void): () => void {
-  const timer = setTimeout(fn, ms)
+  const timer = setTimeout(fn, Math.min(ms, longestTimer))
   return () => clearTimeout(timer)
 }
 
-/** Calls `fn` every `ms` milliseconds. It does not keep the process alive. @returns a function that stops it */
+/**
+ * Calls `fn` every `ms` milliseconds, at most `longestTimer`. It does not keep the process alive.
+ *
+ * @returns a function that stops it
+ */
 export function every (ms: number, fn: () => void): () => void {
-  const timer = setInterval(fn, ms)
+  const timer = setInterval(fn, Math.min(ms, longestTimer))
   timer.unref()
   return () => clearInterval(timer)
 }

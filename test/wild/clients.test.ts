@@ -1,5 +1,8 @@
 /** Piscina, mongoose, Sentry, kafkajs and Prisma as resources. Each is the real library, except Prisma, whose client is generated. */
 import * as Sentry from '@sentry/node'
+import { connect as connectManager } from 'amqp-connection-manager'
+import { connect } from 'amqplib'
+import { drizzle } from 'drizzle-orm/node-postgres'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
@@ -7,12 +10,21 @@ import net, { type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Kafka, Partitioners, logLevel } from 'kafkajs'
+import knex from 'knex'
+import { Kysely, type KyselyConfig } from 'kysely'
 import mongooseModule from 'mongoose'
+import pg from 'pg'
+import PgBoss from 'pg-boss'
 import { Piscina } from 'piscina'
+import postgres from 'postgres'
+import { Sequelize } from 'sequelize'
 import t from 'tap'
-import { adapterFor, mongoose } from '../../lib/resources/adapters/index'
+import { DataSource } from 'typeorm'
+import * as adapters from '../../lib/resources/adapters/index'
 import { teardown } from '../../lib/resources/teardown'
 import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
+
+const { adapterFor, mongoose } = adapters
 
 t.test('piscina', async t => {
   const directory = mkdtempSync(join(tmpdir(), 'fastify-shutdown-piscina-'))
@@ -158,6 +170,18 @@ t.test('kafkajs: a message whose request has not begun is sent before the produc
   producer.send({ topic: 'a', messages: [] }).catch(() => {})
   await inTime(close(resource))
   t.same(calls, ['sent', 'disconnect'])
+})
+
+t.test("each function of the entry point accepts its client's own type", async t => {
+  // Compiled, and not called.
+  const calls = async (): Promise<unknown> => [
+    adapters.sentry(Sentry), adapters.sentry(Sentry.getClient()!), adapters.amqpConnectionManager(connectManager('')),
+    adapters.amqpConnection(await connect('')), adapters.amqpRecoveringConnection(await connect('')), adapters.drizzle(drizzle(new pg.Pool())),
+    adapters.knex(knex({})), adapters.kysely(new Kysely<unknown>({} as KyselyConfig)), adapters.mongoose(mongooseModule),
+    adapters.mongooseConnection(mongooseModule.connection), adapters.pgBoss(new PgBoss('')), adapters.piscina(new Piscina()),
+    adapters.postgresJs(postgres()), adapters.sequelize(new Sequelize()), adapters.typeOrmDataSource(new DataSource({ type: 'postgres' }))
+  ]
+  t.type(calls, 'function')
 })
 
 t.test('Prisma, by its documented methods: $disconnect is called once, also for the Proxy that $extends() returns', async t => {
