@@ -130,7 +130,8 @@ const longestText = 2_000
 
 /**
  * Removes passwords from a text that the log may contain: the user information of a URL (`postgres://user:secret@host`)
- * and the values of parameters that are named like a secret (`password=…`). A connection string is a common wrong value.
+ * and the values of parameters that are named like a secret (`password=…`). A connection string is a common wrong
+ * value.
  */
 export function redact (text: string): string {
   return text.slice(0, longestText)

@@ -13,6 +13,7 @@ import { hasMethods, property } from './structure'
 /** The part of a DataSource that the adapter uses. */
 export interface TypeOrmDataSource {
   readonly isInitialized: boolean
+  readonly options: { readonly type: string }
   /** Its pools are documented for no driver. Public alternative: none. Without them, `force` ends nothing. */
   readonly driver: unknown
   destroy (): Promise<void>
@@ -61,8 +62,8 @@ export function typeOrmDataSource (dataSource: TypeOrmDataSource): Resource {
   })
 
   function addRunner (runner: object): object {
-    inUse.add(runner)
-    // SQLite has one runner for all.
+    // MongoDB has one runner, which is never released. SQLite has one, which is released after each use.
+    if (dataSource.options.type !== 'mongodb') inUse.add(runner)
     if (known.has(runner)) return runner
     known.add(runner)
     wrapMethod(runner, 'release', release => async () => {
