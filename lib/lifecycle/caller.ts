@@ -13,9 +13,6 @@ import type { ShutdownParts } from './shutdown'
 /** Time after `delay` and `timeouts.total` until a shutdown counts as stuck, in milliseconds. */
 const backstop = 2_000
 
-/** The longest time of a Node timer, in milliseconds. */
-const longestTimer = 2 ** 31 - 1
-
 /** The side of the callers. */
 export interface Caller {
   /** What began the shutdown, or a plain `app.close()`. */
@@ -82,10 +79,10 @@ export function createCaller (
     // If the app is not ready, `close()` first finishes the boot. The phases begin after that.
     if (lifecycle.booted) await drain()
     else traffic.failListen(listenError.promise)
-    const cancel = after(Math.min(longestTimer, budget), () => { if (lifecycle.reason === null) abandon() })
+    const cancel = after(budget, () => { if (lifecycle.reason === null) abandon() })
     // Its error is in the report.
     new Promise(resolve => { resolve(parts.close.original()) }).catch(() => {})
-    const settled = await within(Math.min(longestTimer, budget + backstop), () => reported.promise)
+    const settled = await within(budget + backstop, () => reported.promise)
     if (settled.status === 'late') {
       reportForcedExit('abandoned, because it is not over in time')
       leave(exit ? 1 : null)

@@ -44,7 +44,7 @@ export const inexactTime = 300
 const fewAnswers = 2
 
 /** Messages in this time are parts of one answer, in milliseconds. A later one that answers nothing is a push. */
-const sameAnswer = 50
+const sameAnswer = 20
 
 /** A client that pauses for this time makes no further call, in milliseconds. */
 const pauseTime = 100
