@@ -200,8 +200,9 @@ export interface ShutdownOptions {
    */
   readonly newConnections?: 'auto' | 'answer' | 'refuse'
   /**
-   * Returns the body of the 503, or a promise of it. @default an error handler of the app gets
-   * FST_ERR_SHUTDOWN_DRAINING; without one, the body is that of Fastify's own error handler
+   * Returns the body of the 503, or a promise of it. The status code and Retry-After of a returned Error or Response
+   * are not used. @default an error handler of the app gets FST_ERR_SHUTDOWN_DRAINING; without one, the body is that of
+   * Fastify's own error handler
    */
   readonly errorResponseBuilder?: (request: FastifyRequest, state: ShutdownState) => unknown
   /** Name of a category -> its drain time, in milliseconds. @default {} */
