@@ -164,7 +164,16 @@ export function createTasks (
    * signal had aborted.
    */
   function isCancellation (thrown: unknown): boolean {
-    return signal.aborted && (thrown === signal.reason || (thrown as Error | undefined)?.name === 'AbortError')
+    return signal.aborted && (thrown === signal.reason || nameOf(thrown) === 'AbortError')
+  }
+}
+
+/** Returns the name of a thrown value, which may be any value, such as a Proxy that throws. */
+function nameOf (thrown: unknown): unknown {
+  try {
+    return (thrown as Error | null | undefined)?.name
+  } catch {
+    return undefined
   }
 }
 
