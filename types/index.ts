@@ -333,7 +333,12 @@ export interface Shutdown {
   resource(name: string, resource: ResourceInput): () => void
   /** Makes draining wait for a promise. @throws FST_ERR_SHUTDOWN_LATE if cleaning has begun */
   waitUntil(promise: PromiseLike<unknown>, options?: { readonly name?: string }): void
-  /** Runs work that draining waits for. Its signal aborts when draining begins. @returns what `work` returns */
+  /**
+   * Runs work that draining waits for. Its signal aborts when draining begins.
+   *
+   * @returns what `work` returns. It rejects with FST_ERR_SHUTDOWN_LATE if cleaning has begun. If nothing handles this
+   *   rejection, it is no uncaught error
+   */
   task<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
   /**
    * Creates a Readable that, when draining begins, stops reading its source, sends the end marker and ends. The values
