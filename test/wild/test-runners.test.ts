@@ -123,19 +123,32 @@ for (const [name, runner] of Object.entries(runners)) {
       t.match(output, /second is over/)
     })
 
-    if (name === 'jest') return // jest ignores it, with and without us.
     void t.test('a forgotten rejection while an app is open is reported by the runner, and the exit code is 1', async t => {
       const { code, output } = await runFile(t, runner, `
         test('first', async () => {
-          await build()
+          const app = await build()
           void Promise.reject(new Error('forgotten rejection'))
           await new Promise(resolve => setTimeout(resolve, 100))
+          await app.close()
         })
-        test('second', async () => { say('second is over') })
-        setTimeout(() => process.exit(), 4000).unref()`)
+        test('second', async () => { say('second is over') })`)
       t.equal(code, 1)
       t.match(output, /forgotten rejection/)
       t.match(output, /second is over/)
     })
   })
 }
+
+void t.test('a file of node:test that runs without --test sets no variable: signals: false leaves the process to it', async t => {
+  const runner = { ...runners['node:test']!, args: (folder: string) => [join(folder, 'app.test.js')] }
+  const { code, output } = await runFile(t, runner, `
+    test('first', async () => {
+      const before = listeners()
+      const app = await build({ signals: false, delay: 0 })
+      assert.deepStrictEqual(listeners(), before)
+      await app.shutdown.start()
+    })
+    test('second', async () => { say('second is over') })`)
+  t.equal(code, 0, output)
+  t.match(output, /second is over/)
+})
