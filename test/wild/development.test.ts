@@ -65,6 +65,12 @@ const tools: Record<string, { readonly args: readonly string[], readonly signals
     signals: 'SIGTERM SIGINT SIGUSR2',
     signal: 'SIGUSR2'
   },
+  // The shell ends at the signal, and nodemon does not wait for the service: both listen at the same time.
+  'nodemon with a shell around the service': {
+    args: [join(dirname(resolve('nodemon/package.json')), 'bin/nodemon.js'), '--quiet', '--delay', '50ms', '--watch', 'server.js', '--exec', 'node server.js; true'],
+    signals: 'SIGTERM SIGINT SIGUSR2',
+    signal: 'SIGUSR2'
+  },
   'node --watch': { args: ['--watch', 'server.js'], signals: 'SIGTERM SIGINT', signal: 'SIGTERM' },
   'tsx watch': {
     args: [join(dirname(resolve('tsx/package.json')), 'dist/cli.mjs'), 'watch', 'server.js'], signals: 'SIGTERM SIGINT', signal: 'SIGTERM'
