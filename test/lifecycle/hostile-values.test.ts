@@ -42,6 +42,8 @@ async function shutDown (t: Test, setup: Parameters<typeof serve>[1], work: (app
   let isClosed = false
   const { app } = await serve(t, {
     ...setup,
+    // The errors are also written to a log.
+    fastify: { logger: { stream: { write () {} } }, disableRequestLogging: true, ...setup?.fastify },
     options: { timeouts, ...setup?.options, resources: { database: { close () { isClosed = true } }, ...setup?.options?.resources } }
   })
   await work(app)
