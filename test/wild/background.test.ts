@@ -82,7 +82,9 @@ void t.test('pino', { jobs: 2 }, async t => {
     'a transport in a worker thread': "require('pino')(require('pino').transport({ target: 'pino/file', options: { destination: logFile } }))",
     'several transports': "require('pino')(require('pino').transport({ targets: [{ target: 'pino/file', options: { destination: logFile } }, { target: 'pino/file', options: { destination: logFile + '2' } }] }))",
     'an asynchronous destination': "require('pino')(require('pino').destination({ dest: logFile, sync: false }))",
-    'an asynchronous destination with a buffer': "require('pino')(require('pino').destination({ dest: logFile, sync: false, minLength: 16000 }))"
+    'an asynchronous destination with a buffer': "require('pino')(require('pino').destination({ dest: logFile, sync: false, minLength: 16000 }))",
+    // Unlike pino.destination(), it has no 'exit' listener that writes its buffer.
+    'sonic-boom with a buffer': "require('pino')(new (require('sonic-boom'))({ dest: logFile, sync: false, minLength: 16000 }))"
   }
   for (const [name, destination] of Object.entries(destinations)) {
     for (const how of ['a signal', 'start()']) {
@@ -90,13 +92,14 @@ void t.test('pino', { jobs: 2 }, async t => {
         const child = await start(t, `
           loggerInstance = ${destination}
           earlier = app => app.addHook('onClose', async () => { await sleep(50); app.log.info('the last line') })
-          if (${how === 'start()'}) registered = app => app.addHook('onListen', async () => { setTimeout(() => { app.shutdown.start() }, 50) })`)
+          if (${how === 'start()'}) registered = app => app.addHook('onListen', async () => { setTimeout(async () => { await app.shutdown.start(); app.log.info('after start') }, 50) })`)
         if (how === 'a signal') child.kill('SIGTERM')
         const { code, stderr } = await child.ended
         t.strictSame([code, stderr], [0, ''])
         t.strictSame(child.lines.slice(-2), ['report clean 0 ', 'exit 0'])
         t.match(child.log(), /"msg":"the last line"/)
         t.match(child.log(), /"msg":"shutdown: clean in /)
+        if (how === 'start()') t.match(child.log(), /"msg":"after start"/)
       })
     }
   }
