@@ -1,7 +1,7 @@
 /**
- * The payload of a 503, from any value that `errorResponseBuilder` returns. Fastify takes the status code and headers of
- * an Error or a Response, and its error handler gets the error of a stream. The status code of a rejection stays 503, so
- * these values become their bodies.
+ * The payload of a 503, from any value that `errorResponseBuilder` returns. Fastify takes the status code and headers
+ * of an Error or a Response, and its error handler gets the error of a stream. The status code of a rejection stays
+ * 503, so these values become their bodies.
  */
 import type { ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
@@ -35,7 +35,9 @@ export function toPayload (value: unknown, res: ServerResponse): RejectionPayloa
 
 function bodyOf (error: Error): object {
   const { code, message } = error as NodeJS.ErrnoException
-  return { statusCode: 503, ...typeof code === 'string' ? { code } : {}, error: 'Service Unavailable', message: String(message) }
+  return {
+    statusCode: 503, ...typeof code === 'string' ? { code } : {}, error: 'Service Unavailable', message: String(message)
+  }
 }
 
 async function read (
@@ -51,7 +53,9 @@ async function read (
     for await (const chunk of stream) {
       chunks.push(Buffer.from(chunk))
       size += chunks.at(-1)!.length
-      if (size > mostBytes) throw new ShutdownOptionError(`Expected the body of a 503 to have at most ${mostBytes} bytes`)
+      if (size > mostBytes) {
+        throw new ShutdownOptionError(`Expected the body of a 503 to have at most ${mostBytes} bytes`)
+      }
     }
   } finally {
     res.removeListener('close', stop)

@@ -87,8 +87,8 @@ export function createTasks (
     run<T> (name: string, work: (signal: AbortSignal) => T | PromiseLike<T>) {
       const late = lateError(name)
       if (late !== null) {
-        // A timer that starts tasks often does not handle their rejections. By the symbol, the process listener does not
-        // take this one for a crash. Without our listener, the next line keeps Node from ending the process.
+        // A timer that starts tasks often does not handle their rejections. By the symbol, the process listener does
+        // not take this one for a crash. Without our listener, the next line keeps Node from ending the process.
         const rejected = Promise.reject(Object.defineProperty(late, kLateTask, { value: true }))
         rejected.catch(() => {})
         return rejected

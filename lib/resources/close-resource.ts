@@ -133,12 +133,8 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
   }
 }
 
-/**
- * Returns the timeout of a resource.
- *
- * @returns `problem`: the error of a getter that throws; otherwise `null`. The time is then `fallback`
- */
-export function timeoutOf (resource: Resource, fallback: number): { readonly time: number, readonly problem: Error | null } {
+/** Returns the timeout of a resource. If a getter throws, `problem` is its error, and the time is `fallback`. */
+export function timeoutOf (resource: Resource, fallback: number): { time: number, problem: Error | null } {
   try {
     return { time: resource.timeout ?? fallback, problem: null }
   } catch (error) {
