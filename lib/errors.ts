@@ -86,15 +86,22 @@ export class ShutdownTeardownError extends AggregateError {
 
 /**
  * Turns a thrown value into an Error. Any value can be thrown, also `undefined`, an error of another realm (jest runs
- * each test file in one), and a Proxy that throws at each access. Never throws.
+ * each test file in one), and a value that cannot be read at each access. Never throws, and the properties of the result can be
+ * read.
  */
 export function toError (thrown: unknown): Error {
   try {
-    if (types.isNativeError(thrown) || thrown instanceof Error) return thrown
+    if ((types.isNativeError(thrown) || thrown instanceof Error) && isReadable(thrown)) return thrown
     return new Error(`A value was thrown that is not an Error: ${received(thrown)}`, { cause: thrown })
   } catch {
     return new Error('A value was thrown that cannot be read')
   }
+}
+
+/** Returns whether the message is text. Throws if a property that we read is a getter that throws. */
+function isReadable (error: NodeJS.ErrnoException): boolean {
+  const [message] = [error.message, error.stack, error.name, error.code]
+  return typeof message === 'string'
 }
 
 /**
@@ -109,7 +116,7 @@ export function received (value: unknown): string {
       ? `${redact(String(value.name || 'anonymous')).slice(0, 60)} (function)`
       : `${json(value)} (${Array.isArray(value) ? 'array' : value === null ? 'null' : 'object'})`
   } catch {
-    return `a Proxy that throws (${typeof value})`
+    return `a value that cannot be read (${typeof value})`
   }
 }
 

@@ -21,3 +21,9 @@ export const kRelease = Symbol('fastify-shutdown.release')
 export const kConnection = Symbol('fastify-shutdown.connection')
 /** On a socket: the answer that closes the connection. */
 export const kLastAnswer = Symbol('fastify-shutdown.last-answer')
+
+/**
+ * On the error of a late `task()`. A timer that starts tasks often does not handle their rejections, and this one is
+ * not a crash. All copies of this package in a process use the same symbol.
+ */
+export const kLateTask = Symbol.for('fastify-shutdown.late-task')

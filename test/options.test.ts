@@ -313,7 +313,7 @@ t.test('how a value is shown in an error message', async t => {
 t.test('an error message shows no password', async t => {
   const { proxy, revoke } = Proxy.revocable({}, {})
   revoke()
-  t.equal(received(proxy), 'a Proxy that throws (object)')
+  t.equal(received(proxy), 'a value that cannot be read (object)')
   const values: unknown[] = [
     'postgres://user:hunter2@db/app', 'redis://:hunter2@cache', 'postgres://u:hun/ter2@x@h/db?sslpassword=hunter2',
     'host=db password=hunter2', "Server=a;Pwd='hunter2 b';", 'user:hunter2@tcp(db)/app', 'https://hunter2@sentry.io/4',

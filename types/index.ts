@@ -200,8 +200,9 @@ export interface ShutdownOptions {
    */
   readonly newConnections?: 'auto' | 'answer' | 'refuse'
   /**
-   * Returns the body of the 503, or a promise of it. @default an error handler of the app gets
-   * FST_ERR_SHUTDOWN_DRAINING; without one, the body is that of Fastify's own error handler
+   * Returns the body of the 503, or a promise of it. The status code and Retry-After of a returned Error or Response
+   * are not used. @default an error handler of the app gets FST_ERR_SHUTDOWN_DRAINING; without one, the body is that of
+   * Fastify's own error handler
    */
   readonly errorResponseBuilder?: (request: FastifyRequest, state: ShutdownState) => unknown
   /** Name of a category -> its drain time, in milliseconds. @default {} */
@@ -332,7 +333,12 @@ export interface Shutdown {
   resource(name: string, resource: ResourceInput): () => void
   /** Makes draining wait for a promise. @throws FST_ERR_SHUTDOWN_LATE if cleaning has begun */
   waitUntil(promise: PromiseLike<unknown>, options?: { readonly name?: string }): void
-  /** Runs work that draining waits for. Its signal aborts when draining begins. @returns what `work` returns */
+  /**
+   * Runs work that draining waits for. Its signal aborts when draining begins.
+   *
+   * @returns what `work` returns. It rejects with FST_ERR_SHUTDOWN_LATE if cleaning has begun. If nothing handles this
+   *   rejection, it is no uncaught error
+   */
   task<T>(name: string, work: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>
   /**
    * Creates a Readable that, when draining begins, stops reading its source, sends the end marker and ends. The values

@@ -18,10 +18,15 @@ export function parseGoDuration (text: string): number | null {
 }
 
 function addUp (text: string, units: ReadonlyMap<string, number>): number | null {
-  if (!/^(?:\s*\d+(?:\.\d+)?\s*[a-z]*)+\s*$/.test(text)) return null
-  const parts = [
-    ...text.matchAll(/(\d+(?:\.\d+)?)\s*([a-z]*)/g)
-  ].map(([, count, unit]) => Number(count) * (units.get(unit ?? '') ?? NaN))
-  const total = parts.reduce((sum, part) => sum + part, 0)
-  return Number.isNaN(total) ? null : total
+  // One part at a time: a single expression for the whole text would try every way to divide the digits into parts.
+  const part = /\s*(\d+(?:\.\d+)?)\s*([a-z]*)/y
+  const trimmed = text.trim()
+  if (trimmed === '') return null
+  let total = 0
+  while (part.lastIndex < trimmed.length) {
+    const [, count, unit = ''] = part.exec(trimmed) ?? []
+    if (count === undefined) return null
+    total += Number(count) * (units.get(unit) ?? NaN)
+  }
+  return Number.isFinite(total) ? total : null
 }

@@ -2,6 +2,7 @@
  * Finds the times of a process in Kubernetes manifests, PM2 ecosystems, systemd units and compose files. It gets parsed
  * documents: `files.ts` reads and parses the files.
  */
+import { received } from '../errors'
 import type { Deployment } from './budget'
 import { parseGoDuration, parseSystemdTimeSpan } from './durations'
 
@@ -160,8 +161,9 @@ export function readUnit (file: string, text: string): Reading {
     if (line === '' || line.startsWith('#') || line.startsWith(';')) continue
     section = /^\[(.+)\]$/.exec(line)?.[1] ?? section
     started ||= section === 'Service'
-    const [name, value = ''] = line.split(/\s*=\s*(.*)/, 2)
     if (section !== 'Service') continue
+    const [name, ...rest] = line.split('=').map(part => part.trim())
+    const value = rest.join('=')
     if (name === 'Type') type = value
     // The last value is used, and TimeoutSec= also sets TimeoutStopSec= (systemd.service(5)).
     if (name === 'TimeoutStopSec' || name === 'TimeoutSec') timeout = value || '90s'
@@ -199,7 +201,7 @@ function amount (file: string, name: string, given: unknown, fallback: number): 
 }
 
 function invalid (file: string, name: string, expected: string, given: unknown): never {
-  throw new ManifestError(`${file}: expected ${name} to be ${expected}, got '${String(given)}' (${typeof given})`)
+  throw new ManifestError(`${file}: expected ${name} to be ${expected}, got ${received(given)}`)
 }
 
 function isObject (value: unknown): value is Json {

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight } from '../../types/index'
+import { received } from '../errors'
 import { kEntry } from '../symbols'
 import type { Linked } from '../util/linked-list'
 import { now } from '../util/time'
@@ -107,13 +108,22 @@ export function describeEntry (entry: Entry): InFlight {
   const { res, reply, startedAt, category } = entry
   const request = reply?.request
   return {
-    id: request === undefined ? '' : String(request.id),
+    id: request === undefined ? '' : textOfId(request.id),
     method: res.req.method ?? '',
     route: request?.routeOptions.url ?? '',
     ageMs: startedAt === null ? null : now() - startedAt,
     category,
     kind: isStream(res) ? 'stream' : 'request',
     waitsFor: waitsForClient(entry) ? 'client' : 'app'
+  }
+}
+
+/** Returns an id as text. `genReqId` may return any value, although Fastify's type of `request.id` is string. */
+export function textOfId (id: unknown): string {
+  try {
+    return String(id)
+  } catch {
+    return received(id)
   }
 }
 

@@ -6,6 +6,7 @@ import type { Settings } from '../options'
 import type { Lifecycle } from '../lifecycle/phases'
 import { usesDefaultErrorHandler } from '../util/node-internals'
 import { readHttp2Body, rejectionBody, rejectionType, type Rejection } from './rejection'
+import { toPayload } from './rejection-payload'
 import type { Traffic } from './traffic'
 
 /** Options of the hook. */
@@ -47,9 +48,15 @@ export function createOnRequest ({
     reply.header('retry-after', retryAfter)
     if (errorResponseBuilder === undefined) return sendDefault(request, reply, retryAfter, next)
     // The function may be async. An unhandled rejection would end the process.
-    new Promise(resolve => { resolve(errorResponseBuilder(request, state)) }).then(payload => {
-      if (!reply.sent) reply.code(503).send(payload)
+    new Promise(resolve => { resolve(errorResponseBuilder(request, state)) }).then(
+      value => toPayload(value, reply.raw)
+    ).then(({ payload, type }) => {
+      if (reply.sent) return
+      if (payload === undefined) return sendDefault(request, reply, retryAfter, next)
+      if (type !== null) reply.type(type)
+      reply.code(503).send(payload)
     }).catch((thrown: unknown) => {
+      if (reply.raw.destroyed) return // The client has left, or has got the plain 503.
       onProblem("'errorResponseBuilder' failed: the default is sent", thrown)
       if (!reply.sent) sendDefault(request, reply, retryAfter, next)
     })

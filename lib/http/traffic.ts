@@ -21,6 +21,7 @@ import { createIdleConnectionsDrain } from './drains/idle-connections'
 import { createRequestsDrain } from './drains/requests'
 import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
+import { textOfId } from './in-flight-entry'
 import { keepFirst, type KeptListener } from './kept-listener'
 import { answerTimeoutOf } from './rejected-requests'
 import type { Rejection } from './rejection'
@@ -177,8 +178,7 @@ export function createTraffic (
       for (const { socket } of connections.all()) socket.destroy()
     },
     cut (given) {
-      // `genReqId` may return a number, although Fastify's type of `request.id` is string.
-      const id = String(given)
+      const id = textOfId(given)
       const known = id !== '' && inFlight.list().some(entry => entry.id === id)
       if (known) void inFlight.cut(entry => entry.id === id, 'all').then(entries => entries.forEach(requestCounts.cut))
       return known

@@ -7,6 +7,7 @@
 import type { Outcome, TaskResult } from '../../types/index'
 import { now, startDeadline, within } from '../util/time'
 import { ShutdownLateError, ShutdownTimeoutError, received, toError } from '../errors'
+import { kLateTask } from '../symbols'
 import type { Lifecycle } from './phases'
 
 /** The running tasks, and the counts and results of the others. */
@@ -86,8 +87,9 @@ export function createTasks (
     run<T> (name: string, work: (signal: AbortSignal) => T | PromiseLike<T>) {
       const late = lateError(name)
       if (late !== null) {
-        const rejected = Promise.reject(late)
-        // Timers that start tasks do not wait for them. An unhandled rejection would be a crash during the shutdown.
+        // A timer that starts tasks often does not handle their rejections. By the symbol, the process listener does
+        // not take this one for a crash. Without our listener, the next line keeps Node from ending the process.
+        const rejected = Promise.reject(Object.defineProperty(late, kLateTask, { value: true }))
         rejected.catch(() => {})
         return rejected
       }
@@ -164,7 +166,16 @@ export function createTasks (
    * signal had aborted.
    */
   function isCancellation (thrown: unknown): boolean {
-    return signal.aborted && (thrown === signal.reason || (thrown as Error | undefined)?.name === 'AbortError')
+    return signal.aborted && (thrown === signal.reason || nameOf(thrown) === 'AbortError')
+  }
+}
+
+/** Returns the name of a thrown value, which may be any value, such as a value that cannot be read. */
+function nameOf (thrown: unknown): unknown {
+  try {
+    return (thrown as Error | null | undefined)?.name
+  } catch {
+    return undefined
   }
 }
 

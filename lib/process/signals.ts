@@ -4,6 +4,7 @@
  */
 import type { ShutdownReason, ShutdownSignal } from '../../types/index'
 import { toError } from '../errors'
+import { kLateTask } from '../symbols'
 import { startBackstop } from './backstop'
 import { exit, exitNow, markFailed } from './exit'
 import { countOthers, meetOtherOwners, type OtherOwners } from './other-owners'
@@ -133,6 +134,7 @@ function shareProcess (): { join(member: Member): Membership } {
   }
 
   function onError (error: unknown): void {
+    if (isLateTask(error)) return
     markFailed()
     crashed = true
     othersListen ||= ['uncaughtException', 'unhandledRejection'].some(event => countOthers(event, onError) > 0)
@@ -171,5 +173,14 @@ function shareProcess (): { join(member: Member): Membership } {
 
   function reportForcedExit (message: string): void {
     for (const member of [...members, ...left]) member.reportForcedExit(message)
+  }
+}
+
+/** Returns whether a value is the error of a late task. It may be any value, such as a value that cannot be read. */
+function isLateTask (error: unknown): boolean {
+  try {
+    return (error as Record<symbol, unknown>)[kLateTask] === true
+  } catch {
+    return false
   }
 }

@@ -4,7 +4,7 @@
  */
 import { setMaxListeners } from 'node:events'
 import type { Resource, ResourceResult } from '../../types/index'
-import { ShutdownTimeoutError } from '../errors'
+import { ShutdownTimeoutError, toError } from '../errors'
 import { after, now, within } from '../util/time'
 
 /** A resource that may be closing. */
@@ -20,6 +20,8 @@ export interface Closing {
 /** One timer and one signal for several resources. */
 export interface SharedTimeout {
   readonly millisecond: number
+  /** The timeout of these resources, in milliseconds. */
+  readonly timeout: number
   readonly signal: AbortSignal
   /** The number of resources that it runs for. */
   members: number
@@ -64,13 +66,15 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
   function close (closing: C): void {
     const { resource } = closing
     closing.startedAt = now()
-    if (resource.close === undefined) return onSettled(closing, 'closed', null)
-    const shared = closing.sharedTimeout = sharedTimeoutOf(closing)
+    const { time, problem } = timeoutOf(resource, timeout)
+    const shared = closing.sharedTimeout = sharedTimeoutOf(closing, time)
     shared.members++
     let promise: PromiseLike<void> | null
     try {
-      const returned = resource.close(shared.signal)
+      const returned = resource.close?.(shared.signal)
       promise = typeof returned?.then === 'function' ? returned : null
+      // The resource has closed all the same.
+      if (problem !== null) promise = Promise.resolve(promise).then(() => { throw problem })
     } catch (error) {
       return settleInTime(closing, shared, 'failed', error)
     }
@@ -88,15 +92,10 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
     closing.sharedTimeout = null
     shared.members--
     onSettled(closing, outcome, error)
-    if (shared.members === 0 && sharedTimeouts.get(timeoutOf(closing)) !== shared) shared.cancel()
+    if (shared.members === 0 && sharedTimeouts.get(shared.timeout) !== shared) shared.cancel()
   }
 
-  function timeoutOf ({ resource }: C): number {
-    return resource.timeout ?? timeout
-  }
-
-  function sharedTimeoutOf (closing: C): SharedTimeout {
-    const time = timeoutOf(closing)
+  function sharedTimeoutOf (closing: C, time: number): SharedTimeout {
     const millisecond = Math.floor(closing.startedAt)
     const current = sharedTimeouts.get(time)
     if (current?.millisecond === millisecond) return current
@@ -109,7 +108,7 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
       if (sharedTimeouts.get(time) === shared) sharedTimeouts.delete(time)
       endLate(shared, abort, granted)
     })
-    const shared: SharedTimeout = { millisecond, signal: abort.signal, members: 0, cancel }
+    const shared: SharedTimeout = { millisecond, timeout: time, signal: abort.signal, members: 0, cancel }
     sharedTimeouts.set(time, shared)
     return shared
   }
@@ -118,17 +117,28 @@ export function createCloser<C extends Closing> ({ timeout, remaining, all, onSe
     const late = all.filter(({ sharedTimeout }) => sharedTimeout === shared)
     for (const closing of late) closing.sharedTimeout = null
     abort.abort(new ShutdownTimeoutError(late.map(({ name }) => `Resource '${name}'`).join(', '), Math.round(granted)))
-    for (const closing of late) void force(closing, granted)
+    for (const closing of late) void force(closing, shared.timeout, granted)
   }
 
-  async function force (closing: C, granted: number): Promise<void> {
+  async function force (closing: C, timeout: number, granted: number): Promise<void> {
     const { name, resource } = closing
     const late = new ShutdownTimeoutError(`Resource '${name}'`, Math.round(granted))
-    if (resource.force === undefined) return onSettled(closing, 'abandoned', late)
-    const time = Math.min(forceTimeout(timeoutOf(closing)), Math.max(1, remaining()))
-    const forced = await within(time, () => resource.force!())
+    const time = Math.min(forceTimeout(timeout), Math.max(1, remaining()))
+    const forced = await within(time, () => {
+      if (resource.force === undefined) throw late
+      return resource.force()
+    })
     if (forced.status === 'fulfilled') return onSettled(closing, 'forced', late)
     onSettled(closing, 'abandoned', forced.status === 'rejected' ? forced.reason : late)
+  }
+}
+
+/** Returns the timeout of a resource. If a getter throws, `problem` is its error, and the time is `fallback`. */
+export function timeoutOf (resource: Resource, fallback: number): { time: number, problem: Error | null } {
+  try {
+    return { time: resource.timeout ?? fallback, problem: null }
+  } catch (error) {
+    return { time: fallback, problem: toError(error) }
   }
 }
 

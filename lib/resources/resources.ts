@@ -6,6 +6,7 @@ import type { Lifecycle } from '../lifecycle/phases'
 import { reserveOf, type Settings } from '../options'
 import { turn, within, type Deadline } from '../util/time'
 import { interceptCloseHooks } from './close-hooks'
+import { timeoutOf } from './close-resource'
 import { adoptClients } from './fastify-plugins'
 import { createRegistry } from './registry'
 import { adaptClient, type Adapt } from './resource'
@@ -150,7 +151,7 @@ export function createResources (
   }
 
   async function pause (name: string, resource: Resource): Promise<void> {
-    const own = resource.timeout ?? timeouts.resources
+    const { time: own } = timeoutOf(resource, timeouts.resources)
     const time = lifecycle.deadline?.limit(own, reserveOf(timeouts)) ?? own
     const settled = await within(time, () => resource.pause!())
     if (settled.status === 'fulfilled') return

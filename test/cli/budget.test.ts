@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parseAllDocuments } from 'yaml'
 import { checkBudget, formatTime, type Deployment, type Times } from '../../lib/cli/budget'
+import { parseGoDuration } from '../../lib/cli/durations'
 import { run } from '../../lib/cli/main'
 import { readManifest, readUnit } from '../../lib/cli/manifests'
 
@@ -154,6 +155,35 @@ t.test('the files', async t => {
     t.throws(() => readUnit('f', '[Unit]'), { message: /the unit has no \[Service\] section/ })
     for (const document of ['text', 7, {}, { services: 3 }]) t.throws(() => readManifest('f', [document]), { message: /^f: neither a Kubernetes manifest/ })
   })
+})
+
+t.test('hostile text of 100 000 characters is read in less than a second', async t => {
+  const length = 100_000
+  /** Text that a regular expression with nested repetitions tries to divide in every possible way. */
+  const hostile: Record<string, string> = {
+    digits: `${'9'.repeat(length)}!`,
+    'digits that are valid': '9'.repeat(length),
+    'digits with points': `${'1.1'.repeat(length / 3)}!`,
+    parts: `${'1m '.repeat(length / 3)}!`,
+    'white space': `1${' '.repeat(length)}!`,
+    letters: `1${'a'.repeat(length)}!`,
+    slashes: `${'/'.repeat(length)}!`,
+    shells: 'sh -c '.repeat(length / 6),
+    brackets: '['.repeat(length),
+    'equals signs': ' = '.repeat(length / 3)
+  }
+  for (const [name, text] of Object.entries(hostile)) {
+    const began = performance.now()
+    t.equal(parseGoDuration(text), null, `${name} are no duration`)
+    t.throws(() => readUnit('f', `[Service]\nTimeoutStopSec=${text}`), { message: /^f: expected TimeoutStopSec to be .{1,200}$/ })
+    t.equal(readUnit('f', `[Service]\n${text}\nTimeoutStopSec${text.replace(/\S/g, ' ')}=5s`).deployments[0]?.grace, 5_000)
+    t.equal(readUnit('f', `[${text.replace(/\n/g, '')}\n[Service]\nTimeoutStopSec=5s`).deployments[0]?.grace, 5_000)
+    const container = { name: 'a', lifecycle: { preStop: { exec: { command: ['sleep', text] } } } }
+    t.doesNotThrow(() => readManifest('f', [{ apiVersion: 'v1', kind: 'Pod', spec: { containers: [container] } }]))
+    t.throws(() => readManifest('f', [{ services: { web: { stop_grace_period: text } } }]), { message: /^f: expected stop_grace_period .{1,200}$/ })
+    t.throws(() => readManifest('f', [[{ kill_timeout: text }]]), { message: /^f: expected kill_timeout .{1,200}$/ })
+    t.ok(performance.now() - began < 1_000, `${name}: ${Math.round(performance.now() - began)} ms`)
+  }
 })
 
 t.test('the command', { timeout: 60_000 }, async t => {

@@ -1,6 +1,8 @@
 /** Requests that are rejected while draining: on every kind of route, with which Retry-After, and with which body. */
 import net from 'node:net'
 import { once } from 'node:events'
+import { Readable } from 'node:stream'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import type { ShutdownOptions } from '../../types/index'
 import { createDeferred } from '../../lib/util/deferred'
@@ -166,6 +168,62 @@ t.test('a request is rejected with the default body if the rejection option thro
     release()
     await closed
     t.match(await report, { outcome: 'failed', requests: { rejected: 1 } })
+  }
+})
+
+t.test('whatever errorResponseBuilder returns, the status is 503 with Retry-After', async t => {
+  const circular: { self?: object } = {}
+  circular.self = circular
+  const failing = (before: string[]): Readable => Readable.from((async function * () {
+    yield * before
+    throw Object.assign(new Error('no file'), { statusCode: 404 })
+  })())
+  const byDefault = /"code":"FST_ERR_SHUTDOWN_DRAINING"/
+  const consumed = new Response('consumed')
+  await consumed.text()
+  const hostile = new Proxy({}, { get () { throw new Error('hostile') }, getPrototypeOf () { throw new Error('hostile') } })
+  /** A function that makes the value, the expected body, and whether it is a failure. */
+  const values: Record<string, [() => unknown, body: string | RegExp, fails?: boolean]> = {
+    'an Error': [() => new Error('busy'), '{"statusCode":503,"error":"Service Unavailable","message":"busy"}'],
+    'an Error with a status, a code and headers': [
+      () => Object.assign(new TypeError('tea'), { statusCode: 418, status: 418, code: 'E_TEA', headers: { 'retry-after': '99' } }),
+      '{"statusCode":503,"code":"E_TEA","error":"Service Unavailable","message":"tea"}'
+    ],
+    'an Error of another realm': [() => runInNewContext("Object.assign(new Error('far'), { statusCode: 404 })"), /"message":"far"/],
+    'a Response': [() => new Response('busy', { status: 404, headers: { 'content-type': 'text/x-busy', 'retry-after': 'soon', connection: 'keep-alive' } }), 'busy'],
+    'a Response without a body': [() => new Response(null, { status: 204 }), ''],
+    'a Response that is consumed': [() => consumed, byDefault, true],
+    'a Response.error()': [() => Response.error(), ''],
+    'a stream': [() => Readable.from(['bu', Buffer.from('sy')]), 'busy'],
+    'a web stream': [() => new Response('busy').body, 'busy'],
+    'a stream that fails at once': [() => failing([]), byDefault, true],
+    'a stream that fails later': [() => failing(['begin']), byDefault, true],
+    'a stream that is destroyed': [() => new Readable({ read () {} }).destroy(), byDefault, true],
+    'a stream of 2 MB': [() => Readable.from([Buffer.alloc(2_000_000)]), byDefault, true],
+    'a stream that never ends': [() => new Readable({ read () {} }), byDefault],
+    'a stream of objects': [() => Readable.from([{ a: 1 }]), byDefault, true],
+    undefined: [() => undefined, byDefault],
+    null: [() => null, 'null'],
+    'an empty text': [() => '', ''],
+    'a Buffer': [() => Buffer.from('busy'), 'busy'],
+    'a number': [() => 7, '7'],
+    'a function': [() => () => 'busy', ''],
+    'a symbol': [() => Symbol('busy'), ''],
+    'a BigInt': [() => 7n, /./],
+    'a circular object': [() => circular, /./],
+    'an object with a status': [() => ({ statusCode: 404, status: 404 }), '{"statusCode":404,"status":404}'],
+    'a hostile Proxy': [() => hostile, byDefault, true]
+  }
+  for (const [name, [value, body, fails = false]] of Object.entries(values)) {
+    for (const [kind, errorResponseBuilder] of Object.entries({ '': value, 'a Promise of ': async () => value() })) {
+      const { app, release, report } = await serveHeld(t, { options: { errorResponseBuilder } })
+      const closed = app.close()
+      await entered(app, 'draining')
+      t.match(await fetchOnce(app, get('/')), { status: 503, headers: { 'retry-after': '10', connection: 'close' }, body }, kind + name)
+      release()
+      await closed
+      t.match(await report, { outcome: fails ? 'failed' : 'clean', requests: { rejected: 1 } }, kind + name)
+    }
   }
 })
 
