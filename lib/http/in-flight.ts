@@ -13,8 +13,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight, Track } from '../../types/index'
+import type { OnProblem } from '../lifecycle/problems'
 import { createConditions } from '../util/conditions'
-import { ignoreWrites, replaceFailure } from '../util/replaced-methods'
+import { ignoreWrites, replaceFailure } from '../util/replaced-response-methods'
 import { inTime, turn } from '../util/time'
 import type { Categories } from './categories'
 import type { ConnectionClose } from './connection-close'
@@ -116,7 +117,7 @@ export interface InFlightOptions {
   /** Time that the app has for the 503 of a rejected request, in milliseconds. */
   readonly answerTimeout: number
   /** Called if a request cannot be counted, instead of an uncaught exception in an event of Node. */
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /** Creates an empty table. */

@@ -7,6 +7,7 @@
  */
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { Tasks } from '../lifecycle/tasks'
+import { isAsyncFunction, isThenable } from '../util/asynchronous'
 import { replaceHooks } from '../util/replaced-methods'
 
 /** The names of these hooks, with the number of parameters of a hook that takes a callback. */
@@ -33,7 +34,7 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
   return {
     wrapHook (name, hook, plugin) {
       // Fastify throws for an async onRequestAbort hook without the request.
-      if (name === 'onRequestAbort' && isAsync(hook) && hook.length !== 1) return hook
+      if (name === 'onRequestAbort' && isAsyncFunction(hook) && (hook as Hook).length !== 1) return hook
       if (Object.hasOwn(parameters, name)) return wrap(name as Name, hook, plugin)
       if (name !== 'onRoute' || typeof hook !== 'function') return hook
       // The hook of another plugin may add late hooks to the route.
@@ -59,7 +60,7 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
     if (typeof hook !== 'function' || wrapped.has(hook)) return hook
     const takesDone = hook.length >= parameters[name]
     // Fastify throws for an async function with a callback.
-    if (takesDone && isAsync(hook)) return hook
+    if (takesDone && isAsyncFunction(hook)) return hook
     const counter = tasks.counter(`${name} hook of ${owner}`)
     const late: Hook = function (...args) {
       let over = false
@@ -95,12 +96,4 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
     wrapped.add(late)
     return late
   }
-}
-
-function isAsync (hook: unknown): hook is Hook {
-  return typeof hook === 'function' && hook.constructor.name === 'AsyncFunction'
-}
-
-function isThenable (value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function'
 }

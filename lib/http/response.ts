@@ -1,5 +1,5 @@
 /** Reads the state of a response, and ends it. HTTP/1, HTTP/2 and inject differ in both. */
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { contentLengthOf, markClosed } from '../util/node-internals'
 
@@ -121,8 +121,12 @@ export function waitsForClient ({ res }: Exchange): boolean {
   // A pipelined answer without a socket waits for the answer before it.
   if (res.socket !== null && res.writableLength > 0) return true
   const { req } = res
-  const hasConsumer = req.listenerCount('data') + req.listenerCount('readable') > 0
-  return hasConsumer && !req.complete && req.readableLength === 0
+  return hasConsumer(req) && !req.complete && req.readableLength === 0
+}
+
+/** Returns whether the app reads the body of a request. */
+export function hasConsumer (req: IncomingMessage): boolean {
+  return req.listenerCount('data') + req.listenerCount('readable') > 0
 }
 
 /** Returns the HTTP/2 session that carries a response. */

@@ -8,6 +8,7 @@ import type { Events } from '../lifecycle/events'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { Counts } from '../lifecycle/report'
 import type { Tasks } from '../lifecycle/tasks'
+import type { OnProblem } from '../lifecycle/problems'
 import type { Settings } from '../options'
 import { afterClose } from '../util/replaced-methods'
 import { inTime, turn } from '../util/time'
@@ -78,7 +79,7 @@ export interface TrafficOptions {
   readonly rejection: Rejection
   /** Whether this is a worker of node:cluster. */
   readonly inCluster: boolean
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
   /** Called when another app takes over the server of this one. */
   readonly onHandover: () => void
 }

@@ -4,6 +4,9 @@
  */
 import { toError } from '../errors'
 
+/** Reports an error that does not stop the shutdown. The message names the step that failed. */
+export type OnProblem = (message: string, error: unknown) => void
+
 /** The errors of one shutdown. */
 export interface Problems {
   /** The errors so far, each with the name of the step that failed. */
@@ -34,7 +37,7 @@ export function createProblems (): Problems {
  * Returns an error whose message names the step that failed. Its `cause` is the error of the step, and its code is the
  * code of the cause, if there is one.
  */
-export function namedError (step: string, error: unknown): Error & { readonly code?: string } {
+function namedError (step: string, error: unknown): Error & { readonly code?: string } {
   const cause = toError(error)
   const { code } = cause as NodeJS.ErrnoException
   return Object.assign(

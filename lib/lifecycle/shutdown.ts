@@ -20,6 +20,7 @@ import { createCaller } from './caller'
 import { createContainment } from './containment'
 import type { Events } from './events'
 import type { LifecycleControl } from './phases'
+import type { OnProblem } from './problems'
 import type { Problems } from './problems'
 import { createReport, noCounts, teardownError } from './report'
 import type { Tasks } from './tasks'
@@ -45,7 +46,7 @@ export interface ShutdownParts {
   /** Logs a line right before the process is ended by force. */
   readonly onForcedExit: (message: string) => void
   readonly problems: Problems
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /** The shutdown of one app. */

@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import internals = require('../../lib/util/node-internals')
 import replaced = require('../../lib/util/replaced-methods')
+import replacedOfResponse = require('../../lib/util/replaced-response-methods')
 import { createConnections } from '../../lib/http/connections'
 import { connect, eventually, fetchOnce, get, portOf, post } from '../helpers/client'
 import { build, giveLocalhostTwoAddresses, rejected, serve, serveHeld } from '../helpers/serve'
@@ -211,8 +212,11 @@ t.test('replaced methods', async t => {
   for (const method of ['keepConnections', 'failListen', 'keepAddress'] as const) {
     await t.test(`${method}: the app closes without it`, async t => await shutsDown(t, method, () => () => {}, replaced))
   }
-  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['ignoreWrites', 'writeHead'], ['dropBody', 'push'], ['addHeaderTo503', 'writeHead'], ['closeInHead', 'writeHead']] as const) {
+  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['dropBody', 'push']] as const) {
     await t.test(`${method}: the app closes without ${name}`, async t => await shutsDown(t, method, () => {}, replaced))
+  }
+  for (const method of ['replaceFailure', 'ignoreWrites', 'addHeaderTo503', 'closeInHead'] as const) {
+    await t.test(`${method}: the app closes without writeHead`, async t => await shutsDown(t, method, () => {}, replacedOfResponse))
   }
 
   await t.test('a socket without destroySoon is left alone', async t => {
@@ -242,7 +246,7 @@ t.test('replaced methods', async t => {
     const write = (res: ServerResponse): void => { res.setHeader('x-late', '1').writeHead(200).end('late') }
     t.throws(() => write(late()), { code: 'ERR_HTTP_HEADERS_SENT' })
     const res = late()
-    replaced.ignoreWrites(res)
+    replacedOfResponse.ignoreWrites(res)
     t.doesNotThrow(() => write(res))
     t.equal(res.write('late'), true)
     t.doesNotThrow(() => { res.flushHeaders() })

@@ -5,6 +5,7 @@
  */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
+import type { OnProblem } from '../../lifecycle/problems'
 import { every, inTime } from '../../util/time'
 import { endEvent } from '../../util/sse'
 import type { InFlightTable } from '../in-flight'
@@ -29,7 +30,7 @@ const step = 100
  * @param onProblem called if a connection cannot be ended. It is then cut as any other stream.
  */
 export function createFastifySseDrain (
-  table: InFlightTable, onProblem: (message: string, error: unknown) => void
+  table: InFlightTable, onProblem: OnProblem
 ): Drain {
   /** The replies that have got the marker, or that threw an error. */
   const ended = new WeakSet<FastifyReply>()

@@ -5,6 +5,7 @@
  */
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
+import type { OnProblem } from '../../lifecycle/problems'
 import { createConditions } from '../../util/conditions'
 import { inTime, now, spreadOver } from '../../util/time'
 import type { Connection, Connections } from '../connections'
@@ -48,7 +49,7 @@ export interface Http2Options {
   /** Called for each session that is destroyed with an answer in flight. */
   readonly onDestroy: () => void
   /** Called for each session that cannot be ended. */
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /** Creates the drain of HTTP/2 sessions. */

@@ -6,6 +6,7 @@
  * frames.
  */
 import type { Socket } from 'node:net'
+import type { OnProblem } from '../../lifecycle/problems'
 import { isInsideMessage, webSocketOf, type WebSocketLike } from '../../util/node-internals'
 import { afterMessage } from '../../util/replaced-methods'
 import type { Frames } from './websocket-frames'
@@ -36,7 +37,7 @@ export interface WebSocketClose {
  * @param onProblem called if a method of the WebSocket throws: the app may have replaced it
  */
 export function createWebSocketClose (
-  message: string | Buffer | undefined, onProblem: (message: string, error: unknown) => void
+  message: string | Buffer | undefined, onProblem: OnProblem
 ): WebSocketClose {
   return {
     close (socket, frames) {
