@@ -21,7 +21,9 @@ import type { Categories } from './categories'
 import type { ConnectionClose } from './connection-close'
 import type { Connection, Connections } from './connections'
 import { createDetachedHandlers } from './detached-handlers'
-import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry, type EntryResult } from './in-flight-entry'
+import {
+  clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry, type EntryResult
+} from './in-flight-entry'
 import { createEntries } from './in-flight-entries'
 import { createRejectedRequests } from './rejected-requests'
 import type { Rejection } from './rejection'
@@ -57,7 +59,7 @@ export interface InFlightTable {
   reject(res: ServerResponse): void
   /**
    * From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. Each 503 has a
-   * Retry-After header. Answers whose requests no listener of ours got come into the table.
+   * Retry-After header. It also adds the answers whose requests no listener of ours has received.
    */
   announceClose(): void
   /** Gives an entry to each request, because its connection may no longer show it. */
@@ -65,8 +67,8 @@ export interface InFlightTable {
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
-   * Draining begins. From now on, a new request does not prolong the drain: an exempt one, or one that an earlier hook of
-   * the app holds. New ones may always follow.
+   * Draining begins. From now on, a new request does not prolong the drain, because more of them may always follow. It
+   * is in flight if it is exempt, or if an earlier hook of the app holds it.
    */
   beginDraining(): void
   /**
@@ -210,7 +212,10 @@ export function createInFlightTable ({
       // A handler may answer when its signal aborts. It has one turn of the event loop to do so, and its answer is
       // flushed.
       await turn()
-      for (const entry of chosen) if (entry.state !== 'closed' && (flushing.has(entry) || isDisconnected(entry) || !entry.res.writableEnded)) end(entry)
+      for (const entry of chosen) {
+        const hasJustAnswered = entry.res.writableEnded && !flushing.has(entry) && !isDisconnected(entry)
+        if (entry.state !== 'closed' && !hasJustAnswered) end(entry)
+      }
       checkConditions()
       return described
     },
@@ -258,14 +263,14 @@ export function createInFlightTable ({
 
   /** Detaches a handler whose client has left. A separate function, so that `closeEntry` creates no closure. */
   function detach (entry: Entry, reply: FastifyReply): void {
-    // Later the code of the app may destroy an answer whose client has left.
+    // Recorded now, because the app may later destroy an answer whose client has left.
     if (isDestroyed(entry)) entry.result = 'cut'
     entry.state = 'detached'
     entry.abort?.abort(clientLeft())
     entry.detached = handlers.follow(entry, reply, entry.source, () => remove(entry))
   }
 
-  /** Its client left while a hook before ours ran, and its handler is about to run. */
+  /** Adds a request again whose client left while an earlier hook ran, because its handler is about to run. */
   function reopen (entry: Entry, reply: FastifyReply): void {
     entry.result = null
     count.aborted--
@@ -319,8 +324,8 @@ export function createInFlightTable ({
 
   /**
    * Returns whether the server itself has destroyed an answer during the shutdown: another plugin may call
-   * `closeAllConnections()`. A rejected request does not count, because its connection may close after the answer before
-   * it.
+   * `closeAllConnections()`. A rejected request does not count, because its connection may close after the answer
+   * before it.
    */
   function isDestroyed (entry: Entry): boolean {
     return closing && entry.state !== 'rejected' && endedBy(entry) === 'server'

@@ -1,9 +1,9 @@
 /**
- * The hooks that run after the answer, or when its client has left: `onResponse`, `onRequestAbort` and `onTimeout`. An
- * access record is written in such a hook. The shutdown waits for them as for tasks, so that no resource closes while a
- * hook uses it. An error of a hook stays with Fastify, which logs it.
+ * The hooks that run after the answer, or when its client has left: `onResponse`, `onRequestAbort` and `onTimeout`. For
+ * example, an app writes its access records in such a hook. The shutdown waits for them as for tasks, so that no
+ * resource closes while a hook uses it. Fastify handles the error of a hook.
  *
- * A hook is replaced when it is added. An app without these hooks pays nothing.
+ * A hook is replaced when it is added. An app without these hooks has no cost.
  */
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { Tasks } from '../lifecycle/tasks'
@@ -20,7 +20,7 @@ type OnRoute = (this: FastifyInstance, route: RouteOptions) => void
 
 /** The late hooks of one app. */
 export interface LateHooks {
-  /** Replaces a hook that `addHook(name, hook)` adds. A value that is not such a hook is returned as it is. */
+  /** Replaces a hook that `addHook(name, hook)` adds. A value that is not such a hook is returned unchanged. */
   wrapHook(name: string, hook: unknown, plugin: string): unknown
   /** Replaces the late hooks of a route. */
   wrapRoute(route: RouteOptions): void

@@ -44,7 +44,12 @@ export function createRejection (
   state: () => ShutdownState,
   onProblem: OnProblem
 ): Rejection {
-  return { retryAfter, rejectRequest, upgradeResponse, addRetryAfter: res => addHeaderTo503(res, 'retry-after', retryAfter) }
+  return {
+    retryAfter,
+    rejectRequest,
+    upgradeResponse,
+    addRetryAfter (res) { addHeaderTo503(res, 'retry-after', retryAfter) }
+  }
 
   function retryAfter (): number {
     try {

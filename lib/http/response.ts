@@ -71,8 +71,8 @@ export function needsDrain (res: ServerResponse): boolean {
 }
 
 /**
- * Returns whether the response has closed. Not every response emits `close`: a pipelined one that waits on a closed
- * connection does not.
+ * Returns whether the response has closed. Not every response emits `close`: a pipelined response that waits on a
+ * closed connection does not.
  */
 export function isDisconnected ({ res, socket }: Exchange): boolean {
   return res.destroyed || streamOf(res)?.destroyed === true || socket?.destroyed === true
@@ -92,8 +92,7 @@ export function isFlushed ({ res, socket }: Exchange): boolean {
 
 /**
  * Returns which side ended a response that was not flushed. A socket that the server destroys has neither an error nor
- * an end. With HTTP/2, a stream that its client closes without an error cannot be separated from one that the server
- * closes.
+ * an end. With HTTP/2, a stream that its client closes without an error looks like a stream that the server closes.
  */
 export function endedBy ({ res, socket, destroyedByServer }: Exchange): 'client' | 'server' | 'unknown' {
   if (destroyedByServer === true) return 'server'

@@ -137,7 +137,7 @@ export function createTraffic (
   const attached = new Map<Server, KeptListener<'request'>>()
   const restoreClose: (() => void)[] = []
   const servers = createServers(app, inCluster, attach, detach)
-  // Another app may still serve a shared server. This one takes it over when it listens.
+  // Another app may still use a shared server. This app takes it over when it listens.
   if (!isShared(app.server)) servers.refresh()
 
   return {

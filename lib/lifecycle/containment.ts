@@ -25,7 +25,7 @@ export interface Containment {
  * Creates the containment of one shutdown.
  *
  * @param limit returns the longest time of an async step that begins now, in milliseconds. It is longer than the step's
- *   own timeout, because it is only for a step that does not keep it.
+ *   own timeout, because it only limits a step that exceeds its timeout.
  * @param onProblem called with the name and the error of each step that fails
  */
 export function createContainment (

@@ -1,5 +1,5 @@
 /**
- * The errors that a shutdown has survived: of user code, of other libraries and of our own code. They are in
+ * The errors of a shutdown, which do not stop it: of user code, of other libraries and of our own code. They are in
  * `report.errors`, and the outcome is then `failed`.
  */
 import { toError } from '../errors'
@@ -11,7 +11,7 @@ export type OnProblem = (message: string, error: unknown) => void
 export interface Problems {
   /** The errors so far, each with the name of the step that failed. */
   readonly errors: readonly Error[]
-  /** The shutdown begins: errors are recorded from here. A server that runs for months records none. */
+  /** The shutdown begins: errors are recorded from here. Errors of a running server are not recorded. */
   begin(): void
   /** Records an error. Does nothing before `begin`. Never throws. */
   record(message: string, error: unknown): void

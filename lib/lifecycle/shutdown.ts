@@ -145,7 +145,9 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const cleaning = startDeadline(Math.max(deadline.remaining(), reserve))
     lifecycle.extend(cleaning)
     teardown = parts.resources.startTeardown(cleaning)
-    publishAfterClose(teardown, cleaning).catch((error: unknown) => onProblem('The report could not be published', error))
+    publishAfterClose(teardown, cleaning).catch((error: unknown) => {
+      onProblem('The report could not be published', error)
+    })
     return teardown
   }
 

@@ -1,8 +1,8 @@
 /**
- * Runs each preClose and onClose hook of the app when Fastify would run it, but with a timeout and a name, and separated
- * from the others. Without this, avvio turns a synchronous throw into an uncaught exception, and no later hook runs. It
- * waits without limit for a hook that never settles, and reports only the last of several rejections. Fastify ignores
- * the errors of preClose hooks.
+ * Runs each preClose and onClose hook of the app when Fastify would run it, but with a timeout and a name. A hook that
+ * fails does not affect the others. Without this, avvio turns a synchronous throw into an uncaught exception, and no
+ * later hook runs. avvio waits without limit for a hook that never settles, and reports only the last of several
+ * rejections. Fastify ignores the errors of preClose hooks.
  */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult } from '../../types/index'
@@ -56,7 +56,9 @@ export function interceptCloseHooks (
   const chains = new WeakMap<FastifyInstance, string>()
   const original = root.addHook as (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
 
-  const restore = replaceMethod(root, 'addHook', () => function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
+  const restore = replaceMethod(root, 'addHook', () => function addHook (
+    this: FastifyInstance, name: string, hook: unknown
+  ): FastifyInstance {
     if (name === 'preClose') return addPreClose(this, hook)
     const onClose = name === 'onClose' ? toOnClose(hook) : null
     const plugin = nameOf(this, root)

@@ -56,7 +56,10 @@ export function adoptClients (
     adopted.push({
       name,
       restore: intercepted.restore,
-      resource: { ...intercepted.resource, close: signal => closesAlways || intercepted.wasCalled() ? intercepted.close(signal) : undefined }
+      resource: {
+        ...intercepted.resource,
+        close: signal => closesAlways || intercepted.wasCalled() ? intercepted.close(signal) : undefined
+      }
     })
   }
 
@@ -91,7 +94,9 @@ function interceptMethod (
   let wasCalled = false
   let isClosing = false
   const close = (signal: AbortSignal): void | Promise<void> => resource.close?.(signal)
-  const restore = replaceMethod(client, method, () => (callback?: (error?: unknown) => void): Promise<unknown> | undefined => {
+  const restore = replaceMethod(client, method, () => (
+    callback?: (error?: unknown) => void
+  ): Promise<unknown> | undefined => {
     const onlyReports = isTearingDown() && !isClosing
     if (onlyReports) {
       wasCalled = true

@@ -67,7 +67,9 @@ export function closeInHead (res: ServerResponse, isLast: () => boolean): void {
  */
 function withoutConnection (headers: object): object {
   const isConnection = (name: unknown): boolean => /^(?:connection|keep-alive)$/i.test(String(name))
-  if (!Array.isArray(headers)) return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
+  if (!Array.isArray(headers)) {
+    return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
+  }
   // Node accepts no pairs if other headers have been set with `setHeader`.
   const flat = headers.some(Array.isArray) ? headers.flat() : headers
   return flat.filter((_each, index) => !isConnection(flat[index - index % 2]))

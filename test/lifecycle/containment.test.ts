@@ -107,7 +107,7 @@ async function openStreams (t: Test, app: FastifyInstance): Promise<void> {
 type Client = Awaited<ReturnType<typeof connect>>
 
 for (const isHttp2 of [false, true]) {
-  void t.test(`whatever throws during a shutdown of ${isHttp2 ? 'HTTP/2' : 'HTTP/1'}, it ends in its budget and closes the resources`, { jobs: 8 }, async t => {
+  void t.test(`a shutdown of ${isHttp2 ? 'HTTP/2' : 'HTTP/1'} in which any step throws ends in time and closes the resources`, { jobs: 8 }, async t => {
     const points = new Set<string>()
     const clean = await shutDown(t, isHttp2, point => points.add(point))
     t.match(clean.report, { outcome: 'clean', exitCode: 0, errors: [] }, 'nothing fails without a fault')

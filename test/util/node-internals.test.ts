@@ -219,12 +219,12 @@ t.test('replaced methods', async t => {
     await t.test(`${method}: the app closes without writeHead`, async t => await shutsDown(t, method, () => {}, replacedOfResponse))
   }
 
-  await t.test('a socket without destroySoon is left alone', async t => {
+  await t.test('a socket without destroySoon is not changed', async t => {
     t.doesNotThrow(() => replaced.destroyWhenFlushed(new EventEmitter() as Socket))
     t.doesNotThrow(() => replaced.delayDestroy(new EventEmitter() as Socket, () => true))
   })
 
-  await t.test('overrideMethod: an answer of which nothing is seen ends with the time limit', async t => {
+  await t.test('overrideMethod: without it, the wait for an answer ends at the timeout', async t => {
     stub(t, replaced, 'overrideMethod', () => {})
     const { app, report } = await serve(t, { options: { timeouts: { requests: 100 } }, routes: app => { app.get('/wait', () => {}) } })
     const client = await connect(app)
@@ -261,7 +261,7 @@ t.test('replaced methods', async t => {
     await closed
   })
 
-  await t.test('afterClose: without it a silent connection keeps a server open that closes itself', async t => {
+  await t.test('afterClose: without it, a silent connection keeps a server open that has its own close', async t => {
     for (const missing of [false, true]) {
       if (missing) stub(t, replaced, 'afterClose', () => () => {})
       const { app, report } = await serve(t)
@@ -285,7 +285,7 @@ t.test('replaced methods', async t => {
     for (const name of ['listen', 'address', 'closeIdleConnections'] as const) t.notOk(Object.hasOwn(app.server, name), name)
   })
 
-  await t.test('watchSends: a call gets its answer without it, and the close frame comes when its time is up', async t => {
+  await t.test('watchSends: without it, a call gets its answer, and the close frame is sent when the time for it is up', async t => {
     stub(t, replaced, 'watchSends', () => {})
     const { app, report } = await serve(t, {
       options: { timeouts: { streams: 400 } },

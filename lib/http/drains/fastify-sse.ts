@@ -21,7 +21,7 @@ interface SseContext {
   close(): void
 }
 
-/** Time for a handler to end its own connection, and how often open connections are looked for, in milliseconds. */
+/** Time for a handler to end its own connection, and interval between two checks, in milliseconds. */
 const step = 100
 
 /**
@@ -40,7 +40,7 @@ export function createFastifySseDrain (
     name: '@fastify/sse',
     timeout: Infinity,
     beginDraining () {
-      // Again and again, because a request in flight may still open a connection, and a client may read slowly.
+      // Repeatedly, because a request in flight may still open a connection, and a client may read slowly.
       stop = every(step, () => table.replies().forEach(endIfOpen))
     },
     async drain (ms) {

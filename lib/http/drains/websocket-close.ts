@@ -24,8 +24,8 @@ export interface WebSocketClose {
   /**
    * Closes a WebSocket.
    *
-   * @returns whether it is closed. It is not possible during the handshake, and not inside of a message if the
-   *   implementation is not ws
+   * @returns whether it is closed. This is not possible during the handshake. If the implementation is not ws, it is
+   *   also not possible inside of a message
    */
   close(socket: Socket, frames: Frames): boolean
 }
