@@ -116,12 +116,16 @@ for (const isHttp2 of [false, true]) {
 
     for (const step of steps) {
       void t.test(step, async t => {
+        let hasThrown = false
         const { report, took, closed } = await shutDown(t, isHttp2, point => {
-          if (point === step) throw new Error(`no ${step}`)
+          if (point !== step) return
+          hasThrown = true
+          throw new Error(`no ${step}`)
         })
         t.ok(took < delay + timeouts.total + backstop, `${Math.round(took)} ms`)
         t.same([...closed].sort(), ['database', 'hook', 'worker'])
-        if (afterReport.test(step)) return
+        // A timer of the first run may not fire in this one.
+        if (afterReport.test(step) || !hasThrown) return
         t.match(report, { outcome: 'failed', exitCode: 1 })
         t.ok(report.errors.some(({ message }) => message.includes(`no ${step}`)), report.errors.map(({ message }) => message).join('; '))
       })
