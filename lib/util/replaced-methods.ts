@@ -1,7 +1,9 @@
 /**
- * Every method that is replaced on an object of Node, Fastify or ws. Other libraries replace the same methods. So a
- * replacement calls the method that it has replaced, and a later replacement stays in place. The methods of responses
- * are in `replaced-response-methods.ts`.
+ * The methods that are replaced on objects of Node, Fastify and ws. Other libraries replace the same methods. So a
+ * replacement calls the method that it has replaced, and a later replacement stays in place.
+ *
+ * The methods of responses are in `replaced-response-methods.ts`. Public methods of the app, of an adopted client and of
+ * a cluster's worker are replaced in the files that use them, with `replaceMethod`.
  */
 import type { IncomingMessage, Server as HttpServer } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
@@ -41,10 +43,13 @@ export function replaceMethod<T extends object, K extends keyof T> (
  * Replaces a method of an object that exists for one request. The new method is shared by all requests, which saves
  * memory, and it is not restored. If the object does not allow the replacement, its own method stays.
  *
- * Used for `res.end`, `reply.send` and `reply.then` of a request whose client has left, to detect its answer (public
- * alternative: none, because the response no longer emits events; without it, the timeout for detached handlers ends
- * the wait), and for `res.destroy` of HTTP/2, to detect which side ended the answer (public alternative: none; without
- * it, the answer counts as aborted by its client).
+ * Used for:
+ * - `res.end`, `res.destroy`, `reply.send` and `reply.then` of a request whose client has left, to detect its answer.
+ *   Public alternative: none, because the response no longer emits events. Without it, the timeout for detached handlers
+ *   ends the wait.
+ * - `res.destroy` of HTTP/2, to detect which side ended the answer. Public alternative: none. Without it, the answer
+ *   counts as aborted by its client.
+ * - `dropBody`, and `ignoreWrites` of `replaced-response-methods.ts`.
  */
 export function overrideMethod<T extends object, K extends keyof T> (object: T, name: K, method: T[K]): void {
   Reflect.set(object, name, method)
