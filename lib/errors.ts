@@ -12,7 +12,7 @@ export const ShutdownOptionError = createError<[string]>('FST_ERR_SHUTDOWN_OPTIO
 export const ShutdownBudgetError = createError<[string]>('FST_ERR_SHUTDOWN_BUDGET', '%s', 500, RangeError)
 /** An environment variable that should contain the grace period does not contain a valid time. */
 export const ShutdownEnvironmentError = createError<[string]>('FST_ERR_SHUTDOWN_ENVIRONMENT', '%s', 500, RangeError)
-/** The plugin is registered twice, or not at the root. */
+/** The plugin is registered twice. */
 export const ShutdownRegistrationError = createError<[string]>('FST_ERR_SHUTDOWN_REGISTRATION', '%s', 500)
 /** The phase does not exist, or cannot follow the current one. */
 export const ShutdownPhaseError = createError<[string]>('FST_ERR_SHUTDOWN_PHASE', '%s', 500, RangeError)

@@ -25,7 +25,7 @@ import { resolveOptions } from './options'
 import { detectPlatform, isClusterWorker } from './process/platform'
 import { connectManagers } from './process/process-managers'
 import { joinProcess } from './process/signals'
-import { checkRegistration, warningsOf } from './registration'
+import { findRoot, warningsOf } from './registration'
 import { createResources } from './resources/resources'
 
 /** The plugin function of Fastify. Reports errors of the options and of the registration through `done`. */
@@ -40,8 +40,8 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (e
   done()
 }
 
-function install (app: FastifyInstance, options: ShutdownOptions): void {
-  checkRegistration(app)
+function install (context: FastifyInstance, options: ShutdownOptions): void {
+  const { root: app, enclosing } = findRoot(context)
   const settings = resolveOptions(options, detectPlatform())
   const warnings = [...settings.warnings, ...warningsOf(app)]
 
@@ -112,11 +112,14 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
   app.decorateRequest('shutdownSignal', { getter () { return traffic.inFlight.signalOf(this) } })
 
   const stopObserving = observeHooks(app)
-  app.addHook('onRoute', route => {
-    checkRoute(route.url, route.config?.shutdown, settings.categories)
-    observeRoute(route)
-    lateHooks.wrapRoute(route)
-  })
+  // Fastify copies the onRoute hooks into each context that it creates, and these exist already.
+  for (const each of [app, ...enclosing]) {
+    each.addHook('onRoute', route => {
+      checkRoute(route.url, route.config?.shutdown, settings.categories)
+      observeRoute(route)
+      lateHooks.wrapRoute(route)
+    })
+  }
   const { errorResponseBuilder } = settings
   app.addHook('onRequest', createOnRequest({ lifecycle, state, traffic, rejection, errorResponseBuilder, onProblem }))
   addProbes(app, settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem })
@@ -128,7 +131,10 @@ function install (app: FastifyInstance, options: ShutdownOptions): void {
     ;(app as unknown as { onClose(hook: () => Promise<void>): void }).onClose(async () => { await sequence.drain() })
     lifecycle.boot()
     const { platform, delay, gracePeriod, timeouts } = settings
-    events.emit({ type: 'platform', platform, delay, gracePeriod, timeouts, warnings })
+    const others = sequence.meetOthers()
+    events.emit({
+      type: 'platform', platform, delay, gracePeriod, timeouts, notes: others.notes, warnings: [...warnings, ...others.warnings]
+    })
   })
   app.addHook('onListen', async () => {
     traffic.servers.refresh()

@@ -1,22 +1,40 @@
-/** The rules of registration: once for each server, at its root, and before all plugins with onClose hooks. */
+/**
+ * The rules of registration: once for each server, in any context. The plugin always works for the whole server.
+ */
 import type { FastifyInstance } from 'fastify'
 import { ShutdownRegistrationError } from './errors'
 import { earlierHooksOf, loadingPlugins } from './earlier-hooks'
 
-/** Checks that the plugin is registered once, and at the root. @throws FST_ERR_SHUTDOWN_REGISTRATION */
-export function checkRegistration (app: FastifyInstance): void {
-  if (app.hasDecorator('shutdownState')) {
-    throw new ShutdownRegistrationError(
-      'fastify-shutdown is already registered: register it once for each server, at its root'
-    )
+/** The contexts of Fastify around a registration. */
+export interface Contexts {
+  /** The server itself. */
+  readonly root: FastifyInstance
+  /** The contexts from the registration up to the root, without the root. */
+  readonly enclosing: readonly FastifyInstance[]
+}
+
+/**
+ * Finds the root of the server. Fastify creates an encapsulated context with its parent as the prototype; the root is a
+ * plain object.
+ *
+ * @throws FST_ERR_SHUTDOWN_REGISTRATION if the plugin is already registered
+ */
+export function findRoot (app: FastifyInstance): Contexts {
+  const enclosing: FastifyInstance[] = []
+  let root = app
+  for (let parent = parentOf(root); parent !== null; parent = parentOf(root)) {
+    enclosing.push(root)
+    root = parent
   }
-  // Fastify creates an encapsulated context with its parent as the prototype. The root is a plain object.
-  if (Object.getPrototypeOf(app) !== Object.prototype) {
-    throw new ShutdownRegistrationError(
-      'fastify-shutdown must be registered at the root of the server, got an encapsulated context: ' +
-      'only the routes of that context would be drained'
-    )
+  if (root.hasDecorator('shutdownState')) {
+    throw new ShutdownRegistrationError('fastify-shutdown is already registered: register it once for each server')
   }
+  return { root, enclosing }
+}
+
+function parentOf (app: FastifyInstance): FastifyInstance | null {
+  const parent: unknown = Object.getPrototypeOf(app)
+  return parent === Object.prototype ? null : parent as FastifyInstance
 }
 
 /**

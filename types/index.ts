@@ -137,6 +137,8 @@ export type ShutdownEvent =
     readonly delay: number,
     readonly gracePeriod: number | null,
     readonly timeouts: Required<Timeouts>,
+    /** What is known about other owners of the process. */
+    readonly notes: readonly string[],
     readonly warnings: readonly string[]
   }
   | {

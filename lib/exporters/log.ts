@@ -33,8 +33,9 @@ export async function flushLog (log: FastifyBaseLogger): Promise<void> {
 function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
   switch (event.type) {
     case 'platform': {
-      const { type, warnings, ...shutdown } = event
+      const { type, notes, warnings, ...shutdown } = event
       log.info({ shutdown }, `graceful shutdown is ready (${shutdown.platform})`)
+      for (const note of notes) log.info(`shutdown: ${note}`)
       for (const warning of warnings) log.warn(warning)
       return
     }

@@ -4,6 +4,7 @@
  */
 import type { ShutdownReason, ShutdownReport } from '../../types/index'
 import { ShutdownLateError } from '../errors'
+import type { OtherOwners } from '../process/other-owners'
 import { createDeferred, once } from '../util/deferred'
 import { within } from '../util/time'
 import type { Containment } from './containment'
@@ -21,6 +22,8 @@ export interface Caller {
   readonly reason: ShutdownReason
   /** Resolves to the error of a late `listen()`, when this instance has closed and the process does not exit. */
   readonly listenError: Promise<Error>
+  /** Looks for other owners of the process. */
+  meetOthers(): OtherOwners
   /** Begins the shutdown, or joins the current one. */
   start(reason: ShutdownReason): Promise<ShutdownReport>
   /** Resolves `start()`: the report is published, and the logs are flushed. */
@@ -62,6 +65,7 @@ export function createCaller (
   return {
     get reason () { return reason },
     listenError: listenError.promise,
+    meetOthers: membership.meetOthers,
     start,
     resolve (report) {
       reported.resolve(report)

@@ -9,6 +9,7 @@ import type { Phase, ShutdownReason, ShutdownReport } from '../../types/index'
 import { ShutdownTeardownError, ShutdownTimeoutError } from '../errors'
 import type { Traffic } from '../http/traffic'
 import { reserveOf, type Settings } from '../options'
+import type { OtherOwners } from '../process/other-owners'
 import type { Member, Membership } from '../process/signals'
 import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
@@ -70,6 +71,8 @@ export interface ShutdownSequence {
   finish(): Promise<void>
   /** Returns what the shutdown waits for, by name. */
   pending(): string[]
+  /** Looks for other owners of the process. Call it when the app is ready. */
+  meetOthers(): OtherOwners
 }
 
 /** Time for the last responses to be flushed, in milliseconds. */
@@ -105,10 +108,12 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   let stopWaitingLog = (): void => {}
   const finished = createDeferred<void>()
 
-  return { start: caller.start, drain, finish, pending }
+  return { start: caller.start, drain, finish, pending, meetOthers: caller.meetOthers }
 
   async function runDrain (): Promise<Teardown> {
-    const lameDuck = caller.reason.kind !== 'close' && delay > 0 && traffic.listening
+    // nodemon sends SIGUSR2: no load balancer is there, and the next process listens on the same port.
+    const isRestart = caller.reason.kind === 'signal' && caller.reason.detail === 'SIGUSR2'
+    const lameDuck = caller.reason.kind !== 'close' && !isRestart && delay > 0 && traffic.listening
     const deadline = begin(lameDuck ? delay + timeouts.total : timeouts.total)
     if (lameDuck) {
       enter('lame-duck')
@@ -117,7 +122,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
       await sleep(delay)
     }
     // Before draining, so that requests on the last accepted connections are served.
-    if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && lameDuck)) {
+    if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && (lameDuck || isRestart))) {
       await traffic.stopListening()
       await traffic.waitForFirstBytes()
     }

@@ -2,6 +2,7 @@
  * Other owners of the process: code that listens to the same signals and errors, such as NestJS, a crash reporter or a
  * hand-written `process.on('SIGTERM')`. The process does not exit while they may still work.
  */
+import { isFastifyCli, replaceFastifyCli } from './fastify-cli'
 
 /** The counters of signal-exit 4 and 3. It has one listener per signal and copy, which does nothing beside another one. */
 const signalExitKeys = [
@@ -18,12 +19,51 @@ export function countOthers (event: string, ours: (value: never) => void): numbe
   return process.listeners(event as NodeJS.Signals).filter(listener => listener !== ours).length - countSignalExit(event)
 }
 
-/** Returns the names of the functions that also listen to a signal, for the log. */
-export function namesOfOthers (signal: string, ours: (value: never) => void): string[] {
-  if (countOthers(signal, ours) <= 0) return []
-  return process.listeners(signal as NodeJS.Signals)
-    .filter(listener => listener !== ours)
-    .map(({ name }) => name || 'anonymous')
+/** What is known about the other owners when the app is ready. The log contains it once. */
+export interface OtherOwners {
+  /** Facts that need no change. */
+  readonly notes: readonly string[]
+  /** Problems, each with its remedy. */
+  readonly warnings: readonly string[]
+}
+
+/**
+ * Looks for other owners of the process, and takes the place of fastify-cli's.
+ *
+ * @param ours our listeners, by event; empty if the plugin adds none
+ */
+export function meetOtherOwners (ours: ReadonlyMap<string, (value: never) => void>): OtherOwners {
+  const notes: string[] = []
+  const warnings: string[] = []
+  if (ours.size === 0) {
+    if (isFastifyCli()) {
+      warnings.push(
+        "fastify-cli exits 500 ms after a signal, because 'signals' is false. Remove 'signals: false', or start the app " +
+        'with --close-grace-delay and the milliseconds of your shutdown'
+      )
+    }
+    return { notes, warnings }
+  }
+  if (replaceFastifyCli([...ours.keys()])) notes.push("the plugin takes the place of fastify-cli's close-with-grace")
+  for (const [event, listener] of ours) {
+    if (!event.startsWith('SIG') || countOthers(event, listener) <= 0) continue
+    const others = process.listeners(event as NodeJS.Signals).filter(each => each !== listener)
+    if (others.some(isOpenTelemetry)) {
+      warnings.push(
+        `OpenTelemetry's automatic registration stops its SDK at ${event}, and the spans of requests in flight are lost. ` +
+        'Start the SDK in code, and close it as a resource: { client: sdk }'
+      )
+    } else {
+      const names = others.map(({ name }) => name || 'anonymous').join(', ')
+      notes.push(`other listeners of ${event}: ${names}. The process ends when they are done`)
+    }
+  }
+  return { notes, warnings }
+}
+
+/** Returns whether a listener is that of @opentelemetry/auto-instrumentations-node/register. */
+function isOpenTelemetry (listener: (...args: any[]) => void): boolean { // any: each event has its own arguments
+  return listener.toString().includes('OpenTelemetry SDK terminated')
 }
 
 function countSignalExit (event: string): number {

@@ -6,7 +6,7 @@ import type { ShutdownReason, ShutdownSignal } from '../../types/index'
 import { toError } from '../errors'
 import { startBackstop } from './backstop'
 import { exit, exitNow, markFailed } from './exit'
-import { countOthers } from './other-owners'
+import { countOthers, meetOtherOwners, type OtherOwners } from './other-owners'
 import { createSecondSignal } from './second-signal'
 
 /** One Fastify instance, as the process sees it. */
@@ -31,6 +31,8 @@ export interface Member {
 
 /** The membership of one instance in the process. */
 export interface Membership {
+  /** Looks for other owners of the process. Call it when the app is ready, because they have added their listeners then. */
+  meetOthers(): OtherOwners
   /**
    * Removes this instance, which has closed. The process exits once all instances have left, if one left with an exit
    * code.
@@ -81,7 +83,10 @@ function shareProcess (): { join(member: Member): Membership } {
       if (stopping.size === 0) updateListeners()
       // Stopped in a microtask: the caller has finished its setup then, and the app does not listen yet.
       else if (exits) queueMicrotask(() => { if (members.has(member)) stop([member], reason) })
-      return { leave: (code, remaining) => leave(member, code, remaining) }
+      return {
+        meetOthers: () => meetOtherOwners(member.signals.length === 0 ? new Map() : listeners),
+        leave: (code, remaining) => leave(member, code, remaining)
+      }
     }
   }
 

@@ -159,8 +159,8 @@ t.test('the log', t => {
   })
 
   t.test('the log names the platform once, with each warning', async t => {
-    const event: ShutdownEvent = { type: 'platform', platform: 'kubernetes', delay: 5_000, gracePeriod: 30_000, timeouts: { requests: 1, streams: 1, tasks: 1, resources: 1, total: 1 }, warnings: ['one', 'two'] }
-    t.match(written(event), [{ level: 'info', line: 'graceful shutdown is ready (kubernetes)', data: { shutdown: { delay: 5_000 } } }, { level: 'warn', line: 'one' }, { level: 'warn', line: 'two' }])
+    const event: ShutdownEvent = { type: 'platform', platform: 'kubernetes', delay: 5_000, gracePeriod: 30_000, timeouts: { requests: 1, streams: 1, tasks: 1, resources: 1, total: 1 }, notes: ['note'], warnings: ['one', 'two'] }
+    t.match(written(event), [{ level: 'info', line: 'graceful shutdown is ready (kubernetes)', data: { shutdown: { delay: 5_000 } } }, { level: 'info' }, { level: 'warn', line: 'one' }, { level: 'warn', line: 'two' }])
   })
 
   t.test('the log has no line for a success, and a line for each failure', async t => {

@@ -221,18 +221,6 @@ t.test('close() while listen() looks up a second address leaves no listening ser
   }
 })
 
-t.test('a second and a nested registration are errors', async t => {
-  const { app } = await build(t)
-  await t.rejects(async () => app.register(gracefulShutdown, { signals: false }), { code: 'FST_ERR_SHUTDOWN_REGISTRATION', message: /already registered/ })
-  const parent = Fastify()
-  t.teardown(() => parent.close())
-  void parent.register(async child => { await child.register(gracefulShutdown, { signals: false }) })
-  await t.rejects(async () => parent.ready(), { code: 'FST_ERR_SHUTDOWN_REGISTRATION', message: /root/ })
-  const below = await build(t)
-  void below.app.register(async child => { await child.register(gracefulShutdown, { signals: false }) })
-  await t.rejects(async () => below.app.ready(), { code: 'FST_ERR_SHUTDOWN_REGISTRATION', message: /already registered/ })
-})
-
 t.test('invalid options are errors at registration, and the error names the option', async t => {
   const bad: [ShutdownOptions | object, RegExp][] = [
     [{ retryAfter: -1 }, /'retryAfter'/],

@@ -147,7 +147,7 @@ function set (t: Test, cast: Cast = {}): Stage {
       runInside: part => part(),
       settle () {}
     },
-    joinProcess: () => ({ leave () {} }),
+    joinProcess: () => ({ leave () {}, meetOthers: () => ({ notes: [], warnings: [] }) }),
     async flush () {},
     onForcedExit () {},
     onProblem
@@ -243,6 +243,13 @@ t.test('phases', t => {
         t.equal(before('stops listening', 'draining'), delay > 0)
       })
     }
+  })
+
+  t.test('SIGUSR2 has no lame-duck, and new connections are refused at once', async t => {
+    const { play, before } = set(t, { drains: { requests: { takes: 300, timeout: 5_000 } }, delay: 100 })
+    const { phases } = await play({ kind: 'signal', detail: 'SIGUSR2' })
+    t.equal(phases[0]?.phase, 'draining')
+    t.ok(before('stops listening', 'draining'))
   })
 
   t.test('draining waits for requests, then tasks, then connections; then Fastify closes, and the resources close after it', async t => {
