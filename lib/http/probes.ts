@@ -80,7 +80,7 @@ export function addProbes (
  *
  * @returns a function that runs them, and resolves to the names of the checks that failed
  */
-export function createChecks (
+function createChecks (
   checks: NonNullable<Exclude<Settings['probes'], false>['checks']>,
   onProblem: OnProblem
 ): () => Promise<readonly string[]> {
