@@ -97,19 +97,54 @@ export function toError (thrown: unknown): Error {
   }
 }
 
-/** Describes a value in an error message: its text and its type, in one line. */
+/**
+ * Describes a value in an error message: its text and its type, in one line. Never throws, also for a revoked Proxy. It
+ * leaves out what may be a secret: see `redact`.
+ */
 export function received (value: unknown): string {
-  const text = typeof value === 'string'
-    ? `'${JSON.stringify(value.slice(0, 60)).slice(1, -1)}'`
-    : typeof value === 'function' ? value.name || 'anonymous' : safeJson(value)
-  return `${text} (${Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value})`
+  if (typeof value === 'string') return `'${JSON.stringify(redact(value).slice(0, 60)).slice(1, -1)}' (string)`
+  if (typeof value !== 'object' && typeof value !== 'function') return `${String(value)} (${typeof value})`
+  try {
+    return typeof value === 'function'
+      ? `${redact(String(value.name || 'anonymous')).slice(0, 60)} (function)`
+      : `${json(value)} (${Array.isArray(value) ? 'array' : value === null ? 'null' : 'object'})`
+  } catch {
+    return `a Proxy that throws (${typeof value})`
+  }
 }
 
-function safeJson (value: unknown): string {
-  if (typeof value !== 'object' || value === null) return String(value)
+function json (value: object | null): string {
   try {
-    return (JSON.stringify(value) ?? String(value)).slice(0, 80)
+    return (JSON.stringify(value, redactField) ?? String(value)).slice(0, 80)
   } catch {
     return Object.prototype.toString.call(value)
   }
+}
+
+/** Names of fields and parameters whose value is a secret. */
+const secret = 'passw|passphrase|pwd|secret|token|credential|(?:api|access|account|private|shared)[-_]?key|' +
+  '\\b(?:pass|auth|authorization|cookie)\\b'
+const secretName = new RegExp(secret, 'i')
+const secretPair = new RegExp(
+  `((?:${secret})[\\w-]*["']?\\s*[=:]\\s*)("[^"]*"|'[^']*'|(?:Basic |Bearer )?[^\\s&;,})]+)`, 'gi'
+)
+
+/** Longest text in which `redact` searches, in characters. An error message shows at most 80 of them. */
+const longestText = 2_000
+
+/**
+ * Removes passwords from a text that the log may contain: the user information of a URL (`postgres://user:secret@host`)
+ * and the values of parameters that are named like a secret (`password=…`). A connection string is a common wrong
+ * value.
+ */
+export function redact (text: string): string {
+  return text.slice(0, longestText)
+    .replace(/(:\/\/)[^\s"'<>]*@/g, '$1***@')
+    .replace(/[^\s"'<>/:@]+:(?!\/\/)[^\s"'<>]*@/g, '***@')
+    .replace(secretPair, '$1***')
+}
+
+function redactField (name: string, value: unknown): unknown {
+  if (secretName.test(name) && value != null) return '***'
+  return typeof value === 'string' ? redact(value) : value
 }

@@ -7,6 +7,7 @@ import type {
 } from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
 import { suggest } from './util/did-you-mean'
+import { longestTimer } from './util/time'
 
 /** Defaults that depend on the platform. An option can override each of them. */
 export interface PlatformDefaults {
@@ -93,9 +94,6 @@ export const defaultRetryAfter = 10
 
 const timeoutNames = ['requests', 'streams', 'tasks', 'resources'] as const satisfies readonly (keyof Timeouts)[]
 type TimeoutName = (typeof timeoutNames)[number]
-
-/** The longest time of a Node timer, in milliseconds. A longer one fires after 1 ms. */
-const longest = 2 ** 31 - 1
 
 const names = [
   'signals', 'uncaughtErrors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'newConnections',
@@ -337,11 +335,18 @@ function oneOf<T extends string> (name: string, given: T, allowed: readonly T[])
 
 /** Checks a time. @returns the time in milliseconds @throws FST_ERR_SHUTDOWN_OPTION */
 export function milliseconds (name: string, given: unknown, least: number): number {
-  if (typeof given === 'number' && given >= least && given <= longest) return given
-  return throwInvalid(name, `a number of milliseconds from ${least} to ${longest}`, given)
+  if (typeof given === 'number' && given >= least && given <= longestTimer) return given
+  return throwInvalid(name, `a number of milliseconds from ${least} to ${longestTimer}`, given)
 }
 
-function checkNames (
+/**
+ * Checks that `given` is an object with no other fields.
+ *
+ * @param option the name of the object in the message
+ * @param kind what a field is, as `an option`
+ * @throws FST_ERR_SHUTDOWN_OPTION with "did you mean"
+ */
+export function checkNames (
   option: string, given: object, allowed: readonly string[], kind: string, renamed: Renamed = {}
 ): void {
   if (!isPlainObject(given)) throwInvalid(option, 'an object', given)

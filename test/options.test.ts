@@ -310,6 +310,22 @@ t.test('how a value is shown in an error message', async t => {
   for (const [value, text] of cases) t.equal(received(value), text)
 })
 
+t.test('an error message shows no password', async t => {
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  t.equal(received(proxy), 'a Proxy that throws (object)')
+  const values: unknown[] = [
+    'postgres://user:hunter2@db/app', 'redis://:hunter2@cache', 'postgres://u:hun/ter2@x@h/db?sslpassword=hunter2',
+    'host=db password=hunter2', "Server=a;Pwd='hunter2 b';", 'user:hunter2@tcp(db)/app', 'https://hunter2@sentry.io/4',
+    `amqp://user:${'x'.repeat(70)}hunter2@mq`, '{"password":"hunter2"}', 'authorization: Bearer hunter2',
+    { connectionString: 'postgres://u:hunter2@db' }, { host: 'db', password: 'hunter2' }, [{ auth: { pass: 'hunter2' } }],
+    { apiKey: 'hunter2' }, new URL('amqp://u:hunter2@mq'), { toJSON: () => 'postgres://u:hunter2@db' }
+  ]
+  for (const value of values) t.notMatch(received(value), /ter2/)
+  t.equal(received('postgres://user:hunter2@db/app'), "'postgres://***@db/app' (string)")
+  t.equal(received('http://example.com/a:b'), "'http://example.com/a:b' (string)")
+})
+
 t.test('did-you-mean suggestions', async t => {
   t.equal(suggest('redi', ['postgres', 'redis']), ". Did you mean 'redis'?")
   t.equal(suggest('REDIS', ['redis']), ". Did you mean 'redis'?")

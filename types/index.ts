@@ -76,7 +76,7 @@ export interface Resource {
 
 /** A client that an adapter turns into a resource: a pg Pool, a BullMQ worker, … */
 export interface ClientResource {
-  /** The client: a pg Pool, a BullMQ worker, … */
+  /** The client: a pg Pool, a BullMQ worker, … It may be a function, as that of knex. */
   readonly client: object
   /** Names of the resources that the client uses. They close after it. */
   readonly dependsOn?: readonly string[]

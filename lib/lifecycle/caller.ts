@@ -6,15 +6,12 @@ import type { ShutdownReason, ShutdownReport } from '../../types/index'
 import { ShutdownLateError } from '../errors'
 import type { OtherOwners } from '../process/other-owners'
 import { createDeferred, once } from '../util/deferred'
-import { within } from '../util/time'
+import { after, within } from '../util/time'
 import type { Containment } from './containment'
 import type { ShutdownParts } from './shutdown'
 
 /** Time after `delay` and `timeouts.total` until a shutdown counts as stuck, in milliseconds. */
 const backstop = 2_000
-
-/** The longest time of a Node timer, in milliseconds. */
-const longestTimer = 2 ** 31 - 1
 
 /** The side of the callers. */
 export interface Caller {
@@ -34,9 +31,10 @@ export interface Caller {
  * Creates the side of the callers, and adds this instance to the process.
  *
  * @param drain begins the phases of the shutdown
+ * @param abandon begins them, if the boot of the app never ends. `app.close()` waits for the boot
  */
 export function createCaller (
-  parts: ShutdownParts, contained: Containment, drain: () => Promise<unknown>
+  parts: ShutdownParts, contained: Containment, drain: () => Promise<unknown>, abandon: () => void
 ): Caller {
   const { lifecycle, settings, joinProcess, problems, onProblem } = parts
   const traffic = contained.part('traffic', parts.traffic)
@@ -83,15 +81,16 @@ export function createCaller (
     // If the app is not ready, `close()` first finishes the boot. The phases begin after that.
     if (lifecycle.booted) await drain()
     else traffic.failListen(listenError.promise)
+    const cancel = after(budget, () => { if (lifecycle.reason === null) abandon() })
     // Its error is in the report.
     new Promise(resolve => { resolve(parts.close.original()) }).catch(() => {})
-    const settled = await within(Math.min(longestTimer, budget + backstop), () => reported.promise)
+    const settled = await within(budget + backstop, () => reported.promise)
     if (settled.status === 'late') {
-      // Each of our steps has a timeout. A boot that never ends has none, and `close()` waits for it.
       reportForcedExit('abandoned, because it is not over in time')
       leave(exit ? 1 : null)
     }
     const report = await reported.promise
+    cancel()
     leave(exit ? report.exitCode : null)
     return report
   }

@@ -78,6 +78,9 @@ export interface ShutdownSequence {
 /** Time for the last responses to be flushed, in milliseconds. */
 const lastAnswers = 2_500
 
+/** Time for the resources of an app whose boot never ends, in milliseconds. The total is used up. */
+const abandonedTime = 1_000
+
 /** Least time for `onReport`, also if the total is used up, in milliseconds. */
 const leastReportTime = 500
 
@@ -102,10 +105,11 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   const drains = parts.traffic.drains.map(drain => contained.part(`drain of ${drain.name}`, drain))
   const drain = once(runDrain)
   const finish = once(runFinish)
-  const caller = createCaller(parts, contained, drain)
+  const caller = createCaller(parts, contained, drain, abandon)
   let startedAt = new Date(0)
   let teardown: Teardown | null = null
   let stopWaitingLog = (): void => {}
+  let isAbandoned = false
   const finished = createDeferred<void>()
 
   return { start: caller.start, drain, finish, pending, meetOthers: caller.meetOthers }
@@ -114,7 +118,8 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     // nodemon sends SIGUSR2: no load balancer is there, and the next process listens on the same port.
     const isRestart = caller.reason.kind === 'signal' && caller.reason.detail === 'SIGUSR2'
     const lameDuck = caller.reason.kind !== 'close' && !isRestart && delay > 0 && traffic.listening
-    const deadline = begin(lameDuck ? delay + timeouts.total : timeouts.total)
+    const total = lameDuck ? delay + timeouts.total : timeouts.total
+    const deadline = begin(isAbandoned ? abandonedTime : total)
     if (lameDuck) {
       enter('lame-duck')
       for (const drain of drains) drain.enterLameDuck?.(delay)
@@ -147,13 +152,20 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
     enter('cleaning')
     // Time in which the process was stopped, or its event loop was blocked, does not shorten the resources' time.
-    const cleaning = startDeadline(Math.max(deadline.remaining(), reserve))
+    const cleaning = startDeadline(isAbandoned ? deadline.remaining() : Math.max(deadline.remaining(), reserve))
     lifecycle.extend(cleaning)
     teardown = parts.resources.startTeardown(cleaning)
     publishAfterClose(teardown, cleaning).catch((error: unknown) => {
       onProblem('The report could not be published', error)
     })
     return teardown
+  }
+
+  function abandon (): void {
+    isAbandoned = true
+    problems.begin()
+    onProblem('The app did not boot in time', new ShutdownTimeoutError('The boot', delay + timeouts.total))
+    void drain()
   }
 
   async function runFinish (): Promise<void> {
@@ -172,7 +184,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
    */
   async function publishAfterClose (closing: Teardown, deadline: Deadline): Promise<void> {
     const allowAll = (): void => parts.close.runInside(() => closing.allowAll())
-    const cancelAllow = after(deadline.limit(timeouts.total, reserve), allowAll)
+    const cancelAllow = after(isAbandoned ? 0 : deadline.limit(timeouts.total, reserve), allowAll)
     const closed = parts.close.original()
     await within(deadline.remaining(), () => Promise.race([closed, finished.promise]))
     // Only the hooks of plugins that were registered earlier may still run.

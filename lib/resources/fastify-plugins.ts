@@ -6,6 +6,7 @@
  */
 import type { FastifyInstance } from 'fastify'
 import type { Resource } from '../../types/index'
+import { ShutdownClientError } from '../errors'
 import { replaceMethod } from '../util/replaced-methods'
 import type { Adapt } from './resource'
 import type { Teardown } from './teardown'
@@ -45,8 +46,10 @@ export function adoptClients (
   function adoptClient (wanted: string, client: object, method: CloseMethod): void {
     if (seen.has(client)) return
     seen.add(client)
+    const resource = adaptKnown(client)
+    if (resource === undefined) return
     const name = unusedName(wanted)
-    const intercepted = interceptMethod(client as Record<CloseMethod, unknown>, method, adapt(client), {
+    const intercepted = interceptMethod(client as Record<CloseMethod, unknown>, method, resource, {
       isTearingDown: () => teardown() !== null,
       onCall: () => teardown()?.allow(name)
     })
@@ -61,6 +64,16 @@ export function adoptClients (
         close: signal => closesAlways || intercepted.wasCalled() ? intercepted.close(signal) : undefined
       }
     })
+  }
+
+  /** Returns `undefined` for an object that only looks like a client, as a mock does. The plugin's own hook closes it. */
+  function adaptKnown (client: object): Resource | undefined {
+    try {
+      return adapt(client)
+    } catch (error) {
+      if (error instanceof ShutdownClientError) return undefined
+      throw error
+    }
   }
 
   /** Returns `redis`, `redis#2` and so on, because each context may register the same plugin. */

@@ -71,6 +71,7 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
         known.delete(name)
         positioned.delete(name)
         removed.add(name)
+        forgetUnlisted()
       }
     },
     adopt (name, resource) {
@@ -90,6 +91,12 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
         keepDependencies(() => false)
       }
     }
+  }
+
+  /** Keeps a removed name only while a resource lists it, because an app may add and remove any number of names. */
+  function forgetUnlisted (): void {
+    const listed = new Set(Array.from(known.values(), ({ dependsOn = [] }) => dependsOn).flat())
+    for (const name of removed) if (!listed.has(name)) removed.delete(name)
   }
 
   function current (): ReadonlyMap<string, Resource> {

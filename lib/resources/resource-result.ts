@@ -6,6 +6,8 @@ import type { GraphNode } from './dependency-graph'
 
 /** A resource of a teardown and its result. */
 export interface Reported<R> extends GraphNode<R>, Closing {
+  /** For a resource that is `last`: the resources that close before all `last` ones. Otherwise empty. */
+  earlier: ReadonlySet<R>
   /** `null` until the resource has settled. */
   result: ResourceResult | null
 }
@@ -14,7 +16,7 @@ const none: readonly string[] = Object.freeze([])
 
 /** Creates the frozen result of a resource that settled at `endedAt`, in a teardown that began at `beganAt`. */
 export function createResult<R extends Reported<R>> (
-  { name, resource, startedAt, dependants }: R,
+  { name, resource, startedAt, dependants, earlier }: R,
   outcome: ResourceResult['outcome'],
   error: unknown,
   beganAt: number,
@@ -26,10 +28,21 @@ export function createResult<R extends Reported<R>> (
     outcome,
     startedMs: startedAt - beganAt,
     durationMs: endedAt - startedAt,
-    waitedFor: dependants.length === 0 ? none : Object.freeze(dependants.map(dependant => dependant.name)),
+    waitedFor: namesOf(dependants, earlier),
     error: outcome === 'closed' ? null : toError(error)
   }
   return Object.freeze(detail === undefined ? result : { ...result, detail })
+}
+
+/** The names of each group before the `last` resources. Every `last` resource has the same group. */
+const namesOfGroups = new WeakMap<ReadonlySet<unknown>, readonly string[]>()
+
+function namesOf<R extends Reported<R>> (dependants: readonly R[], earlier: ReadonlySet<R>): readonly string[] {
+  const direct = dependants.filter(dependant => !earlier.has(dependant)).map(({ name }) => name)
+  if (earlier.size === 0) return direct.length === 0 ? none : Object.freeze(direct)
+  let names = namesOfGroups.get(earlier)
+  if (names === undefined) namesOfGroups.set(earlier, names = Object.freeze(Array.from(earlier, ({ name }) => name)))
+  return direct.length === 0 ? names : Object.freeze([...direct, ...names])
 }
 
 /** A part of the close that has a duration: a resource or a hook of the app. */

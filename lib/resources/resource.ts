@@ -5,6 +5,7 @@
 import type { Resource, ResourceInput } from '../../types/index'
 import { ShutdownResourceError, received } from '../errors'
 import { suggest } from '../util/did-you-mean'
+import { longestTimer } from '../util/time'
 import type { AdapterOptions } from './adapters/adapter'
 
 /** Turns a client into a resource. */
@@ -43,12 +44,19 @@ const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
     'timeout',
     {
       expected: 'a positive number of milliseconds',
-      holds: value => typeof value === 'number' && value > 0 && value < 2 ** 31
+      holds: value => typeof value === 'number' && value > 0 && value <= longestTimer
     }
   ],
   ['last', { expected: 'a boolean', holds: value => typeof value === 'boolean' }],
   ['detail', aFunction],
-  ['client', { expected: 'a client', holds: value => typeof value === 'object' && value !== null }]
+  [
+    'client',
+    {
+      // The clients of knex and postgres.js are functions.
+      expected: 'a client',
+      holds: value => (typeof value === 'object' && value !== null) || typeof value === 'function'
+    }
+  ]
 ])
 
 const fields = [...rules.keys()]

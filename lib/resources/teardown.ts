@@ -7,7 +7,7 @@
  */
 import type { HookResult, Resource, ResourceInput, ResourceResult, TeardownResult } from '../../types/index'
 import { ShutdownResourceError } from '../errors'
-import { defaultTimeouts, milliseconds } from '../options'
+import { checkNames, defaultTimeouts, milliseconds } from '../options'
 import { createConditions } from '../util/conditions'
 import { now } from '../util/time'
 import { worstOutcome } from '../util/worst-outcome'
@@ -53,6 +53,8 @@ export interface Teardown {
   criticalPath(hooks?: readonly HookResult[]): string[]
 }
 
+const none: ReadonlySet<never> = new Set()
+
 interface Entry extends Reported<Entry> {
   /** `held` until it is allowed to close, `allowed` while it waits for its dependants. */
   state: 'held' | 'allowed' | 'closing' | 'settled'
@@ -79,7 +81,9 @@ export function createTeardown (
   let unsettled = 0
   let closing = 0
   for (const [name, resource] of resources) byName.set(name, addEntry(name, resource))
-  linkGraph(byName)
+  const { lasts, earlier } = linkGraph(byName)
+  for (const entry of lasts) entry.earlier = earlier
+  let openEarlier = earlier.size
 
   return {
     allow (name) {
@@ -89,7 +93,7 @@ export function createTeardown (
       for (const each of allowed) {
         allowEntry(each)
         for (const dependant of each.dependants) {
-          if (!positioned.has(dependant.name) && uses(dependant, each)) allowed.add(dependant)
+          if (!positioned.has(dependant.name)) allowed.add(dependant)
         }
       }
     },
@@ -109,6 +113,7 @@ export function createTeardown (
       resource,
       dependants: noNeighbours,
       dependencies: noNeighbours,
+      earlier: none,
       openDependants: 0,
       state: 'held',
       startedAt: -1,
@@ -159,13 +164,16 @@ export function createTeardown (
     entry.state = 'settled'
     entry.result = createResult(entry, outcome, error, startedAt, now())
     onResult(entry.result)
-    for (const dependency of entry.dependencies) {
-      dependency.openDependants--
-      if (dependency.openDependants === 0 && dependency.state === 'allowed') startInTurn(dependency)
-    }
+    entry.dependencies.forEach(onDependantSettled)
+    if (earlier.has(entry) && --openEarlier === 0) lasts.forEach(onDependantSettled)
     if (unsettled === 0) closer.cancelTimers()
     // No condition can become true while a resource is closing.
     if (closing === 0) conditions.check()
+  }
+
+  function onDependantSettled (entry: Entry): void {
+    entry.openDependants--
+    if (entry.openDependants === 0 && entry.state === 'allowed') startInTurn(entry)
   }
 }
 
@@ -188,6 +196,7 @@ export function createTeardown (
 export async function teardown (
   resources: Readonly<Record<string, ResourceInput>>, options: { readonly timeout?: number } = {}
 ): Promise<TeardownResult> {
+  checkNames('options', options, ['timeout'], 'an option')
   const { timeout = defaultTimeouts.resources } = options
   const checked = toResources(resources, adaptClient)
   const unclosable = checked.find(([, { close }]) => close === undefined)
@@ -201,12 +210,4 @@ export async function teardown (
     resources: Object.freeze(results),
     criticalPath: Object.freeze(run.criticalPath())
   })
-}
-
-/**
- * Returns whether an entry has the other in its `dependsOn`. Every resource depends on the `last` ones, but only some
- * list them.
- */
-function uses (entry: Entry, other: Entry): boolean {
-  return entry.resource.dependsOn?.includes(other.name) === true
 }

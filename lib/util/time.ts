@@ -30,21 +30,28 @@ export function startDeadline (total: number): Deadline {
   }
 }
 
+/** The longest time of a Node timer, in milliseconds (24.8 days). Node turns a longer one into 1 ms. */
+export const longestTimer = 2 ** 31 - 1
+
 /**
- * Calls `fn` once, in `ms` milliseconds.
+ * Calls `fn` once, in `ms` milliseconds, at most `longestTimer`.
  *
  * @param options.keepAlive whether the timer keeps the process alive. @default true
  * @returns a function that cancels it
  */
 export function after (ms: number, fn: () => void, { keepAlive = true } = {}): () => void {
-  const timer = setTimeout(fn, ms)
+  const timer = setTimeout(fn, Math.min(ms, longestTimer))
   if (!keepAlive) timer.unref()
   return () => clearTimeout(timer)
 }
 
-/** Calls `fn` every `ms` milliseconds. It does not keep the process alive. @returns a function that stops it */
+/**
+ * Calls `fn` every `ms` milliseconds, at most `longestTimer`. It does not keep the process alive.
+ *
+ * @returns a function that stops it
+ */
 export function every (ms: number, fn: () => void): () => void {
-  const timer = setInterval(fn, ms)
+  const timer = setInterval(fn, Math.min(ms, longestTimer))
   timer.unref()
   return () => clearInterval(timer)
 }

@@ -202,7 +202,7 @@ function embedded (): string[] {
 /**
  * Starts a proxy in front of a shared server. A test may freeze or kill the proxy; the server itself is not affected.
  */
-export async function startProxy (target: Server): Promise<OwnServer & { acceptNew (): void }> {
+export async function startProxy (target: Server): Promise<OwnServer & { acceptNew (): void, dropAll (): void }> {
   const pairs = new Set<readonly [net.Socket, net.Socket]>()
   let frozen = false
   const server = net.createServer(near => {
@@ -235,6 +235,11 @@ export async function startProxy (target: Server): Promise<OwnServer & { acceptN
     thaw: () => { frozen = false; for (const pair of pairs) for (const socket of pair) socket.resume() },
     // New connections work. The frozen ones stay silent, as after a firewall has lost its connection table.
     acceptNew: () => { frozen = false },
+    // The open connections are reset, and new ones work.
+    dropAll: () => {
+      for (const [near, far] of pairs) { near.resetAndDestroy(); far.destroy() }
+      pairs.clear()
+    },
     kill,
     stop: kill
   }

@@ -6,6 +6,8 @@ import { createServer } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import type { ShutdownReport } from '../../types/index'
+import gracefulShutdown from '../../lib/index'
+import { Fastify } from '../helpers/fastify'
 import { serve } from '../helpers/serve'
 
 const timeouts = { total: 1_000, resources: 300 }
@@ -65,6 +67,23 @@ for (const [name, { early = false, add, error }] of Object.entries(failures)) {
     t.ok(report.durationMs < timeouts.total + 200, `${report.durationMs} ms`)
   })
 }
+
+void t.test('a boot that never ends', async t => {
+  await t.test('does not keep start() pending, and the resources close', async t => {
+    const closed: string[] = []
+    const app = Fastify({ pluginTimeout: 0 })
+    await app.register(gracefulShutdown, {
+      signals: false, delay: 0, timeouts: { total: 400, resources: 200 }, resources: { database: { close: () => { closed.push('database') } } }
+    })
+    void app.register(async () => await never())
+    const began = performance.now()
+    const report = await app.shutdown.start()
+    t.match(report, { outcome: 'failed', exitCode: 1, resources: [{ outcome: 'closed' }] })
+    t.match(messages(report)[0], 'The app did not boot in time')
+    t.strictSame(closed, ['database'])
+    t.ok(performance.now() - began < 400 + 2_000, `${performance.now() - began} ms`)
+  })
+})
 
 void t.test('a custom server', async t => {
   const closes: Record<string, () => void> = {

@@ -14,7 +14,7 @@ import { replaceFactories, sabotage } from '../helpers/sabotage'
 import { serve } from '../helpers/serve'
 
 const delay = 60
-const timeouts = { requests: 400, streams: 400, tasks: 200, resources: 200, total: 800 }
+const timeouts = { requests: 1_200, streams: 1_200, tasks: 400, resources: 600, total: 3_000 }
 /** Time after the total until `start()` must have resolved, in milliseconds: see `createCaller`. */
 const backstop = 2_000
 

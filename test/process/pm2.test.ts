@@ -58,7 +58,7 @@ t.test("the message 'shutdown' starts a shutdown, until the connection is closed
 })
 
 t.test('the open channel does not keep the process alive after the connection is closed', async t => {
-  const child = fork(app, { execArgv: typescript, env: { ...process.env, pm_id: '7', kill_timeout: '4000' }, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+  const child = fork(app, { execArgv: typescript, env: { ...process.env, TAP: '', pm_id: '7', kill_timeout: '4000' }, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
   const [message] = await once(child, 'message')
   t.equal(message, 'ready')
   child.send('shutdown')

@@ -105,7 +105,7 @@ interface Primary {
 }
 
 function startPrimary (t: Test, port: number, env: NodeJS.ProcessEnv = {}): Primary {
-  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, ...env, SERVICE_PORT: String(port) }, execArgv: [], stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+  const primary = fork(fixture('reload-primary.js'), { env: { ...process.env, TAP: '', ...env, SERVICE_PORT: String(port) }, execArgv: [], stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
   t.teardown(() => { primary.kill('SIGKILL') })
   const messages: Record<string, any>[] = [] // any: each message has its own properties
   const arrived = new EventEmitter()

@@ -6,9 +6,13 @@ interface Node extends GraphNode<Node> {}
 
 const check = (resources: Record<string, Resource>): void => checkGraph(new Map(Object.entries(resources)))
 
-function link (resources: Record<string, Resource>): ReadonlyMap<string, Node> {
-  const nodes = new Map(Object.entries(resources).map(([name, resource]): [string, Node] =>
+function build (resources: Record<string, Resource>): ReadonlyMap<string, Node> {
+  return new Map(Object.entries(resources).map(([name, resource]): [string, Node] =>
     [name, { name, resource, dependants: noNeighbours, dependencies: noNeighbours, openDependants: 0 }]))
+}
+
+function link (resources: Record<string, Resource>): ReadonlyMap<string, Node> {
+  const nodes = build(resources)
   linkGraph(nodes)
   return nodes
 }
@@ -21,6 +25,10 @@ t.test('an unknown dependency is refused, with the nearest known name', async t 
     code: 'FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY', message: "Resource 'queue' depends on 'redi', which is not registered. Did you mean 'redis'?"
   })
   t.throws(() => check({ redis: {}, queue: { dependsOn: ['postgres'] } }), { message: "Resource 'queue' depends on 'postgres', which is not registered" })
+})
+
+t.test('a name that is a connection string is printed without its password', async t => {
+  t.throws(() => check({ queue: { dependsOn: ['redis://user:hunter2@cache'] } }), { message: /depends on 'redis:\/\/\*\*\*@cache'/ })
 })
 
 t.test('a circle is refused and printed in the order of its dependencies', async t => {
@@ -44,9 +52,12 @@ t.test('a resource may have the name of a property that every object inherits', 
   t.same(dependantsOf(link({ toString: { dependsOn: ['valueOf'] }, valueOf: {} }), 'valueOf'), ['toString'])
 })
 
-t.test('every resource depends on one that is last, except the resources that this one uses', async t => {
-  const nodes = link({ otel: { last: true, dependsOn: ['collector'] }, collector: { dependsOn: ['network'] }, network: {}, api: {} })
-  t.same(dependenciesOf(nodes, 'api'), ['otel'])
+t.test('every resource closes before one that is last, except the resources that this one uses', async t => {
+  const nodes = build({ otel: { last: true, dependsOn: ['collector'] }, collector: { dependsOn: ['network'] }, network: {}, api: {} })
+  const { lasts, earlier } = linkGraph(nodes)
+  t.same(lasts.map(({ name }) => name), ['otel'])
+  t.same([...earlier].map(({ name }) => name), ['api'])
+  t.equal(nodes.get('otel')!.openDependants, 1)
   t.same(dependenciesOf(nodes, 'collector'), ['network'])
   t.same(dependenciesOf(nodes, 'network'), [])
 })

@@ -27,7 +27,7 @@ t.test('a field of the wrong type is refused, and the error shows what was recei
     [{ detail: true }, /'detail'.*got true \(boolean\)/],
     [{ last: 1 }, /Expected 'last' of resource 'db' to be a boolean/],
     [{ timeout: '3s' }, /Expected 'timeout' of resource 'db' to be a positive number of milliseconds, got '3s' \(string\)/],
-    [{ timeout: 0 }, /got 0 \(number\)/], [{ timeout: NaN }, /got NaN \(number\)/], [{ timeout: 2 ** 31 }, /'timeout'/],
+    [{ timeout: 0 }, /got 0 \(number\)/], [{ timeout: NaN }, /got NaN \(number\)/], [{ timeout: 2 ** 31 }, /'timeout'/], [{ timeout: 2 ** 31 - 0.5 }, /'timeout'/],
     [{ dependsOn: 'redis' }, /Expected 'dependsOn' of resource 'db' to be a list of names, got 'redis' \(string\)/],
     [{ dependsOn: [1] }, /got \[1\] \(array\)/],
     [{ client: 'pg' }, /Expected 'client' of resource 'db' to be a client, got 'pg' \(string\)/],
@@ -122,4 +122,18 @@ t.test('an adopted resource that was added can be removed', async t => {
   one.adopt('redis', { close })
   remove()
   t.notOk(one.all.has('redis'))
+})
+
+t.test('a removed name is forgotten with the last resource that lists it, however many are added and removed', async t => {
+  const one = registry({ db: { close } })
+  one.seal()
+  for (const pair of [['a', 'b'], ['c', 'd']] as const) {
+    const remove = one.add(pair[0], { close }, false)
+    const removeUser = one.add(pair[1], { dependsOn: [pair[0], 'db'], close }, false)
+    remove()
+    t.same(one.all.get(pair[1])?.dependsOn, ['db'])
+    removeUser()
+    t.throws(() => one.add(pair[1], { dependsOn: [pair[0]], close }, false), { code: 'FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY' })
+  }
+  t.same([...one.all.keys()], ['db'])
 })

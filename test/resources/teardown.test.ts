@@ -5,6 +5,7 @@ import { ShutdownTimeoutError } from '../../lib/errors'
 import { createTeardown, teardown } from '../../lib/resources/teardown'
 import type { Resource, ResourceResult } from '../../types/index'
 import { settled, virtualTime } from '../helpers/time'
+import { timed } from '../helpers/timed'
 
 const wait = (ms: number): Promise<void> => new Promise(resolve => { setTimeout(resolve, ms) })
 const never = (): Promise<void> => new Promise(() => {})
@@ -55,6 +56,14 @@ t.test('order', t => {
     t.same(byName(resources, 'a').waitedFor, ['b', 'c'])
   })
 
+  t.test('options of the wrong type are refused with expected and received', async t => {
+    for (const [options, message] of [
+      [null, "Expected 'options' to be an object, got null (null)"], [5_000, "Expected 'options' to be an object, got 5000 (number)"],
+      [[], "Expected 'options' to be an object, got [] (array)"], [{ timout: 5 }, "'timout' is not an option. Did you mean 'timeout'?"],
+      [{ timeout: 2 ** 31 - 0.5 }, "Expected 'timeout' to be a number of milliseconds from 1 to 2147483647, got 2147483647.5 (number)"]
+    ]) await t.rejects(teardown({}, options as object), { code: 'FST_ERR_SHUTDOWN_OPTION', message })
+  })
+
   t.test('the critical path is the chain that set the duration', async t => {
     const time = virtualTime(t)
     const { criticalPath } = await time.until(teardown({
@@ -73,6 +82,28 @@ t.test('order', t => {
     await time.until(teardown({ logs: { last: true, close: closes('logs') }, slow: { close: closes('slow', 50) }, other: { close: closes('other') } }))
     t.ok(before('slow ends', 'logs begins'))
     t.ok(before('other ends', 'logs begins'))
+  })
+
+  t.test('resources that are last wait for each other, and the critical path leads through them', async t => {
+    const time = virtualTime(t)
+    const { criticalPath, resources, durationMs } = await time.until(teardown({
+      logs: { last: true, close: () => wait(10) },
+      traces: { last: true, dependsOn: ['logs'], close: () => wait(10) },
+      api: { dependsOn: ['logs'], close: () => wait(30) },
+      cache: { close: () => wait(20) }
+    }))
+    t.same(criticalPath, ['api', 'traces', 'logs'])
+    t.equal(durationMs, 50)
+    t.same(byName(resources, 'traces').waitedFor, ['api', 'cache'])
+    t.same(byName(resources, 'logs').waitedFor, ['traces', 'api', 'cache'])
+  })
+
+  t.test('1 000 resources that are last beside 10 000 others need no time for each pair', async t => {
+    const make = (count: number, prefix: string, of: (i: number) => Resource): [string, Resource][] =>
+      Array.from({ length: count }, (_, i) => [`${prefix}${i}`, { close () {}, ...of(i) }])
+    const all = Object.fromEntries([...make(1_000, 'last', () => ({ last: true })), ...make(10_000, 'other', i => ({ dependsOn: i > 0 ? ['other0'] : [] }))])
+    const { took, lost } = await timed(async () => { t.equal((await teardown(all)).outcome, 'clean') })
+    t.ok(took - lost < 2_000, `${took} ms`)
   })
 
   t.end()
@@ -495,7 +526,7 @@ t.test('teardown() without a server', t => {
   t.test('closes a known client through its adapter', async t => {
     const calls: string[] = []
     // The structure of an OpenTelemetry provider.
-    const client = { forceFlush: async () => { calls.push('forceFlush') }, shutdown: async () => { calls.push('shutdown') } }
+    const client = { getTracer: () => {}, forceFlush: async () => { calls.push('forceFlush') }, shutdown: async () => { calls.push('shutdown') } }
     const { resources } = await teardown({ traces: { client }, api: { dependsOn: ['traces'], close () { calls.push('api') } } })
     t.same(calls, ['api', 'forceFlush', 'shutdown'])
     t.same(byName(resources, 'traces').waitedFor, ['api'])

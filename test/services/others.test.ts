@@ -374,7 +374,7 @@ t.test('pino', async t => {
 t.test('OpenTelemetry', async t => {
   t.test('close flushes before it shuts down, and the resource is last', async t => {
     const calls: string[] = []
-    const provider = { forceFlush: async () => { calls.push('forceFlush') }, shutdown: async () => { calls.push('shutdown') } }
+    const provider = { getTracer: () => {}, forceFlush: async () => { calls.push('forceFlush') }, shutdown: async () => { calls.push('shutdown') } }
     const resource = adapterFor(provider)
     await close(resource)
     await close(resource)

@@ -3,11 +3,12 @@ import fastifyRedis from '@fastify/redis'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
 import t from 'tap'
-import { ioredis } from '../../lib/resources/adapters/index'
+import { adapterFor, ioredis } from '../../lib/resources/adapters/index'
+import { teardown } from '../../lib/resources/teardown'
 import { close, inTime, resourceContract, state } from '../helpers/resource-contract'
 import type { OpenedOnOwnServer } from '../helpers/resource-contract'
 import { serve } from '../helpers/serve'
-import { findServer, hasRedis, startRedis, unless } from '../helpers/services'
+import { findServer, hasRedis, startProxy, startRedis, unless } from '../helpers/services'
 import type { Server } from '../helpers/services'
 
 // Replaced if the server belongs to the test.
@@ -56,6 +57,80 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
       }
     })
   }
+
+  t.test('node-redis: an idle client whose server is down closes quickly and cleanly, and so does one that never connected', async t => {
+    const mortal = await startRedis()
+    t.teardown(() => mortal.stop())
+    const client = createClient({ socket: { host: mortal.host, port: mortal.port } })
+    client.on('error', () => {})
+    await client.connect()
+    const lost = new Promise<void>(resolve => { client.once('reconnecting', () => resolve()) })
+    await mortal.kill()
+    await lost
+    const { outcome, durationMs } = await teardown({ redis: { client }, never: { client: createClient() } })
+    t.equal(outcome, 'clean')
+    t.ok(durationMs < 1_000, `${durationMs} ms`)
+    t.equal(client.isOpen, false)
+  })
+
+  t.test('node-redis: an idle client of a frozen server closes quickly and cleanly', async t => {
+    const proxy = await startProxy(server)
+    t.teardown(async () => { proxy.thaw(); await proxy.stop() })
+    const client = createClient({ socket: { host: proxy.host, port: proxy.port } })
+    client.on('error', () => {})
+    await client.connect()
+    proxy.freeze()
+    const { outcome, durationMs } = await teardown({ redis: { client } })
+    t.equal(outcome, 'clean')
+    t.ok(durationMs < 1_000, `${durationMs} ms`)
+  })
+
+  t.test('node-redis: commands that wait for a connection are sent if the server returns in time', async t => {
+    const proxy = await startProxy(server)
+    t.teardown(() => proxy.stop())
+    const client = createClient({ socket: { host: proxy.host, port: proxy.port, reconnectStrategy: () => 20 } })
+    client.on('error', () => {})
+    await client.connect()
+    const lost = new Promise<void>(resolve => { client.once('reconnecting', () => resolve()) })
+    proxy.dropAll()
+    const key = `shutdown-test-${process.pid}-late`
+    await lost
+    const set = client.set(key, 'arrived', { EX: 10 })
+    await inTime(close(adapterFor(client)))
+    t.equal(await set, 'OK')
+  })
+
+  t.test('node-redis 4 (by its shape): the last command is answered before the client disconnects, and force after it is no error', async t => {
+    for (const isReady of [true, false]) {
+      const calls: string[] = []
+      class Version4 {
+        isOpenNow = true
+        multi = this.MULTI
+        get isOpen (): boolean { return this.isOpenNow }
+        get isReady (): boolean { return isReady }
+        get isPubSubActive (): boolean { return false }
+        on (): void {}
+        MULTI (): void {}
+        HGETALL (): void {}
+        hGetAll (): void {}
+        quit (): never { throw new Error('quit() hangs') }
+        async sendCommand ([name]: string[]): Promise<void> { calls.push(name!); if (!isReady) await new Promise(() => {}) }
+        async disconnect (): Promise<void> {
+          if (!this.isOpenNow) throw new Error('The client is closed')
+          this.isOpenNow = false
+          calls.push('disconnect')
+        }
+      }
+      const client = new Version4()
+      const resource = adapterFor(client)
+      await inTime(close(resource), 1_000)
+      await resource.force?.()
+      t.same(calls, ['PING', 'disconnect'])
+      const closed = new Version4()
+      await closed.disconnect()
+      await adapterFor(closed).force?.()
+    }
+  })
 
   t.test('close does not connect a client that has never connected', async t => {
     const client = new Redis({ host: server.host, port: server.port, lazyConnect: true })

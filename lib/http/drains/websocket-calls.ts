@@ -46,7 +46,7 @@ const leastAnswers = 2
 /**
  * Messages within this time are parts of one answer, in milliseconds. A later message that answers nothing is pushed.
  */
-const sameAnswerTime = 10
+const sameAnswerTime = 20
 
 /** A client that pauses for this time makes no further call, in milliseconds. */
 const pauseTime = 100

@@ -88,7 +88,7 @@ export function createWebSocketClosing<T extends OpenWebSocket> (
       const until = now() + Math.min(answerTime, ms / 2)
       return every(checkStep, () => {
         waitsForAnswers = now() < until
-        findOpen().filter(mayClose).forEach(close)
+        void closeAll(findOpen().filter(mayClose), mayClose)
       })
     },
     onSend (webSocket) {

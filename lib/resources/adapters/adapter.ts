@@ -1,9 +1,15 @@
 /**
  * The contract of an adapter, which turns a known client into a resource. No adapter imports a driver: a client is
- * recognised by its structure, so a second copy of a driver, or a minified one, is recognised too.
+ * recognised by the fields in which its library keeps its state, so a second copy of a library, or a minified one, is
+ * recognised too. An object of the app that only has methods of the same names is refused, because closing it might end
+ * something else. Most of these fields are private. Public alternative: `instanceof`, which needs an import of the
+ * library, and fails for a second copy. Without them, the client is refused, and its owner passes a resource.
  */
+import { types } from 'node:util'
 import type { Resource } from '../../../types/index'
 import { ShutdownClientError } from '../../errors'
+import { turn } from '../../util/time'
+import { isObject, property } from './structure'
 
 /** Options of an adapter. */
 export interface AdapterOptions {
@@ -18,46 +24,61 @@ export interface AdapterOptions {
 export interface Adapter<Client extends object = object> {
   /** The name of the kind in an error message, such as `pg Pool`. */
   readonly kind: string
-  /** Returns whether a client has the structure of this kind. */
+  /** Returns whether a client is of this kind. */
   matches (client: object): boolean
+  /**
+   * Whether a client of this kind may be a Proxy. Of other kinds a Proxy is refused, because its handler decides what
+   * each field and each call is: pass its target.
+   * @default false
+   */
+  readonly mayBeProxy?: boolean
   /** Turns a client that matches into a resource. */
   adapt (client: Client, options?: AdapterOptions): Resource
 }
 
 /**
  * Creates a function that turns a client into a resource. It uses the first adapter that matches, so the most specific
- * adapter comes first.
+ * adapter comes first. The same client always has the same resource, because an adapter adds listeners to its client.
  *
  * @throws FST_ERR_SHUTDOWN_CLIENT if no adapter matches
  */
 export function adapterFinder (adapters: readonly Adapter[]): (client: object, options?: AdapterOptions) => Resource {
+  const resources = new WeakMap<object, Resource>()
   return (client, options) => {
-    const adapter = adapters.find(({ matches }) => matches(client))
+    const known = resources.get(client)
+    if (known !== undefined) return known
+    const isProxy = types.isProxy(client)
+    const adapter = adapters.find(each => (each.mayBeProxy === true || !isProxy) && isOfKind(each, client))
     if (adapter === undefined) {
-      throw new ShutdownClientError(describe(client), adapters.map(({ kind }) => kind).join(', '))
+      const what = isProxy ? 'a Proxy: pass its target' : describe(client)
+      throw new ShutdownClientError(what, adapters.map(({ kind }) => kind).join(', '))
     }
-    return adapter.adapt(client, options)
+    const resource = adapter.adapt(client, options)
+    resources.set(client, resource)
+    return resource
   }
 }
+
+// A getter of an object that is no client may throw.
+function isOfKind (adapter: Adapter, client: object): boolean {
+  try {
+    return adapter.matches(client)
+  } catch {
+    return false
+  }
+}
+
+const bases: readonly unknown[] = [Object.prototype, Function.prototype]
 
 // Not only the constructor's name, because it is often 'Object', or one letter.
 function describe (client: object): string {
   const prototype: unknown = Object.getPrototypeOf(client)
-  const names = [client, prototype].flatMap(each => typeof each === 'object' && each !== null
-    ? Object.getOwnPropertyNames(each)
-    : [])
+  const names = [client, prototype]
+    .flatMap(each => isObject(each) && !bases.includes(each) ? Object.getOwnPropertyNames(each) : [])
     .filter(name => name !== 'constructor' && !name.startsWith('_')).slice(0, 8)
-  return `${client.constructor?.name ?? 'no constructor'}, with ${names.join(', ') || 'no properties'}`
-}
-
-/** Returns whether the client has all of these methods. */
-export function hasMethods (client: object, ...names: readonly string[]): boolean {
-  return names.every(name => typeof property(client, name) === 'function')
-}
-
-/** Returns a property of an object of unknown structure. */
-export function property (client: object, name: string): unknown {
-  return (client as Readonly<Record<string, unknown>>)[name]
+  const constructor = isObject(prototype) ? Object.getOwnPropertyDescriptor(prototype, 'constructor')?.value : undefined
+  const name = typeof constructor === 'function' ? String(constructor.name) : 'no constructor'
+  return `${name}, with ${names.join(', ') || 'no properties'}`
 }
 
 /** The actions that pause, close and force a client. */
@@ -76,7 +97,9 @@ export interface ClientActions {
 
 /**
  * Creates a resource that closes its client once, because many drivers reject a second call (pg-pool: "Called end on
- * pool more than once"). After `force`, a pending `close` also resolves, even if the driver never settles its promise.
+ * pool more than once"). The client closes one turn of the event loop after the call: a query that was called just
+ * before may request its connection a little later. After `force`, a pending `close` also resolves, even if the driver
+ * never settles its promise.
  */
 export function closeOnce ({
   close, force, pause, detail, last
@@ -89,8 +112,12 @@ export function closeOnce ({
     ...(pause === undefined ? {} : { pause: async () => { await pause() } }),
     ...(detail === undefined ? {} : { detail }),
     ...(last === undefined ? {} : { last }),
-    close: () => (closing ??= forcing ?? Promise.race([forced, run(close).catch(onCloseError)])),
+    close: () => (closing ??= forcing ?? Promise.race([forced, turn().then(closeUnlessForced).catch(onCloseError)])),
     ...(force === undefined ? {} : { force: () => (forcing ??= run(force).finally(resolveForced)) })
+  }
+
+  async function closeUnlessForced (): Promise<void> {
+    if (forcing === undefined) await close()
   }
 
   // After `force`, an error of `close` is expected.
@@ -126,6 +153,14 @@ export function trackCalls (client: object, ...names: readonly string[]): () => 
   return async () => {
     while (pending.size > 0) await Promise.allSettled(pending)
   }
+}
+
+/** Replaces a method, so that a later call returns the promise of the first one: its owner and the adapter share it. */
+export function shareCall (client: object, name: string): void {
+  wrapMethod(client, name, method => {
+    let first: unknown
+    return (...args) => (first ??= method(...args))
+  })
 }
 
 /** A method of a client, bound to the client. */

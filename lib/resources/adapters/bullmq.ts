@@ -13,9 +13,10 @@
  */
 import type { Resource } from '../../../types/index'
 import { within } from '../../util/time'
-import { closeOnce, hasMethods, ignoreError, property, trackCalls } from './adapter'
+import { closeOnce, ignoreError, trackCalls } from './adapter'
 import type { Adapter } from './adapter'
 import type { Socket } from './sockets'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of a BullMQ worker that the adapter uses. */
 export interface BullMQWorker {
@@ -72,17 +73,17 @@ const returnTimeout = 100
 /** Recognises a BullMQ worker. */
 export const bullmqWorkerAdapter: Adapter<BullMQWorker> = {
   kind: 'BullMQ Worker',
-  matches: client => hasMethods(client, 'pause', 'resume', 'close', 'isRunning', 'isPaused') && 'opts' in client,
+  matches: client => hasFields(client, 'opts', 'toKey', 'keys') &&
+    hasMethods(client, 'pause', 'resume', 'close', 'isRunning', 'isPaused', 'on'),
   adapt: bullmqWorker
 }
 
 /** Recognises a BullMQ Queue, QueueEvents or FlowProducer. */
 export const bullmqQueueAdapter: Adapter<BullMQQueue> = {
   kind: 'BullMQ Queue, QueueEvents or FlowProducer',
-  matches: client => hasMethods(client, 'close') &&
-    'opts' in client &&
-    (hasMethods(client, 'getBackend') || hasMethods(client, 'addBulk')) &&
-    !hasMethods(client, 'isRunning'),
+  matches: client => hasMethods(client, 'close', 'on') && !hasMethods(client, 'isRunning') &&
+    (hasFields(client, 'opts', 'toKey', 'keys') ||
+      (hasFields(client, 'opts') && hasMethods(client, 'getFlow', 'addBulk', 'disconnect'))),
   adapt: bullmqQueue
 }
 
@@ -128,7 +129,7 @@ export function bullmqWorker (worker: BullMQWorker): Resource {
  */
 export function bullmqQueue (queue: BullMQQueue): Resource {
   const internals = queue as Internals
-  const jobsAdded = trackCalls(queue, 'add', 'addBulk')
+  const jobsAdded = trackCalls(queue, 'add', 'addBulk', 'upsertJobScheduler', 'remove', 'removeJobScheduler')
   return closeOnce({
     close: async () => {
       await jobsAdded()

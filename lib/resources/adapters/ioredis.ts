@@ -4,9 +4,10 @@
  * never settle (ioredis 6, Redis.js).
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasMethods, property } from './adapter'
+import { closeOnce, forcedError } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
+import { hasFields, hasMethods } from './structure'
 
 /** The part of an ioredis client that the adapter uses. */
 export interface IORedis {
@@ -29,8 +30,8 @@ interface Internals {
 /** Recognises an ioredis client or cluster. */
 export const ioredisAdapter: Adapter<IORedis> = {
   kind: 'ioredis',
-  matches: client => hasMethods(client, 'quit', 'disconnect', 'duplicate') &&
-    typeof property(client, 'status') === 'string',
+  matches: client => hasFields(client, 'options', 'status', 'scriptsSet', 'offlineQueue') &&
+    hasMethods(client, 'quit', 'disconnect', 'duplicate', 'sendCommand', 'on'),
   adapt: ioredis
 }
 

@@ -5,8 +5,9 @@
  */
 import type { Resource } from '../../../types/index'
 import { createConditions } from '../../util/conditions'
-import { closeOnce, hasMethods } from './adapter'
+import { closeOnce } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, isObject, property } from './structure'
 
 /** The part of a MongoClient that the adapter uses. */
 export interface MongoClient {
@@ -17,7 +18,11 @@ export interface MongoClient {
 /** Recognises a MongoClient. */
 export const mongoAdapter: Adapter<MongoClient> = {
   kind: 'mongodb MongoClient',
-  matches: client => hasMethods(client, 'db', 'startSession', 'close', 'on'),
+  matches: client => {
+    const state = hasFields(client, 's') ? property(client, 's') : undefined
+    return isObject(state) && hasFields(state, 'url', 'namespace') &&
+      hasMethods(client, 'connect', 'db', 'startSession', 'close', 'on')
+  },
   adapt: mongoClient
 }
 
@@ -25,6 +30,18 @@ export const mongoAdapter: Adapter<MongoClient> = {
  * Turns a MongoClient into a resource. Create it together with the client, because it counts connections from then on.
  */
 export function mongoClient (client: MongoClient): Resource {
+  const idle = trackOperations(client)
+  return closeOnce({
+    close: async () => {
+      await idle()
+      await client.close()
+    },
+    force: () => client.close(true)
+  })
+}
+
+/** Counts the connections that operations use. @returns a function that waits until none is in use */
+export function trackOperations (client: MongoClient): () => Promise<void> {
   const conditions = createConditions()
   let checkedOut = 0
   const checkIn = (): void => {
@@ -34,12 +51,5 @@ export function mongoClient (client: MongoClient): Resource {
   client.on('connectionCheckOutStarted', () => { checkedOut++ })
   client.on('connectionCheckOutFailed', checkIn)
   client.on('connectionCheckedIn', checkIn)
-
-  return closeOnce({
-    close: async () => {
-      await conditions.until(() => checkedOut === 0)
-      await client.close()
-    },
-    force: () => client.close(true)
-  })
+  return () => conditions.until(() => checkedOut === 0)
 }

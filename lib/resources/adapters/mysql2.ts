@@ -5,9 +5,10 @@
  * with an error instead.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasMethods, ignoreError, property, wrapMethod } from './adapter'
+import { closeOnce, forcedError, ignoreError, wrapMethod } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
+import { hasFields, hasMethods, isObject, property } from './structure'
 
 /** The part of a mysql2 pool that the adapter uses. */
 export interface MysqlPool {
@@ -44,7 +45,8 @@ interface CorePool {
 /** Recognises a mysql2 pool. */
 export const mysqlPoolAdapter: Adapter<MysqlPool> = {
   kind: 'mysql2 Pool',
-  matches: client => hasMethods(client, 'getConnection', 'query', 'execute', 'end'),
+  matches: client => hasMethods(client, 'getConnection', 'query', 'execute', 'end') &&
+    isCore(client, 'pool', '_allConnections', '_freeConnections', '_connectionQueue'),
   adapt: mysqlPool
 }
 
@@ -52,8 +54,15 @@ export const mysqlPoolAdapter: Adapter<MysqlPool> = {
 export const mysqlConnectionAdapter: Adapter<MysqlConnection> = {
   kind: 'mysql2 Connection',
   matches: client => hasMethods(client, 'beginTransaction', 'query', 'execute', 'end') &&
-    !hasMethods(client, 'getConnection'),
+    isCore(client, 'connection', 'stream', '_commands', '_statements'),
   adapt: mysqlConnection
+}
+
+/** Returns whether a client with callbacks, or the one behind a client with promises, has these fields. */
+function isCore (client: object, behind: string, ...fields: readonly string[]): boolean {
+  if (hasFields(client, 'config', ...fields)) return true
+  const core = hasFields(client, behind, 'Promise') ? property(client, behind) : undefined
+  return isObject(core) && hasFields(core, 'config', ...fields)
 }
 
 /**

@@ -4,9 +4,10 @@
  * first waits for the requests.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods, ignoreError, trackCalls } from './adapter'
+import { closeOnce, ignoreError, trackCalls } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, type Socket } from './sockets'
+import { hasFields, hasMethods, isObject, property } from './structure'
 
 /** The part of a NATS connection that the adapter uses. */
 export interface NatsConnection {
@@ -25,7 +26,11 @@ interface Internals {
 /** Recognises a NATS connection. */
 export const natsAdapter: Adapter<NatsConnection> = {
   kind: 'NATS connection',
-  matches: client => hasMethods(client, 'drain', 'close', 'closed', 'isClosed', 'isDraining'),
+  matches: client => {
+    const protocol = hasFields(client, 'options', 'draining', 'protocol') ? property(client, 'protocol') : undefined
+    return isObject(protocol) && 'transport' in protocol &&
+      hasMethods(client, 'drain', 'close', 'closed', 'isClosed', 'isDraining')
+  },
   adapt: natsConnection
 }
 

@@ -3,19 +3,28 @@
  * be forced, but its exporters have a timeout of their own (10 s by default). The resource is `last`.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods, property } from './adapter'
+import { closeOnce } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of an SDK or provider that the adapter uses. */
 export interface OpenTelemetry {
   shutdown (): Promise<void>
 }
 
+/** TracerProvider, MeterProvider, LoggerProvider, SpanProcessor, LogRecordProcessor, exporters, MetricReader. */
+const interfaces = [
+  ['getTracer'], ['getMeter'], ['getLogger'], ['onStart', 'onEnd'], ['onEmit'], ['export'],
+  ['collect', 'setMetricProducer']
+]
+
 /** Recognises an OpenTelemetry SDK or provider. */
 export const openTelemetryAdapter: Adapter<OpenTelemetry> = {
-  kind: 'OpenTelemetry SDK or provider',
+  kind: 'OpenTelemetry SDK, provider or processor',
+  // NodeSDK has no public mark, so its private field is read. The others have the public methods of their interfaces.
   matches: client => hasMethods(client, 'shutdown') &&
-    (hasMethods(client, 'forceFlush') || hasMethods(client, 'start')),
+    ((hasMethods(client, 'start') && hasFields(client, '_instrumentations')) ||
+      (hasMethods(client, 'forceFlush') && interfaces.some(methods => hasMethods(client, ...methods)))),
   adapt: openTelemetry
 }
 

@@ -3,9 +3,10 @@
  * (pg 8.23, lib/client.js), so the adapter calls it when the queue is empty and no transaction is open.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods, ignoreError } from './adapter'
+import { closeOnce, ignoreError } from './adapter'
 import type { Adapter } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
+import { hasFields, hasMethods } from './structure'
 
 /** The part of a pg Client that the adapter uses. */
 export interface PgClient {
@@ -29,7 +30,8 @@ interface Internals {
 /** Recognises a pg Client. */
 export const pgClientAdapter: Adapter<PgClient> = {
   kind: 'pg Client',
-  matches: client => hasMethods(client, 'connect', 'query', 'end', 'escapeIdentifier') && !('totalCount' in client),
+  matches: client => hasFields(client, 'connectionParameters', '_queryQueue', '_ending') &&
+    hasMethods(client, 'connect', 'query', 'end', 'escapeIdentifier', 'on'),
   adapt: pgClient
 }
 

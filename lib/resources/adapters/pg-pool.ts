@@ -7,9 +7,10 @@
  * The adapter records the clients through the pool's events. Create it together with the pool.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasMethods, ignoreError } from './adapter'
+import { closeOnce, forcedError, ignoreError } from './adapter'
 import type { Adapter, AdapterOptions } from './adapter'
 import { destroySockets, waitForSocketsToClose, type Socket } from './sockets'
+import { hasFields, hasGetters, hasMethods } from './structure'
 
 /** The part of a pg Pool that the adapter uses. */
 export interface PgPool {
@@ -46,10 +47,9 @@ interface Internals {
 /** Recognises a pg Pool. */
 export const pgPoolAdapter: Adapter<PgPool> = {
   kind: 'pg Pool',
-  matches: client => hasMethods(client, 'connect', 'query', 'end', 'on') &&
-    'totalCount' in client &&
-    'idleCount' in client &&
-    'waitingCount' in client,
+  matches: client => hasFields(client, '_clients', '_idle', '_pendingQueue', 'options') &&
+    hasGetters(client, 'totalCount', 'idleCount', 'waitingCount') &&
+    hasMethods(client, 'connect', 'query', 'end', 'on'),
   adapt: pgPool
 }
 

@@ -4,8 +4,9 @@
  * throws. Both are `last`.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, hasMethods, ignoreError, property } from './adapter'
+import { closeOnce, ignoreError } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of a pino logger that the adapter uses. */
 export interface PinoLogger {
@@ -23,14 +24,17 @@ export interface PinoDestination {
 /** Recognises a pino logger. */
 export const pinoLoggerAdapter: Adapter<PinoLogger> = {
   kind: 'pino logger',
-  matches: client => hasMethods(client, 'child', 'bindings', 'flush'),
+  // `pino.symbols` has this symbol, and it is in the global registry, so every copy of pino has the same.
+  matches: client => Symbol.for('pino.serializers') in client && hasMethods(client, 'child', 'bindings', 'flush'),
   adapt: pinoLogger
 }
 
 /** Recognises a pino destination. */
 export const pinoDestinationAdapter: Adapter<PinoDestination> = {
   kind: 'pino destination',
-  matches: client => hasMethods(client, 'write', 'flush', 'flushSync', 'end', 'once'),
+  // sonic-boom has the buffer, and thread-stream has the worker of a transport.
+  matches: client => (hasFields(client, '_bufs', 'fd', 'minLength') || hasFields(client, 'worker')) &&
+    hasMethods(client, 'write', 'flush', 'flushSync', 'end', 'once', 'on'),
   adapt: pinoDestination
 }
 

@@ -17,6 +17,15 @@ export type Sockets = Iterable<Socket | null | undefined>
 /** Longest time a server may take to close a connection after the client's last message, in milliseconds. */
 const serverCloseTimeout = 250
 
+/**
+ * Returns the socket of a connection of pg or mysql2. Both fields are private. Public alternative: none. Without them,
+ * a frozen server delays the close, and `force` ends nothing.
+ */
+export function socketOf (connection: unknown): Socket | undefined {
+  const { connection: core, stream } = (connection ?? {}) as { connection?: { stream?: Socket }, stream?: Socket }
+  return core?.stream ?? stream
+}
+
 /** Waits until each socket is closed, and destroys the sockets that the server does not close in time. */
 export async function waitForSocketsToClose (sockets: Sockets): Promise<void> {
   const open = openSockets(sockets)

@@ -4,8 +4,9 @@
  * `destroy()` ends nothing. So the adapter keeps the pools.
  */
 import type { Resource } from '../../../types/index'
-import { closeOnce, forcedError, hasMethods, property } from './adapter'
+import { closeOnce, forcedError } from './adapter'
 import type { Adapter } from './adapter'
+import { hasFields, hasMethods, property } from './structure'
 
 /** The part of an undici dispatcher that the adapter uses. */
 export interface UndiciDispatcher {
@@ -16,7 +17,11 @@ export interface UndiciDispatcher {
 /** Recognises an undici dispatcher. */
 export const undiciAdapter: Adapter<UndiciDispatcher> = {
   kind: 'undici Client, Pool or Agent',
-  matches: client => hasMethods(client, 'dispatch', 'request', 'close', 'destroy'),
+  // These are the public methods of undici's class Dispatcher, an event emitter. `compose()` returns a Proxy of it.
+  mayBeProxy: true,
+  matches: client => hasFields(client, '_events') && hasMethods(
+    client, 'dispatch', 'request', 'stream', 'pipeline', 'connect', 'upgrade', 'close', 'destroy', 'on'
+  ),
   adapt: undiciDispatcher
 }
 
