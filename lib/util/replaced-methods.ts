@@ -2,8 +2,8 @@
  * The methods that are replaced on objects of Node, Fastify and ws. Other libraries replace the same methods. So a
  * replacement calls the method that it has replaced, and a later replacement stays in place.
  *
- * The methods of responses are in `replaced-response-methods.ts`. Public methods of the app, of an adopted client and of
- * a cluster's worker are replaced in the files that use them, with `replaceMethod`.
+ * The methods of responses are in `replaced-response-methods.ts`. Public methods of the app, of an adopted client and
+ * of a cluster's worker are replaced in the files that use them, with `replaceMethod`.
  */
 import type { IncomingMessage, Server as HttpServer } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
@@ -45,8 +45,8 @@ export function replaceMethod<T extends object, K extends keyof T> (
  *
  * Used for:
  * - `res.end`, `res.destroy`, `reply.send` and `reply.then` of a request whose client has left, to detect its answer.
- *   Public alternative: none, because the response no longer emits events. Without it, the timeout for detached handlers
- *   ends the wait.
+ *   Public alternative: none, because the response no longer emits events. Without it, the timeout for detached
+ *   handlers ends the wait.
  * - `res.destroy` of HTTP/2, to detect which side ended the answer. Public alternative: none. Without it, the answer
  *   counts as aborted by its client.
  * - `dropBody`, and `ignoreWrites` of `replaced-response-methods.ts`.
