@@ -66,7 +66,7 @@ export function adoptClients (
     })
   }
 
-  /** Returns `undefined` for an object that only looks like a client, such as a mock. Its plugin's own hook closes it. */
+  /** Returns `undefined` for an object that only looks like a client, such as a mock. Its plugin closes it. */
   function adaptKnown (client: object): Resource | undefined {
     try {
       return adapt(client)
