@@ -32,7 +32,9 @@ export function earlierHooksOf (root: FastifyInstance): string[] {
 
 function watch (root: FastifyInstance): void {
   const names = new Set<string>()
-  const stop = replaceMethod(root, 'addHook', original => function (this: FastifyInstance, name: string, hook: unknown) {
+  const stop = replaceMethod(root, 'addHook', original => function (
+    this: FastifyInstance, name: string, hook: unknown
+  ) {
     if (name === 'onClose') {
       const owner = loadingPlugins(root).at(-1)
       if (owner !== undefined) names.add(owner)

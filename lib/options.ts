@@ -84,7 +84,7 @@ export function reserveOf ({ resources, total }: Required<Timeouts>): number {
 }
 
 /** The signals that can begin a shutdown. */
-export const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
+const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
 /** The default of each timeout, in milliseconds. */
 export const defaultTimeouts: Required<Timeouts> = {
   requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: defaultTotal

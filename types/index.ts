@@ -16,7 +16,9 @@ export type ShutdownSignal = 'SIGTERM' | 'SIGINT' | 'SIGHUP' | 'SIGQUIT' | 'SIGU
  * message of the process manager.
  */
 export interface ShutdownReason {
-  /** What began it: a signal, an uncaught error, `app.close()`, `shutdown.start()`, or a message of a process manager. */
+  /**
+   * What began it: a signal, an uncaught error, `app.close()`, `shutdown.start()`, or a message of a process manager.
+   */
   readonly kind: 'signal' | 'error' | 'close' | 'start' | 'message'
   /** The signal's name, the error's message, the argument of `start()`, or the message. */
   readonly detail: string
@@ -168,8 +170,8 @@ export type ShutdownEvent =
 /** The options of the plugin. All are optional. */
 export interface ShutdownOptions {
   /**
-   * Signals that begin a shutdown. `false`: the plugin adds no process listener. @default ['SIGTERM', 'SIGINT']; `false`
-   * in a test runner
+   * Signals that begin a shutdown. `false`: the plugin adds no process listener. @default ['SIGTERM', 'SIGINT'], and
+   * `false` in a test runner
    */
   readonly signals?: readonly ShutdownSignal[] | false
   /**
@@ -247,7 +249,7 @@ export interface InFlight {
   readonly kind: 'request' | 'stream'
   /**
    * What the request waits for. `client`: the rest of its body has not arrived, or the client does not read the answer
-   * that was written. Else `app`.
+   * that was written. Otherwise `app`.
    */
   readonly waitsFor: 'app' | 'client'
 }
@@ -305,8 +307,8 @@ export interface ShutdownState {
 }
 
 /**
- * A value of `shutdown.stream()`. Strings and Buffers can be sent with `reply.send(stream)`. Objects need a consumer that
- * takes them, as `reply.sse.send(stream)` of @fastify/sse.
+ * A value of `shutdown.stream()`. Strings and Buffers can be sent with `reply.send(stream)`. Objects need a consumer
+ * that takes them, such as `reply.sse.send(stream)` of @fastify/sse.
  */
 export type StreamChunk = string | Uint8Array | object
 
@@ -448,7 +450,12 @@ export interface ShutdownReport {
   /** The phases that were entered. */
   readonly phases: readonly PhaseResult[]
   /** Requests since the shutdown began. */
-  readonly requests: { readonly completed: number, readonly rejected: number, readonly aborted: number, readonly cut: readonly CutRequest[] }
+  readonly requests: {
+    readonly completed: number
+    readonly rejected: number
+    readonly aborted: number
+    readonly cut: readonly CutRequest[]
+  }
   /** Streams that were open when draining began and ended, and those that were cut. */
   readonly streams: { readonly ended: number, readonly cut: number }
   /**
@@ -468,10 +475,13 @@ export interface ShutdownReport {
   readonly hooks: readonly HookResult[]
   /**
    * Every error of the shutdown: a crash, a resource, a hook, a listener, an exporter, our own code. The message names
-   * the step that failed, and `cause` is its error. At most 100 of the steps that are not resources or hooks.
+   * the step that failed, and `cause` is its error. At most 100 errors that are not of a resource or hook are listed.
    */
   readonly errors: readonly Error[]
-  /** The chain of resources and hooks that set the duration, first to close first. A hook is `onClose hook of <plugin>`. */
+  /**
+   * The chain of resources and hooks that set the duration, first to close first. A hook has the name
+   * `onClose hook of <plugin>` or `preClose hook of <plugin>`.
+   */
   readonly criticalPath: readonly string[]
 }
 

@@ -60,7 +60,7 @@ async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<S
   let outcome: string | null = null
   const service = await startService({
     ...process.env,
-    // A test of the demo runs in tap, and the service would take itself for a part of that test.
+    // The demo may run in tap. The service must not detect a test runner.
     TAP: undefined,
     DATABASE_URL: postgres.url,
     REDIS_URL: redis?.url,

@@ -1,6 +1,7 @@
 /** The exporters of one app: its log, diagnostics_channel, and the option `exporters`. */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Exporter, ExporterSource } from '../../types/index'
+import type { OnProblem } from '../lifecycle/problems'
 import { diagnosticsChannelExporter } from './diagnostics-channel'
 import { startExporters } from './exporter'
 import { flushLog, logExporter } from './log'
@@ -16,7 +17,7 @@ export function startAppExporters (
   log: FastifyBaseLogger,
   given: readonly Exporter[],
   source: ExporterSource,
-  onProblem: (message: string, error: unknown) => void
+  onProblem: OnProblem
 ): () => Promise<void> {
   const end = startExporters([logExporter(log), diagnosticsChannelExporter(), ...given], source, onProblem)
   return async () => {

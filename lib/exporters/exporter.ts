@@ -3,8 +3,8 @@
  * others.
  */
 import type { Exporter, ExporterSource } from '../../types/index'
-import { within } from '../util/time'
-import { ShutdownTimeoutError } from '../errors'
+import { errorOf, within } from '../util/time'
+import type { OnProblem } from '../lifecycle/problems'
 
 /** Longest time an exporter may take to end, in milliseconds. */
 const endTimeout = 1_000
@@ -16,7 +16,7 @@ const endTimeout = 1_000
  * @returns a function that ends all exporters in parallel. It never rejects, and resolves after at most 1 000 ms
  */
 export function startExporters (
-  exporters: readonly Exporter[], source: ExporterSource, onProblem: (message: string, error: unknown) => void
+  exporters: readonly Exporter[], source: ExporterSource, onProblem: OnProblem
 ): () => Promise<void> {
   const started = exporters.map(exporter => {
     try {
@@ -30,10 +30,7 @@ export function startExporters (
     await Promise.all(started.map(async ({ name, end }) => {
       const settled = await within(endTimeout, () => end?.())
       if (settled.status === 'fulfilled') return
-      const error = settled.status === 'rejected'
-        ? settled.reason
-        : new ShutdownTimeoutError(`Exporter '${name}'`, endTimeout)
-      onProblem(`Exporter '${name}' did not end`, error)
+      onProblem(`Exporter '${name}' did not end`, errorOf(settled, `Exporter '${name}'`, endTimeout))
     }))
   }
 }

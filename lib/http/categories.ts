@@ -2,6 +2,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { RouteShutdownConfig } from '../../types/index'
 import { ShutdownOptionError, received } from '../errors'
+import type { OnProblem } from '../lifecycle/problems'
 import type { Settings } from '../options'
 import { suggest } from '../util/did-you-mean'
 
@@ -18,7 +19,7 @@ export interface Categories {
  */
 export function createCategories (
   { categories, categorize }: Pick<Settings, 'categories' | 'categorize'>,
-  onProblem: (message: string, error: unknown) => void
+  onProblem: OnProblem
 ): Categories {
   return {
     of (request) {

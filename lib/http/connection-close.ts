@@ -12,9 +12,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { kLastAnswer } from '../symbols'
-import { closeInHead, delayDestroy, destroyWhenFlushed, dropBody } from '../util/replaced-methods'
+import { delayDestroy, destroyWhenFlushed, dropBody } from '../util/replaced-methods'
+import { closeInHead } from '../util/replaced-response-methods'
 import { after, within } from '../util/time'
-import type { Exchange } from './response'
+import { hasConsumer, type Exchange } from './response'
 
 /** Longest time that the rest of a request's body is read, in milliseconds. */
 const readTimeout = 2_000
@@ -98,8 +99,8 @@ function readToEnd (req: IncomingMessage, socket: Socket): Promise<void> {
     socket.end()
     // A consumer of the body may stop the socket, as a pipe to a slow destination does. So it gets no more of the body,
     // and its stream is destroyed at the end.
-    const hasConsumer = req.listenerCount('data') + req.listenerCount('readable') > 0
-    if (hasConsumer) {
+    const isRead = hasConsumer(req)
+    if (isRead) {
       dropBody(req, end)
       socket.resume()
     }
@@ -109,7 +110,7 @@ function readToEnd (req: IncomingMessage, socket: Socket): Promise<void> {
       cancel()
       socket.removeListener('close', end)
       req.removeListener('end', end)
-      if (hasConsumer) req.destroy()
+      if (isRead) req.destroy()
       socket.destroy()
       resolve()
     }

@@ -15,8 +15,8 @@ export interface Connection extends Linked<Connection> {
   /** Whether the last request on it was on the fast path: see `fast-path.ts`. */
   usesFastPath: boolean
   /**
-   * The time at which the last HTTP/2 answer on it was over, by the same clock. The kernel may still hold a part of that
-   * answer.
+   * The time at which the last HTTP/2 answer on it was over, by the same clock. The kernel may still hold a part of
+   * this answer.
    */
   answeredAt: number
   /** Pipelined answers that wait for the answer before them, in order; `null` if there never was one. */

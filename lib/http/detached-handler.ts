@@ -8,8 +8,8 @@
  * response, or pipes a stream into it. If neither happens, the timeout ends the wait.
  *
  * A handler that has hijacked the reply sends its answer itself. If it has written something, it streams, and its next
- * write fails. If it listens to the close of the request or response, it knows that the client has left. In both cases
- * it is over. Otherwise its code is over when it ends or destroys the response.
+ * write fails. If it listens to the close of the request or response, it can detect that the client has left. In both
+ * cases it is over. Otherwise its code is over when it ends or destroys the response.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
@@ -29,9 +29,9 @@ export interface Detached extends Linked<Detached> {
   readonly onDone: () => void
   /** Whether the handler uses `await reply`. Its code then waits for the end of the answer. */
   readonly awaitsAnswer: boolean
-  /** The results of async code that is pending: the handler, an error handler or a hook still runs. */
+  /** The results of async code that has not settled: of the handler, an error handler or a hook. */
   readonly running: Set<Exclude<HandlerResult, 'callback'>>
-  /** Whether its client had left when the current code settles. Fastify then sends no answer for `undefined`. */
+  /** Whether the client had left before the current code settled. Fastify then sends no answer for `undefined`. */
   left: boolean
   /** Whether the handler had hijacked the reply when its client left. */
   readonly hijacked: boolean
@@ -67,7 +67,7 @@ export function detachedOf (req: IncomingMessage): Detached | undefined {
   return (req as Followed)[kDetached]
 }
 
-/** Follows the code of a request whose client has just left: its handler, and the hooks that are pending. */
+/** Follows the code of a request whose client has just left: its handler, and the hooks that have not settled. */
 export function followAll (detached: Detached): void {
   const { req } = detached.exchange.res
   ;(req as Followed)[kDetached] = detached
@@ -107,9 +107,9 @@ export function followHandler (detached: Detached): void {
 
 function onSettled (detached: Detached, result: Exclude<HandlerResult, 'callback'>, remainder: Remainder): void {
   detached.running.delete(result)
-  // A handler that hijacked and had returned before its client left works on in callbacks.
-  const worksOn = detached.hijacked && !detached.left
-  if (remainder === 'nothing' && !detached.awaitsAnswer && !worksOn) detached.answered = true
+  // A handler that hijacked and returned before its client left continues in callbacks.
+  const continues = detached.hijacked && !detached.left
+  if (remainder === 'nothing' && !detached.awaitsAnswer && !continues) detached.answered = true
   check(detached)
 }
 

@@ -8,6 +8,7 @@ import type { IncomingMessage } from 'node:http'
 import { types } from 'node:util'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { kHandler } from '../symbols'
+import { isThenable } from '../util/asynchronous'
 
 /**
  * Whether an answer still follows after a handler has settled. Fastify sends none if a promise resolves to `undefined`.
@@ -68,10 +69,6 @@ function remainderOf (reply: FastifyReply, value: unknown): Remainder {
  */
 export function isNativePromise (value: unknown): value is Promise<unknown> {
   return types.isPromise(value) && Object.getPrototypeOf(value) === Promise.prototype && !Object.hasOwn(value, 'then')
-}
-
-function isThenable (value: unknown): value is PromiseLike<unknown> {
-  return value !== null && typeof (value as Partial<PromiseLike<unknown>>).then === 'function'
 }
 
 function observeThenable (request: FastifyRequest, thenable: PromiseLike<unknown>): PromiseLike<unknown> {

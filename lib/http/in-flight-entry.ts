@@ -9,7 +9,7 @@ import type { Linked } from '../util/linked-list'
 import { now } from '../util/time'
 import type { Connection } from './connections'
 import type { Detached, Source } from './detached-handler'
-import { isStream, waitsForClient, type Exchange } from './response'
+import { endedBy, isFlushed, isStream, waitsForClient, type Exchange } from './response'
 
 /**
  * The state of a request:
@@ -125,6 +125,23 @@ export function textOfId (id: unknown): string {
   } catch {
     return received(id)
   }
+}
+
+/** Returns the result of a request that is over. @param closing whether the shutdown has begun */
+export function resultOf (entry: Entry, closing: boolean): EntryResult {
+  if (entry.state === 'cut') return 'cut'
+  if (entry.state === 'detached') return entry.result ?? 'aborted'
+  if (isFlushed(entry)) return entry.state === 'rejected' ? 'rejected' : 'completed'
+  return closing && isDestroyed(entry) ? 'cut' : 'aborted'
+}
+
+/**
+ * Returns whether the server itself has destroyed an answer: during a shutdown, another plugin may call
+ * `closeAllConnections()`. A rejected request does not count, because its connection may close after the answer before
+ * it.
+ */
+export function isDestroyed (entry: Entry): boolean {
+  return entry.state !== 'rejected' && endedBy(entry) === 'server'
 }
 
 /** Returns the signal of a request. @param cutReason creates the reason if the request has been cut */

@@ -13,18 +13,22 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight, Track } from '../../types/index'
+import type { OnProblem } from '../lifecycle/problems'
 import { createConditions } from '../util/conditions'
-import { ignoreWrites, replaceFailure } from '../util/replaced-methods'
-import { inTime, turn } from '../util/time'
+import { inTime } from '../util/time'
 import type { Categories } from './categories'
 import type { ConnectionClose } from './connection-close'
 import type { Connection, Connections } from './connections'
+import { createCutting } from './cutting'
 import { createDetachedHandlers } from './detached-handlers'
-import { clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, signalOfEntry, type Entry, type EntryResult } from './in-flight-entry'
+import {
+  clientLeft, createEntryOutside, describeEntry, entryOf, entryOfRequest, isDestroyed, resultOf, signalOfEntry,
+  type Entry
+} from './in-flight-entry'
 import { createEntries } from './in-flight-entries'
 import { createRejectedRequests } from './rejected-requests'
 import type { Rejection } from './rejection'
-import { endedBy, endResponse, headersSent, isDisconnected, isFlushed, isStream, sessionOf } from './response'
+import { headersSent, isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
 /** The table of requests in flight, with its counts. */
 export interface InFlightTable {
@@ -56,7 +60,7 @@ export interface InFlightTable {
   reject(res: ServerResponse): void
   /**
    * From now on, every HTTP/1 answer has `Connection: close`, and its connection ends after it. Each 503 has a
-   * Retry-After header. Answers whose requests no listener of ours got come into the table.
+   * Retry-After header. It also adds the answers whose requests no listener of ours has received.
    */
   announceClose(): void
   /** Gives an entry to each request, because its connection may no longer show it. */
@@ -64,8 +68,8 @@ export interface InFlightTable {
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
-   * Draining begins. From now on, a new request does not prolong the drain: an exempt one, or one that an earlier hook of
-   * the app holds. New ones may always follow.
+   * Draining begins. From now on, a new request does not prolong the drain, because more of them may always follow. It
+   * is in flight if it is exempt, or if an earlier hook of the app holds it.
    */
   beginDraining(): void
   /**
@@ -116,7 +120,7 @@ export interface InFlightOptions {
   /** Time that the app has for the 503 of a rejected request, in milliseconds. */
   readonly answerTimeout: number
   /** Called if a request cannot be counted, instead of an uncaught exception in an event of Node. */
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /** Creates an empty table. */
@@ -132,10 +136,7 @@ export function createInFlightTable ({
   const rejectedRequests = createRejectedRequests(answerTimeout, () => unawaited, answerRejected)
   let closing = false
   let draining = false
-  const end = (entry: Entry): void => {
-    if (isDisconnected(entry)) remove(entry)
-    else endResponse(entry, answer)
-  }
+  const cutting = createCutting({ rejection, cutReason, onMark: entry => { unawaited.add(entry) }, remove })
 
   return {
     get received () { return entries.received },
@@ -204,12 +205,7 @@ export function createInFlightTable ({
         (from === 'all' || !unawaited.has(entry)) && which(describeEntry(entry), headersSent(entry.res)))
       if (chosen.length === 0) return []
       const described = chosen.map(describeEntry)
-      const flushing = new Set(chosen.filter(({ res }) => res.writableEnded))
-      for (const entry of chosen) cutEntry(entry)
-      // A handler may answer when its signal aborts. It has one turn of the event loop to do so, and its answer is
-      // flushed.
-      await turn()
-      for (const entry of chosen) if (entry.state !== 'closed' && (flushing.has(entry) || isDisconnected(entry) || !entry.res.writableEnded)) end(entry)
+      await cutting.cut(chosen)
       checkConditions()
       return described
     },
@@ -257,14 +253,14 @@ export function createInFlightTable ({
 
   /** Detaches a handler whose client has left. A separate function, so that `closeEntry` creates no closure. */
   function detach (entry: Entry, reply: FastifyReply): void {
-    // Later the code of the app may destroy an answer whose client has left.
-    if (isDestroyed(entry)) entry.result = 'cut'
+    // Recorded now, because the app may later destroy an answer whose client has left.
+    if (closing && isDestroyed(entry)) entry.result = 'cut'
     entry.state = 'detached'
     entry.abort?.abort(clientLeft())
     entry.detached = handlers.follow(entry, reply, entry.source, () => remove(entry))
   }
 
-  /** Its client left while a hook before ours ran, and its handler is about to run. */
+  /** Adds a request again whose client left while an earlier hook ran, because its handler is about to run. */
   function reopen (entry: Entry, reply: FastifyReply): void {
     entry.result = null
     count.aborted--
@@ -273,33 +269,19 @@ export function createInFlightTable ({
     detach(entry, reply)
   }
 
-  /** Writes the plain 503. What the app writes later is ignored. */
-  function answer (res: ServerResponse): void {
-    rejection.rejectRequest(res)
-    if (res.writableEnded) ignoreWrites(res)
-  }
-
   /** Writes the plain 503 of a rejected request. If that fails, the request is cut. */
   function answerRejected (entry: Entry): void {
-    answer(entry.res)
+    cutting.answer(entry.res)
     if (entry.res.writableEnded) return
-    cutEntry(entry)
+    cutting.mark(entry)
     onCut(describeEntry(entry))
-  }
-
-  function cutEntry (entry: Entry): void {
-    entry.state = 'cut'
-    unawaited.add(entry)
-    if (entry.abort === null) return
-    replaceFailure(entry.res, answer)
-    entry.abort.abort(cutReason())
   }
 
   function remove (entry: Entry): void {
     const { state } = entry
     if (state === 'closed') return
     unawaited.delete(entry)
-    entry.result = resultOf(entry)
+    entry.result = resultOf(entry, closing)
     count[entry.result]++
     if (entry.result === 'cut' && state !== 'cut') onCut({ ...describeEntry(entry), waitsFor: 'app' })
     entry.state = 'closed'
@@ -307,22 +289,6 @@ export function createInFlightTable ({
     if (entry.detached !== null) handlers.forget(entry.detached)
     if (closing) connectionClose.closeAfterResponse(entry)
     checkConditions()
-  }
-
-  function resultOf (entry: Entry): EntryResult {
-    if (entry.state === 'cut') return 'cut'
-    if (entry.state === 'detached') return entry.result ?? 'aborted'
-    if (isFlushed(entry)) return entry.state === 'rejected' ? 'rejected' : 'completed'
-    return isDestroyed(entry) ? 'cut' : 'aborted'
-  }
-
-  /**
-   * Returns whether the server itself has destroyed an answer during the shutdown: another plugin may call
-   * `closeAllConnections()`. A rejected request does not count, because its connection may close after the answer before
-   * it.
-   */
-  function isDestroyed (entry: Entry): boolean {
-    return closing && entry.state !== 'rejected' && endedBy(entry) === 'server'
   }
 
   function untilEmpty (): Promise<void> {

@@ -1,10 +1,11 @@
 /**
- * Keeps a listener of ours on an event of a server, before all others, whatever other libraries do with the listeners.
+ * Keeps a listener of ours on an event of a server, before all others, also if another library removes or copies the
+ * listeners.
  *
  * Some libraries take over an event: they copy the listeners, remove them, add their own, and call the copies for what
  * they do not handle (engine.io, and so socket.io; sockjs; faye). Our listener then is one of the copies, and does not
- * get what the library handles. So a new listener is added in front, and the copies of the old one do nothing. The same
- * applies when the library gives the event back.
+ * get what the library handles. So a new listener is added before all others, and the copies of the old one do nothing.
+ * The same applies when the library restores the listeners.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -22,8 +23,8 @@ export type ServerListener<E extends keyof ServerEvents> = (req: IncomingMessage
 /** A listener that is kept in its place. */
 export interface KeptListener<E extends keyof ServerEvents> {
   /**
-   * From now on, the event has no other listener than this one, also if a library adds one later. `null`: it has no
-   * listener. If another app uses the server, only our listener is removed.
+   * From now on, the event has only this listener, also if a library adds one later. With `null`, it has none.
+   * If another app uses the server, only our listener is removed.
    */
   replaceAll(listener: ServerListener<E> | null): void
   /** Removes our listener, which is no longer kept. */
@@ -52,7 +53,7 @@ export function keepFirst<E extends keyof ServerEvents> (
   let released = false
   const keeper: KeptListener<E> = { replaceAll, release }
 
-  if (alone || server.listenerCount(event) > 0) put()
+  if (alone || server.listenerCount(event) > 0) prepend()
   server.on('newListener', onNewListener)
   server.on('removeListener', onRemoveListener)
   return keeper
@@ -65,7 +66,7 @@ export function keepFirst<E extends keyof ServerEvents> (
     clear()
   }
 
-  function put (): void {
+  function prepend (): void {
     const own: ServerListener<E> = (req, other) => {
       if (own === current) handle(req, other)
     }
@@ -77,7 +78,7 @@ export function keepFirst<E extends keyof ServerEvents> (
   function clear (): void {
     current = null
     server.removeAllListeners(event)
-    if (alone) put()
+    if (alone) prepend()
   }
 
   function isInPlace (): boolean {
@@ -93,7 +94,7 @@ export function keepFirst<E extends keyof ServerEvents> (
   function onNewListener (name: string | symbol, added: object): void {
     if (name !== event || added === current) return
     if (replaced) process.nextTick(() => { if (!released) clear() })
-    else if (!isInPlace() && !isShared()) put()
+    else if (!isInPlace() && !isShared()) prepend()
   }
 
   function onRemoveListener (name: string | symbol, removed: object): void {
@@ -102,7 +103,7 @@ export function keepFirst<E extends keyof ServerEvents> (
     process.nextTick(() => {
       if (released || isInPlace()) return
       if (isShared()) release()
-      else if (server.listenerCount(event) > 0) put()
+      else if (server.listenerCount(event) > 0) prepend()
     })
   }
 

@@ -1,12 +1,13 @@
 /**
- * The hooks that run after the answer, or when its client has left: `onResponse`, `onRequestAbort` and `onTimeout`. An
- * access record is written in such a hook. The shutdown waits for them as for tasks, so that no resource closes while a
- * hook uses it. An error of a hook stays with Fastify, which logs it.
+ * The hooks that run after the answer, or when its client has left: `onResponse`, `onRequestAbort` and `onTimeout`. For
+ * example, an app writes its access records in such a hook. The shutdown waits for them as for tasks, so that no
+ * resource closes while a hook uses it. Fastify handles the error of a hook.
  *
- * A hook is replaced when it is added. An app without these hooks pays nothing.
+ * A hook is replaced when it is added. An app without these hooks has no cost.
  */
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { Tasks } from '../lifecycle/tasks'
+import { isAsyncFunction, isThenable } from '../util/asynchronous'
 import { replaceHooks } from '../util/replaced-methods'
 
 /** The names of these hooks, with the number of parameters of a hook that takes a callback. */
@@ -19,7 +20,7 @@ type OnRoute = (this: FastifyInstance, route: RouteOptions) => void
 
 /** The late hooks of one app. */
 export interface LateHooks {
-  /** Replaces a hook that `addHook(name, hook)` adds. A value that is not such a hook is returned as it is. */
+  /** Replaces a hook that `addHook(name, hook)` adds. A value that is not such a hook is returned unchanged. */
   wrapHook(name: string, hook: unknown, plugin: string): unknown
   /** Replaces the late hooks of a route. */
   wrapRoute(route: RouteOptions): void
@@ -33,7 +34,7 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
   return {
     wrapHook (name, hook, plugin) {
       // Fastify throws for an async onRequestAbort hook without the request.
-      if (name === 'onRequestAbort' && isAsync(hook) && hook.length !== 1) return hook
+      if (name === 'onRequestAbort' && isAsyncFunction(hook) && (hook as Hook).length !== 1) return hook
       if (Object.hasOwn(parameters, name)) return wrap(name as Name, hook, plugin)
       if (name !== 'onRoute' || typeof hook !== 'function') return hook
       // The hook of another plugin may add late hooks to the route.
@@ -59,7 +60,7 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
     if (typeof hook !== 'function' || wrapped.has(hook)) return hook
     const takesDone = hook.length >= parameters[name]
     // Fastify throws for an async function with a callback.
-    if (takesDone && isAsync(hook)) return hook
+    if (takesDone && isAsyncFunction(hook)) return hook
     const counter = tasks.counter(`${name} hook of ${owner}`)
     const late: Hook = function (...args) {
       let over = false
@@ -95,12 +96,4 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
     wrapped.add(late)
     return late
   }
-}
-
-function isAsync (hook: unknown): hook is Hook {
-  return typeof hook === 'function' && hook.constructor.name === 'AsyncFunction'
-}
-
-function isThenable (value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function'
 }

@@ -1,10 +1,10 @@
 /**
- * The results of the app's code: handlers, hooks and error handlers. They are recorded, so that no resource closes under
- * code whose client has left: see `detached-handler.ts`.
+ * The results of the app's code: handlers, hooks and error handlers. They are recorded, so that no resource closes
+ * while such code still runs after its client has left: see `detached-handler.ts`.
  *
- * A hook is observed only if it returns a promise. One that takes a callback continues with the answer, and the end of
- * that answer is observed instead. Hooks that were added before this plugin are not observed. Hooks that run behind the
- * answer are tasks: see `late-hooks.ts`.
+ * A hook is observed only if it returns a promise. A hook that takes a callback continues with the answer, and the end
+ * of that answer is observed instead. Hooks that were added before this plugin are not observed. Hooks that run after
+ * the answer are like tasks: see `late-hooks.ts`.
  */
 import type { IncomingMessage } from 'node:http'
 import type {
@@ -62,7 +62,7 @@ function observeHandler (handler: RouteHandlerMethod): RouteHandlerMethod {
   } as RouteHandlerMethod
 }
 
-/** If it is not a hook that returns a promise, Fastify gets the value itself, and may throw its own error. */
+/** Observes a hook. A value that is not a hook, or a hook that takes a callback, is returned unchanged. */
 function observeHook (name: string, given: unknown): unknown {
   if (!names.includes(name) || typeof given !== 'function' || given.length >= 4) return given
   const hook = given as Hook
@@ -86,8 +86,10 @@ function record (req: IncomingMessage, slot: Slot, result: unknown): unknown {
   return result
 }
 
+type AnyHook = (this: FastifyInstance, ...args: any[]) => unknown // any: each hook has its own parameters
+
 /** Gives a wrapper the name and the number of parameters of its function. Fastify reads both. */
-function sameShape<F extends (this: FastifyInstance, ...args: any[]) => unknown> (original: F, wrapper: F): F { // any: of any hook
+function sameShape<F extends AnyHook> (original: F, wrapper: F): F {
   return Object.defineProperties(wrapper, {
     name: { value: original.name, configurable: true },
     length: { value: original.length, configurable: true }

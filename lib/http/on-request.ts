@@ -4,6 +4,7 @@ import type { ShutdownState } from '../../types/index'
 import { ShutdownRejectionError } from '../errors'
 import type { Settings } from '../options'
 import type { Lifecycle } from '../lifecycle/phases'
+import type { OnProblem } from '../lifecycle/problems'
 import { usesDefaultErrorHandler } from '../util/node-internals'
 import { readHttp2Body, rejectionBody, rejectionType, type Rejection } from './rejection'
 import { toPayload } from './rejection-payload'
@@ -16,7 +17,7 @@ export interface OnRequestOptions {
   readonly traffic: Traffic
   readonly rejection: Rejection
   readonly errorResponseBuilder: Settings['errorResponseBuilder']
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /**

@@ -7,6 +7,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Check, ShutdownState } from '../../types/index'
 import { now, within, type Settled } from '../util/time'
 import type { Lifecycle } from '../lifecycle/phases'
+import type { OnProblem } from '../lifecycle/problems'
 import type { Settings } from '../options'
 
 /** How long the probes of several load balancers share one result of the checks, in milliseconds. */
@@ -33,7 +34,7 @@ export interface ProbesOptions {
   /** Returns the Retry-After of one answer, in seconds. */
   readonly retryAfter: () => number
   /** Called when a check begins to fail. */
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /** Adds the health routes. @param probes the option `probes`; `false` adds none */
@@ -79,9 +80,9 @@ export function addProbes (
  *
  * @returns a function that runs them, and resolves to the names of the checks that failed
  */
-export function createChecks (
+function createChecks (
   checks: NonNullable<Exclude<Settings['probes'], false>['checks']>,
-  onProblem: (message: string, error: unknown) => void
+  onProblem: OnProblem
 ): () => Promise<readonly string[]> {
   const all = Object.entries(checks).map(([name, given]) => {
     const { check, timeout = checkTimeout } = typeof given === 'function' ? { check: given } : given

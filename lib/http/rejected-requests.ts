@@ -1,5 +1,5 @@
 /**
- * Rejected requests whose 503 does not come, because code of the app hangs: `errorResponseBuilder`, the error handler,
+ * Rejected requests whose 503 is not sent, because code of the app hangs: `errorResponseBuilder`, the error handler,
  * or a hook that runs before an answer. They get the plain 503 after a bounded time.
  *
  * One timer serves all of them, because ten thousand requests may be rejected at the same time.
@@ -22,7 +22,8 @@ export interface RejectedRequests {
 
 /**
  * Returns the time that the app has for the 503 of a rejected request, in milliseconds. It is shorter than the drain,
- * because an HTTP/2 session closes at the end of the drain. Half of the total may be reserved for the resources.
+ * because an HTTP/2 session closes at the end of the drain. It is at most a quarter of the total, because half of the
+ * total may be reserved for the resources.
  */
 export function answerTimeoutOf ({ requests, streams, total }: Settings['timeouts']): number {
   return Math.min(longestTimeout, Math.max(requests, streams) / 2, total / 4)
@@ -53,7 +54,7 @@ export function createRejectedRequests (
     }
   }
 
-  /** Answers the requests that wait since the last check. A request waits for one to two intervals. */
+  /** Answers the requests that have waited since the last check. A request waits for one to two intervals. */
   function check (): void {
     for (const entry of earlier) if (isWaiting(entry)) answer(entry)
     earlier = new Set([...rejected()].filter(isWaiting))

@@ -2,9 +2,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ShutdownOptionError, received } from '../errors'
 import { defaultRetryAfter, isRetryAfter } from '../options'
-import { addHeaderTo503 } from '../util/replaced-methods'
+import { addHeaderTo503 } from '../util/replaced-response-methods'
 import { turn } from '../util/time'
 import type { ShutdownState } from '../../types/index'
+import type { OnProblem } from '../lifecycle/problems'
 
 /** The body of the 503: an error as Fastify's own error handler sends it. */
 export const rejectionBody = JSON.stringify({
@@ -41,9 +42,14 @@ export interface Rejection {
 export function createRejection (
   choose: (state: ShutdownState) => number,
   state: () => ShutdownState,
-  onProblem: (message: string, error: unknown) => void
+  onProblem: OnProblem
 ): Rejection {
-  return { retryAfter, rejectRequest, upgradeResponse, addRetryAfter: res => addHeaderTo503(res, 'retry-after', retryAfter) }
+  return {
+    retryAfter,
+    rejectRequest,
+    upgradeResponse,
+    addRetryAfter (res) { addHeaderTo503(res, 'retry-after', retryAfter) }
+  }
 
   function retryAfter (): number {
     try {

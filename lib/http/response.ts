@@ -1,5 +1,5 @@
 /** Reads the state of a response, and ends it. HTTP/1, HTTP/2 and inject differ in both. */
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { contentLengthOf, markClosed } from '../util/node-internals'
 
@@ -71,8 +71,8 @@ export function needsDrain (res: ServerResponse): boolean {
 }
 
 /**
- * Returns whether the response has closed. Not every response emits `close`: a pipelined one that waits on a closed
- * connection does not.
+ * Returns whether the response has closed. Not every response emits `close`: a pipelined response that waits on a
+ * closed connection does not.
  */
 export function isDisconnected ({ res, socket }: Exchange): boolean {
   return res.destroyed || streamOf(res)?.destroyed === true || socket?.destroyed === true
@@ -92,8 +92,7 @@ export function isFlushed ({ res, socket }: Exchange): boolean {
 
 /**
  * Returns which side ended a response that was not flushed. A socket that the server destroys has neither an error nor
- * an end. With HTTP/2, a stream that its client closes without an error cannot be separated from one that the server
- * closes.
+ * an end. With HTTP/2, a stream that its client closes without an error looks like a stream that the server closes.
  */
 export function endedBy ({ res, socket, destroyedByServer }: Exchange): 'client' | 'server' | 'unknown' {
   if (destroyedByServer === true) return 'server'
@@ -121,8 +120,12 @@ export function waitsForClient ({ res }: Exchange): boolean {
   // A pipelined answer without a socket waits for the answer before it.
   if (res.socket !== null && res.writableLength > 0) return true
   const { req } = res
-  const hasConsumer = req.listenerCount('data') + req.listenerCount('readable') > 0
-  return hasConsumer && !req.complete && req.readableLength === 0
+  return hasConsumer(req) && !req.complete && req.readableLength === 0
+}
+
+/** Returns whether the app reads the body of a request. */
+export function hasConsumer (req: IncomingMessage): boolean {
+  return req.listenerCount('data') + req.listenerCount('readable') > 0
 }
 
 /** Returns the HTTP/2 session that carries a response. */

@@ -1,7 +1,7 @@
 /**
  * Servers that outlive an app. @fastify/restartable passes its server from one app to the next, and replaces the
- * server's `close`. Such a server is not ours to close: it keeps its listener and its connections, and closes them when
- * its own `close` does.
+ * server's `close`. This plugin does not close such a server: its listener and its connections stay open until its own
+ * `close` closes the listener.
  */
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'

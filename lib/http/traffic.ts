@@ -8,6 +8,7 @@ import type { Events } from '../lifecycle/events'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { Counts } from '../lifecycle/report'
 import type { Tasks } from '../lifecycle/tasks'
+import type { OnProblem } from '../lifecycle/problems'
 import type { Settings } from '../options'
 import { afterClose } from '../util/replaced-methods'
 import { inTime, turn } from '../util/time'
@@ -79,7 +80,7 @@ export interface TrafficOptions {
   readonly rejection: Rejection
   /** Whether this is a worker of node:cluster. */
   readonly inCluster: boolean
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
   /** Called when another app takes over the server of this one. */
   readonly onHandover: () => void
 }
@@ -137,7 +138,7 @@ export function createTraffic (
   const attached = new Map<Server, KeptListener<'request'>>()
   const restoreClose: (() => void)[] = []
   const servers = createServers(app, inCluster, attach, detach)
-  // Another app may still serve a shared server. This one takes it over when it listens.
+  // Another app may still use a shared server. This app takes it over when it listens.
   if (!isShared(app.server)) servers.refresh()
 
   return {

@@ -1,9 +1,9 @@
 /**
- * `app.close()`, as the app calls it. It settles when the report is published, also if Fastify's own close never settles,
- * or if plugins that were registered earlier still have onClose hooks to run after ours.
+ * `app.close()`, as the app calls it. It settles when the report is published, also if Fastify's own close never
+ * settles, or if onClose hooks of plugins that were registered earlier still have to run.
  *
- * A resource or hook may own the app and call `app.close()` itself, as NestJS does. Then it resolves at once, because it
- * would wait for itself.
+ * A resource or hook may own the app and call `app.close()` itself, as NestJS does. In this case it resolves at once.
+ * Otherwise it would wait for itself.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'

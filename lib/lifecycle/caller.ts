@@ -28,6 +28,8 @@ export interface Caller {
 }
 
 /**
+ * Creates the side of the callers, and adds this instance to the process.
+ *
  * @param drain begins the phases of the shutdown
  * @param abandon begins them, if the boot of the app never ends. `app.close()` waits for the boot
  */

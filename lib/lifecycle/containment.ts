@@ -2,8 +2,8 @@
  * Containment: a step of the shutdown that fails does not stop the next one. An error in our own code, or in a library
  * that our code calls, is reported, and the resources still close.
  */
-import { ShutdownTimeoutError } from '../errors'
-import { within } from '../util/time'
+import type { OnProblem } from './problems'
+import { errorOf, within } from '../util/time'
 
 /** A result, or `undefined` if the step has failed. */
 export type Attempted<R> = R extends Promise<infer V> ? Promise<V | undefined> : R | undefined
@@ -25,11 +25,11 @@ export interface Containment {
  * Creates the containment of one shutdown.
  *
  * @param limit returns the longest time of an async step that begins now, in milliseconds. It is longer than the step's
- *   own timeout, because it is only for a step that does not keep it.
+ *   own timeout, because it only limits a step that exceeds its timeout.
  * @param onProblem called with the name and the error of each step that fails
  */
 export function createContainment (
-  limit: () => number, onProblem: (message: string, error: unknown) => void
+  limit: () => number, onProblem: OnProblem
 ): Containment {
   const self: Containment = {
     run<R> (step: string, work: () => R) {
@@ -54,7 +54,7 @@ export function createContainment (
     const time = limit()
     const settled = await within(time, () => result)
     if (settled.status === 'fulfilled') return settled.value
-    return report(step, settled.status === 'rejected' ? settled.reason : new ShutdownTimeoutError(step, Math.round(time)))
+    return report(step, errorOf(settled, step, time))
   }
 
   function report (step: string, error: unknown): undefined {

@@ -21,7 +21,9 @@ export interface MethodParts {
 export function createMethods ({ sequence, lifecycle, tasks, resources, traffic }: MethodParts): Shutdown {
   return {
     // The types allow only a string, but JavaScript does not.
-    start: (reason = '') => sequence.start({ kind: 'start', detail: typeof reason === 'string' ? reason : received(reason) }),
+    start (reason = '') {
+      return sequence.start({ kind: 'start', detail: typeof reason === 'string' ? reason : received(reason) })
+    },
     resource: resources.add,
     waitUntil: (promise, { name = 'waitUntil' } = {}) => tasks.add(name, promise),
     task: tasks.run,

@@ -1,14 +1,17 @@
 /**
- * The errors that a shutdown has survived: of user code, of other libraries and of our own code. They are in
+ * The errors of a shutdown, which do not stop it: of user code, of other libraries and of our own code. They are in
  * `report.errors`, and the outcome is then `failed`.
  */
 import { toError } from '../errors'
+
+/** Reports an error that does not stop the shutdown. The message names the step that failed. */
+export type OnProblem = (message: string, error: unknown) => void
 
 /** The errors of one shutdown. */
 export interface Problems {
   /** The errors so far, each with the name of the step that failed. */
   readonly errors: readonly Error[]
-  /** The shutdown begins: errors are recorded from here. A server that runs for months records none. */
+  /** The shutdown begins: errors are recorded from here. Errors of a running server are not recorded. */
   begin(): void
   /** Records an error. Does nothing before `begin`. Never throws. */
   record(message: string, error: unknown): void
@@ -34,7 +37,7 @@ export function createProblems (): Problems {
  * Returns an error whose message names the step that failed. Its `cause` is the error of the step, and its code is the
  * code of the cause, if there is one.
  */
-export function namedError (step: string, error: unknown): Error & { readonly code?: string } {
+function namedError (step: string, error: unknown): Error & { readonly code?: string } {
   const cause = toError(error)
   const { code } = cause as NodeJS.ErrnoException
   return Object.assign(

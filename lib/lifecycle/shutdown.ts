@@ -21,6 +21,7 @@ import { createCaller } from './caller'
 import { createContainment } from './containment'
 import type { Events } from './events'
 import type { LifecycleControl } from './phases'
+import type { OnProblem } from './problems'
 import type { Problems } from './problems'
 import { createReport, noCounts, teardownError } from './report'
 import type { Tasks } from './tasks'
@@ -46,7 +47,7 @@ export interface ShutdownParts {
   /** Logs a line right before the process is ended by force. */
   readonly onForcedExit: (message: string) => void
   readonly problems: Problems
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /** The shutdown of one app. */
@@ -154,7 +155,9 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const cleaning = startDeadline(isAbandoned ? deadline.remaining() : Math.max(deadline.remaining(), reserve))
     lifecycle.extend(cleaning)
     teardown = parts.resources.startTeardown(cleaning)
-    publishAfterClose(teardown, cleaning).catch((error: unknown) => onProblem('The report could not be published', error))
+    publishAfterClose(teardown, cleaning).catch((error: unknown) => {
+      onProblem('The report could not be published', error)
+    })
     return teardown
   }
 

@@ -1,5 +1,5 @@
 /**
- * Tasks: background work, which the shutdown waits for and no client does. `waitUntil(promise)` has its name from the
+ * Tasks: background work. The shutdown waits for it, and no client does. `waitUntil(promise)` has its name from the
  * edge runtimes. `task(name, work)` also passes a signal to the work, which aborts when draining begins.
  *
  * An onResponse hook is such work, too. It is only counted, by the name of the hook, because it runs for each request.
@@ -53,7 +53,7 @@ export interface WorkCounter {
 
 interface Running {
   readonly name: string
-  /** The time at which it began, or for counted work the first of the calls that have run since without a pause. */
+  /** The time at which it began. Counted work begins when its first call begins, and is over when no call runs. */
   startedAt: number
 }
 
@@ -170,7 +170,7 @@ export function createTasks (
   }
 }
 
-/** Returns the name of a thrown value, which may be any value, such as a value that cannot be read. */
+/** Returns the name of a thrown value, which may be any value, such as a Proxy that throws. */
 function nameOf (thrown: unknown): unknown {
   try {
     return (thrown as Error | null | undefined)?.name

@@ -176,7 +176,7 @@ function shareProcess (): { join(member: Member): Membership } {
   }
 }
 
-/** Returns whether a value is the error of a late task. It may be any value, such as a value that cannot be read. */
+/** Returns whether a value is the error of a late task. It may be any value, such as a Proxy that throws. */
 function isLateTask (error: unknown): boolean {
   try {
     return (error as Record<symbol, unknown>)[kLateTask] === true

@@ -1,14 +1,15 @@
 /**
- * Runs each preClose and onClose hook of the app when Fastify would run it, but with a timeout and a name, and separated
- * from the others. Without this, avvio turns a synchronous throw into an uncaught exception, and no later hook runs. It
- * waits without limit for a hook that never settles, and reports only the last of several rejections. Fastify ignores
- * the errors of preClose hooks.
+ * Runs each preClose and onClose hook of the app when Fastify would run it, but with a timeout and a name. A hook that
+ * fails does not affect the others. Without this, avvio turns a synchronous throw into an uncaught exception, and no
+ * later hook runs. avvio waits without limit for a hook that never settles, and reports only the last of several
+ * rejections. Fastify ignores the errors of preClose hooks.
  */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult } from '../../types/index'
-import { ShutdownTimeoutError, toError } from '../errors'
+import { toError } from '../errors'
+import { isAsyncFunction } from '../util/asynchronous'
 import { replaceMethod } from '../util/replaced-methods'
-import { now, within } from '../util/time'
+import { errorOf, now, within } from '../util/time'
 import { disposeOf } from './resource'
 import type { Teardown } from './teardown'
 
@@ -55,7 +56,9 @@ export function interceptCloseHooks (
   const chains = new WeakMap<FastifyInstance, string>()
   const original = root.addHook as (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
 
-  const restore = replaceMethod(root, 'addHook', () => function addHook (this: FastifyInstance, name: string, hook: unknown): FastifyInstance {
+  const restore = replaceMethod(root, 'addHook', () => function addHook (
+    this: FastifyInstance, name: string, hook: unknown
+  ): FastifyInstance {
     if (name === 'preClose') return addPreClose(this, hook)
     const onClose = name === 'onClose' ? toOnClose(hook) : null
     const plugin = nameOf(this, root)
@@ -106,27 +109,22 @@ export function interceptCloseHooks (
     running.add(title)
     const settled = await within(time, () => runInside(() => call(hook, instance)))
     running.delete(title)
-    const late = (): Error => new ShutdownTimeoutError(`The ${hookName} hook of '${name}'`, Math.round(time))
-    const { outcome, error } = resultOf(settled, late)
+    const outcome = outcomes[settled.status]
+    const error = settled.status === 'fulfilled'
+      ? null
+      : toError(errorOf(settled, `The ${hookName} hook of '${name}'`, time))
     const [startedMs, durationMs] = [startedAt - beganAt, now() - startedAt]
     onResult(Object.freeze({ hook: hookName, name, outcome, startedMs, durationMs, error }))
   }
 }
 
-function resultOf (
-  settled: Awaited<ReturnType<typeof within>>, late: () => Error
-): Pick<HookResult, 'outcome' | 'error'> {
-  switch (settled.status) {
-    case 'fulfilled': return { outcome: 'closed', error: null }
-    case 'rejected': return { outcome: 'failed', error: toError(settled.reason) }
-    case 'late': return { outcome: 'abandoned', error: late() }
-  }
-}
+/** The outcome of a hook, by the way in which it settled. */
+const outcomes = { fulfilled: 'closed', rejected: 'failed', late: 'abandoned' } as const
 
 function toOnClose (hook: unknown): OnClose | null {
   if (typeof hook === 'function') {
     // Fastify throws for an async function with three parameters.
-    return hook.constructor.name === 'AsyncFunction' && hook.length === 3 ? null : hook as OnClose
+    return isAsyncFunction(hook) && hook.length === 3 ? null : hook as OnClose
   }
   return disposeOf(hook) ?? null
 }
@@ -136,7 +134,7 @@ function toPreClose (hook: unknown): OnClose | null {
   if (typeof hook !== 'function') return null
   const { length } = hook
   // Fastify throws for an async function with a parameter.
-  if (hook.constructor.name === 'AsyncFunction' && length !== 0) return null
+  if (isAsyncFunction(hook) && length !== 0) return null
   const preClose = hook as (this: FastifyInstance, done?: (error?: Error) => void) => unknown
   if (length === 0) return function (_instance) { return preClose.call(this) }
   return function (_instance, done) { return preClose.call(this, done) }

@@ -59,11 +59,14 @@ export function adoptClients (
     adopted.push({
       name,
       restore: intercepted.restore,
-      resource: { ...intercepted.resource, close: signal => closesAlways || intercepted.wasCalled() ? intercepted.close(signal) : undefined }
+      resource: {
+        ...intercepted.resource,
+        close: signal => closesAlways || intercepted.wasCalled() ? intercepted.close(signal) : undefined
+      }
     })
   }
 
-  /** Returns `undefined` for an object that only looks like a client, as a mock does. The plugin's own hook closes it. */
+  /** Returns `undefined` for an object that only looks like a client, such as a mock. Its plugin closes it. */
   function adaptKnown (client: object): Resource | undefined {
     try {
       return adapt(client)
@@ -104,7 +107,9 @@ function interceptMethod (
   let wasCalled = false
   let isClosing = false
   const close = (signal: AbortSignal): void | Promise<void> => resource.close?.(signal)
-  const restore = replaceMethod(client, method, () => (callback?: (error?: unknown) => void): Promise<unknown> | undefined => {
+  const restore = replaceMethod(client, method, () => (
+    callback?: (error?: unknown) => void
+  ): Promise<unknown> | undefined => {
     const onlyReports = isTearingDown() && !isClosing
     if (onlyReports) {
       wasCalled = true

@@ -49,9 +49,9 @@ function namesOf<R extends Reported<R>> (dependants: readonly R[], earlier: Read
 type Step = ResourceResult | HookResult
 
 /**
- * Finds the chain that set the duration, first to close first. The search begins at the step that ended last. Each step
- * of the search goes to the step that ended last among those that it has waited for: a resource waits for its dependants
- * and for the hooks before its position, and a hook waits for everything before it.
+ * Finds the chain that set the duration, first to close first. The search begins at the step that ended last. From each
+ * step, it continues with the step that ended last among those that this step has waited for. A resource waits for its
+ * dependants and for the hooks before its position, and a hook waits for everything before it.
  *
  * @param hooks the app's own hooks, in the order in which they ended
  */

@@ -1,10 +1,11 @@
 /** The resources of the app: their registry, the adopted clients, the app's own onClose hooks, and the teardown. */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult, Resource, ResourceInput, ResourceResult } from '../../types/index'
-import { ShutdownLateError, ShutdownTimeoutError } from '../errors'
+import { ShutdownLateError } from '../errors'
 import type { Lifecycle } from '../lifecycle/phases'
+import type { OnProblem } from '../lifecycle/problems'
 import { reserveOf, type Settings } from '../options'
-import { turn, within, type Deadline } from '../util/time'
+import { errorOf, turn, within, type Deadline } from '../util/time'
 import { interceptCloseHooks } from './close-hooks'
 import { timeoutOf } from './close-resource'
 import { adoptClients } from './fastify-plugins'
@@ -54,7 +55,7 @@ export interface ResourcesOptions {
   readonly onHook: (result: HookResult) => void
   /** Replaces a hook of the app that is not an onClose hook, by the name of the plugin that adds it. */
   readonly wrapHook: (name: string, hook: unknown, plugin: string) => unknown
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /**
@@ -134,7 +135,7 @@ export function createResources (
         teardown = createTeardown(registry.all, options)
       } catch (error) {
         onProblem('The resources could not be ordered: they close in parallel', error)
-        teardown = createTeardown(Array.from(registry.all, ([name, { dependsOn, last, ...rest }]) => [name, rest]), options)
+        teardown = createTeardown(withoutOrder(registry.all), options)
       }
       return teardown
     }
@@ -155,9 +156,11 @@ export function createResources (
     const time = lifecycle.deadline?.limit(own, reserveOf(timeouts)) ?? own
     const settled = await within(time, () => resource.pause!())
     if (settled.status === 'fulfilled') return
-    const error = settled.status === 'rejected'
-      ? settled.reason
-      : new ShutdownTimeoutError(`The pause of resource '${name}'`, Math.round(time))
-    onProblem(`Resource '${name}' did not pause`, error)
+    onProblem(`Resource '${name}' did not pause`, errorOf(settled, `The pause of resource '${name}'`, time))
   }
+}
+
+/** Returns resources that close in parallel. */
+function withoutOrder (resources: Iterable<readonly [string, Resource]>): (readonly [string, Resource])[] {
+  return Array.from(resources, ([name, { dependsOn, last, ...rest }]) => [name, rest] as const)
 }

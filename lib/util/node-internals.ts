@@ -14,6 +14,7 @@ export interface WebSocketLike {
   send(data: string | Buffer): void
   /** Sends the close frame. */
   close(code: number, reason: string): void
+  /** Adds a listener before the listeners of the app. */
   prependListener(event: 'message', listener: () => void): unknown
 }
 
@@ -23,7 +24,7 @@ export interface WebSocketLike {
  *
  * Why: an ordinary request needs no entry and no listener while the server runs. Public alternative: an entry and a
  * `close` listener for each response. Without it, every request gets an entry and a listener, which is slower and
- * equally exact. An answer whose request no listener of ours got is then closed with the idle connections.
+ * equally exact. An answer whose request no listener of ours has received is then closed with the idle connections.
  */
 export function currentResponse (socket: Socket): ServerResponse | null | undefined {
   return (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
@@ -138,8 +139,11 @@ export interface HookLists {
 }
 
 /**
- * Returns the hooks of an instance, and those of each context inside it. Fastify keeps both under symbols. For their
- * use, see `replaceHooks` in `replaced-methods.ts`.
+ * Returns the hooks of an instance, and those of each context inside it. Fastify keeps both under symbols.
+ *
+ * Why: the hooks that were added before this plugin was loaded must be replaced: see `replaceHooks` in
+ * `replaced-methods.ts`. Public alternative: none, because Fastify does not show its hooks. Without it, the shutdown
+ * does not wait for these hooks.
  */
 export function hookListsOf (app: FastifyInstance): HookLists[] {
   const hooks = valueBySymbol(app, 'fastify.hooks') as HookLists | undefined

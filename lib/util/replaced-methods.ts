@@ -1,8 +1,11 @@
 /**
- * Every method that is replaced on an object of Node, Fastify or ws. Other libraries replace the same methods. So a
+ * The methods that are replaced on objects of Node, Fastify and ws. Other libraries replace the same methods. So a
  * replacement calls the method that it has replaced, and a later replacement stays in place.
+ *
+ * The methods of responses are in `replaced-response-methods.ts`. Public methods of the app, of an adopted client and
+ * of a cluster's worker are replaced in the files that use them, with `replaceMethod`.
  */
-import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server as HttpServer } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { hookListsOf, isInsideMessage, type WebSocketLike } from './node-internals'
@@ -40,10 +43,13 @@ export function replaceMethod<T extends object, K extends keyof T> (
  * Replaces a method of an object that exists for one request. The new method is shared by all requests, which saves
  * memory, and it is not restored. If the object does not allow the replacement, its own method stays.
  *
- * Used for `res.end`, `reply.send` and `reply.then` of a request whose client has left, to detect its answer (public
- * alternative: none, because the response no longer emits events; without it, the timeout for detached handlers ends
- * the wait), and for `res.destroy` of HTTP/2, to detect which side ended the answer (public alternative: none; without
- * it, the answer counts as aborted by its client).
+ * Used for:
+ * - `res.end`, `res.destroy`, `reply.send` and `reply.then` of a request whose client has left, to detect its answer.
+ *   Public alternative: none, because the response no longer emits events. Without it, the timeout for detached
+ *   handlers ends the wait.
+ * - `res.destroy` of HTTP/2, to detect which side ended the answer. Public alternative: none. Without it, the answer
+ *   counts as aborted by its client.
+ * - `dropBody`, and `ignoreWrites` of `replaced-response-methods.ts`.
  */
 export function overrideMethod<T extends object, K extends keyof T> (object: T, name: K, method: T[K]): void {
   Reflect.set(object, name, method)
@@ -124,103 +130,6 @@ export function keepAddress (server: NetServer): () => void {
 }
 
 /**
- * Replaces `res.writeHead` once: if the status is 500 or more, it calls `answer`, which writes another answer and calls
- * `ignoreWrites`.
- *
- * Why: a handler fails if its signal aborts, and its client should get our 503 and not the error. Public alternative:
- * none for a response that Fastify writes. Without it, the client gets the 500.
- */
-export function replaceFailure (res: ServerResponse, answer: (res: ServerResponse) => void): void {
-  const restore = replaceMethod(res, 'writeHead', original => function (
-    this: ServerResponse, status: number, ...rest: unknown[]
-  ) {
-    restore()
-    if (status < 500 || res.headersSent) return (original as Method).call(res, status, ...rest)
-    answer(res)
-    return res
-  } as ServerResponse['writeHead'])
-}
-
-/** The methods of a response that throw, or emit an error, after the response has ended. */
-const writeMethods = [
-  'writeHead', 'setHeader', 'setHeaders', 'appendHeader', 'removeHeader', 'flushHeaders', 'addTrailers',
-  'writeContinue', 'writeProcessing', 'end'
-] as const satisfies readonly (keyof ServerResponse)[]
-
-/**
- * Replaces the methods of a response that write: they do nothing.
- *
- * Why: the code that was about to answer a request does not notice that the request has been cut. Its `writeHead`
- * throws then, and its `write` emits an error, in a timer of the app or of a library (engine.io). Public alternative:
- * none. Without it, such code causes an uncaught exception during the shutdown.
- */
-export function ignoreWrites (res: ServerResponse): void {
-  for (const name of writeMethods) overrideMethod(res, name, (() => res) as never)
-  overrideMethod(res, 'write', () => true)
-}
-
-/**
- * Replaces `res.writeHead` once: if `isLast` then returns true, the answer has `Connection: close` and no `Keep-Alive`,
- * whatever the app has set.
- *
- * Why: a route or a proxied upstream may set `Connection: keep-alive`, and its client would then use a connection that
- * closes (RFC 9112, section 9.6). Public alternative: none. `res.shouldKeepAlive` only matters if the app has set no
- * `Connection` header. Without it, such a client is reset at its next request.
- */
-export function closeInHead (res: ServerResponse, isLast: () => boolean): void {
-  const restore = replaceMethod(res, 'writeHead', original => function (this: ServerResponse, ...args: unknown[]) {
-    restore()
-    if (isLast() && !res.headersSent) {
-      const given = args.findIndex(arg => typeof arg === 'object' && arg !== null)
-      if (given !== -1) args[given] = withoutConnection(args[given] as object)
-      res.removeHeader('keep-alive')
-      res.setHeader('Connection', 'close')
-    }
-    return (original as Method).apply(res, args)
-  } as ServerResponse['writeHead'])
-}
-
-/**
- * Returns headers in the form in which `writeHead` got them, without `Connection` and `Keep-Alive`. The forms are an
- * object, a list of names and values in turn, and a list of pairs.
- */
-function withoutConnection (headers: object): object {
-  const isConnection = (name: unknown): boolean => /^(?:connection|keep-alive)$/i.test(String(name))
-  if (!Array.isArray(headers)) return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
-  // Node accepts no pairs if other headers have been set with `setHeader`.
-  const flat = headers.some(Array.isArray) ? headers.flat() : headers
-  return flat.filter((_each, index) => !isConnection(flat[index - index % 2]))
-}
-
-/**
- * Replaces `res.writeHead` once: if the status is 503 and the header is missing, it adds the header.
- *
- * Why: each 503 of a shutdown has a Retry-After header, also a 503 of a handler, of another plugin, or of Fastify
- * (`handlerTimeout`). Public alternative: an `onSend` hook, which costs time on each request of a running server, and
- * does not run for all of them. Without it, such a 503 has no Retry-After header.
- *
- * @param value creates the value of the header
- */
-export function addHeaderTo503 (res: ServerResponse, name: string, value: () => number): void {
-  const restore = replaceMethod(res, 'writeHead', original => function (
-    this: ServerResponse, status: number, ...rest: unknown[]
-  ) {
-    restore()
-    if (status === 503 && !hasHeader(res, name, rest.at(-1))) res.setHeader(name, value())
-    return (original as Method).call(res, status, ...rest)
-  } as ServerResponse['writeHead'])
-}
-
-/** Returns whether a response has a header, or gets it from an argument of `writeHead`: an object or an array. */
-function hasHeader (res: ServerResponse, name: string, headers: unknown): boolean {
-  if (res.hasHeader(name)) return true
-  if (typeof headers !== 'object' || headers === null) return false
-  // An array has names and values in turn, or pairs of them.
-  const names = Array.isArray(headers) ? headers.flat().filter((_each, index) => index % 2 === 0) : Object.keys(headers)
-  return names.some(each => String(each).toLowerCase() === name)
-}
-
-/**
  * Replaces `socket.destroySoon`: it does nothing until `mayDestroy` returns true.
  *
  * Why: Node calls it after an answer with `Connection: close`. If the request's body is still arriving, the socket is
@@ -236,7 +145,11 @@ export function delayDestroy (socket: Socket, mayDestroy: () => boolean): void {
 }
 
 /**
- * Destroys a socket when all written data is flushed. The socket of `app.inject()` has no such method and stays open.
+ * Calls `socket.destroySoon`, which destroys a socket when all written data is flushed. Node does not document it.
+ *
+ * Why: the client gets the whole answer, and the connection ends also if the client does not end its side. Public
+ * alternative: `socket.end()`, and `destroy()` at its `finish` event. Without it (the socket of `app.inject()` does not
+ * have it), the socket stays open until the rest of the traffic is over.
  */
 export function destroyWhenFlushed (socket: Socket): void {
   if (!socket.destroyed) (socket as Partial<Socket>).destroySoon?.()
@@ -273,11 +186,13 @@ export function watchWrites (socket: Socket, onWrite: (chunk: Uint8Array) => voi
 }
 
 /**
- * Replaces `webSocket.send`: it calls `onSend` first. If `onSend` returns true, the message is held back for a moment:
- * the callback is then called at once, so that a library that waits for it sends its next message.
+ * Replaces `webSocket.send`: it calls `onSend` first. If `onSend` returns true, the socket holds the message back for a
+ * moment. The callback of the message is then called at once, because a library may send its next message only after
+ * it.
  *
- * Why: a WebSocket is closed right behind an answer, and the client reads both at once. Public alternative: none,
- * because ws emits no event for a message that it sends. Without it, an answer is waited for until its time is up.
+ * Why: the close frame is sent directly after an answer, so that the client reads both at once. Public alternative:
+ * none, because ws emits no event for a message that it sends. Without it, the close frame is sent when the time for an
+ * answer is up.
  */
 export function watchSends (webSocket: WebSocketLike, onSend: () => boolean): void {
   replaceMethod(webSocket, 'send', original => (...args: unknown[]) => {
@@ -287,8 +202,11 @@ export function watchSends (webSocket: WebSocketLike, onSend: () => boolean): vo
 }
 
 /**
- * Calls `fn` after the last fragment of the current message of a WebSocket, or at once if it sends none. Replaces
- * `webSocket.send` until then.
+ * Replaces `webSocket.send` until the last fragment of the current message is sent, and calls `fn` then. If no message
+ * is being sent, it calls `fn` at once.
+ *
+ * Why: a close frame between two fragments loses the rest of the message. Public alternative: none, because ws emits no
+ * event for a message that it sends. Without it, such a WebSocket gets no close frame; it is cut when its time is up.
  */
 export function afterMessage (webSocket: WebSocketLike, fn: () => void): void {
   if (!isInsideMessage(webSocket)) return fn()

@@ -176,7 +176,7 @@ for (const [name, way] of Object.entries(ways)) {
       t.match(await report, { outcome: 'forced', requests: { cut: [{ method: 'GET' }] } })
     })
 
-    await t.test('its answer that comes right after it was cut has no effect', async t => {
+    await t.test('an answer of it that is sent directly after the cut has no effect', async t => {
       const { app, raw, report } = await start(t, way, { timeouts: { requests: 150 } })
       if (way.when === 'in lame-duck') void app.shutdown.start()
       const client = await connect(app)
@@ -226,7 +226,7 @@ for (const [name, way] of Object.entries(ways)) {
   })
 }
 
-t.test('a library that takes over while draining gets no request', async t => {
+t.test('a library that takes over the event while draining gets no request', async t => {
   const { app, raw, drain, release, report } = await start(t, {})
   await drain()
   takeOver(app.server, raw)
@@ -298,7 +298,7 @@ t.test('a request that only a replaced emit() gets while draining is answered wh
   t.match(await report, { outcome: 'clean', requests: { completed: 1 }, sockets: { idle: 0, destroyed: 0 } })
 })
 
-t.test('a connection with an unfinished answer is not idle, even if nothing else is known about it', async t => {
+t.test('a connection with an unfinished answer is not idle, also if no listener of ours got its request', async t => {
   const answers: ServerResponse[] = []
   const server = http.createServer((_req, res) => { answers.push(res) })
   const connections = createConnections(() => {})
@@ -365,7 +365,7 @@ for (const transport of transports.filter(each => each !== dualStack)) {
 }
 
 t.test('keepFirst', async t => {
-  await t.test('a server that is handed over to another app is left alone', async t => {
+  await t.test('a server that is handed over to another app is no longer changed', async t => {
     const server = http.createServer()
     const calls: string[] = []
     const emit = (): boolean => server.emit('request', {} as IncomingMessage, {} as ServerResponse)
@@ -392,7 +392,7 @@ t.test('keepFirst', async t => {
     t.equal(server.listenerCount('upgrade'), 2)
   })
 
-  await t.test('a listener that is not kept alone is added with the first other one', async t => {
+  await t.test('without `alone`, the listener is added before the first other listener', async t => {
     const server = http.createServer()
     const kept = keepFirst(server, 'upgrade', () => {}, false)
     t.equal(server.listenerCount('upgrade'), 0)

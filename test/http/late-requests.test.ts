@@ -87,7 +87,7 @@ t.test('requests that an earlier hook of the app holds do not prolong the drain'
   t.match(await report, { outcome: 'clean', requests: { completed: 1, cut: [] } })
 })
 
-t.test('no resource closes under an exempt handler whose client has left', async t => {
+t.test('no resource closes while an exempt handler still runs after its client has left', async t => {
   const order: string[] = []
   const { app, release, report } = await serveHeld(t, {
     options: { resources: { database: { close () { order.push('database') } } } },

@@ -135,7 +135,7 @@ const rows: Record<string, (app: FastifyInstance, work: Work) => void> = {
 }
 
 for (const transport of ['HTTP/1.1', 'HTTP/2']) {
-  t.test(`no resource closes under code whose client has left, over ${transport}`, { jobs: Object.keys(rows).length }, async t => {
+  t.test(`no resource closes while code still runs after its client has left, over ${transport}`, { jobs: Object.keys(rows).length }, async t => {
     await Promise.all(Object.entries(rows).map(([name, routes]) => t.test(name, { buffered: true }, async t => {
       const order: string[] = []
       let leave = (): void => {}

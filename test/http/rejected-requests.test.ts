@@ -168,7 +168,7 @@ t.test('if the drain has less than a second, the plain 503 comes before its end'
   t.match(await report, { requests: { rejected: 1, cut: [{ route: '/hold' }] } })
 })
 
-t.test('a shutdown is not clean if even the plain 503 cannot be written', async t => {
+t.test('a shutdown is not clean if the plain 503 cannot be written', async t => {
   const { app, release, report } = await serveHeld(t, {
     routes: app => {
       app.setErrorHandler((_error, _request, reply) => {
@@ -207,7 +207,7 @@ t.test('a shutdown is not clean if the answer to a rejected request begins and n
   t.match(await report, { outcome: 'forced', streams: { cut: 1 } })
 })
 
-t.test('no resource closes under the error handler of a rejected request whose client has left', async t => {
+t.test('no resource closes while the error handler of a rejected request still runs after its client has left', async t => {
   const order: string[] = []
   let began = (): void => {}
   const begun = new Promise<void>(resolve => { began = resolve })

@@ -51,7 +51,7 @@ t.test('tasks', t => {
     t.match(tasks.pending(), [/^task .*mail/, /^task .*object/, /^task undefined/, /^task 1/])
   })
 
-  t.test('counted work is waited for until its last call is over, and is no task', async t => {
+  t.test('draining waits for counted work until its last call is over, and it is no task', async t => {
     const time = virtualTime(t)
     const { tasks, ended } = start()
     const work = tasks.counter('hook')
@@ -400,7 +400,7 @@ t.test('streams', t => {
     }
   })
 
-  t.test('null and undefined are no values', async t => {
+  t.test('null and undefined are not accepted as values', async t => {
     for (const value of [null, undefined]) {
       const { stream } = ending([value])
       await t.rejects(text(stream), { code: 'FST_ERR_SHUTDOWN_OPTION', message: /to send a value/ })

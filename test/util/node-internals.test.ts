@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import internals = require('../../lib/util/node-internals')
 import replaced = require('../../lib/util/replaced-methods')
+import replacedOfResponse = require('../../lib/util/replaced-response-methods')
 import { createConnections } from '../../lib/http/connections'
 import { connect, eventually, fetchOnce, get, portOf, post } from '../helpers/client'
 import { build, giveLocalhostTwoAddresses, rejected, serve, serveHeld } from '../helpers/serve'
@@ -211,16 +212,19 @@ t.test('replaced methods', async t => {
   for (const method of ['keepConnections', 'failListen', 'keepAddress'] as const) {
     await t.test(`${method}: the app closes without it`, async t => await shutsDown(t, method, () => () => {}, replaced))
   }
-  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['replaceFailure', 'writeHead'], ['ignoreWrites', 'writeHead'], ['dropBody', 'push'], ['addHeaderTo503', 'writeHead'], ['closeInHead', 'writeHead']] as const) {
+  for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['dropBody', 'push']] as const) {
     await t.test(`${method}: the app closes without ${name}`, async t => await shutsDown(t, method, () => {}, replaced))
   }
+  for (const method of ['replaceFailure', 'ignoreWrites', 'addHeaderTo503', 'closeInHead'] as const) {
+    await t.test(`${method}: the app closes without writeHead`, async t => await shutsDown(t, method, () => {}, replacedOfResponse))
+  }
 
-  await t.test('a socket without destroySoon is left alone', async t => {
+  await t.test('a socket without destroySoon is not changed', async t => {
     t.doesNotThrow(() => replaced.destroyWhenFlushed(new EventEmitter() as Socket))
     t.doesNotThrow(() => replaced.delayDestroy(new EventEmitter() as Socket, () => true))
   })
 
-  await t.test('overrideMethod: an answer of which nothing is seen ends with the time limit', async t => {
+  await t.test('overrideMethod: without it, the wait for an answer ends at the timeout', async t => {
     stub(t, replaced, 'overrideMethod', () => {})
     const { app, report } = await serve(t, { options: { timeouts: { requests: 100 } }, routes: app => { app.get('/wait', () => {}) } })
     const client = await connect(app)
@@ -242,7 +246,7 @@ t.test('replaced methods', async t => {
     const write = (res: ServerResponse): void => { res.setHeader('x-late', '1').writeHead(200).end('late') }
     t.throws(() => write(late()), { code: 'ERR_HTTP_HEADERS_SENT' })
     const res = late()
-    replaced.ignoreWrites(res)
+    replacedOfResponse.ignoreWrites(res)
     t.doesNotThrow(() => write(res))
     t.equal(res.write('late'), true)
     t.doesNotThrow(() => { res.flushHeaders() })
@@ -257,7 +261,7 @@ t.test('replaced methods', async t => {
     await closed
   })
 
-  await t.test('afterClose: without it a silent connection keeps a server open that closes itself', async t => {
+  await t.test('afterClose: without it, a silent connection keeps a server open that has its own close', async t => {
     for (const missing of [false, true]) {
       if (missing) stub(t, replaced, 'afterClose', () => () => {})
       const { app, report } = await serve(t)
@@ -281,7 +285,7 @@ t.test('replaced methods', async t => {
     for (const name of ['listen', 'address', 'closeIdleConnections'] as const) t.notOk(Object.hasOwn(app.server, name), name)
   })
 
-  await t.test('watchSends: a call gets its answer without it, and the close frame comes when its time is up', async t => {
+  await t.test('watchSends: without it, a call gets its answer, and the close frame is sent when the time for it is up', async t => {
     stub(t, replaced, 'watchSends', () => {})
     const { app, report } = await serve(t, {
       options: { timeouts: { streams: 400 } },

@@ -79,7 +79,7 @@ async function collect (stream: AsyncIterable<{ readonly value: string }>): Prom
 }
 
 for (const protocol of ['Connect', 'gRPC']) {
-  t.test(`${protocol}: unary and streaming calls in flight end normally, and a new call is told to come back`, async t => {
+  t.test(`${protocol}: unary and streaming calls in flight end normally, and a new call gets the code unavailable with retry-after`, async t => {
     const { app, report, client } = await serveEcho(t, protocol)
     const first = client()
     const said = first.say({ value: 'hello' })

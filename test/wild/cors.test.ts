@@ -32,7 +32,7 @@ t.test('registered before the plugin: the 503, preflight answers and the answer 
   t.match(await report, { outcome: 'clean', exitCode: 0, requests: { completed: 2, rejected: 2, cut: [] } })
 })
 
-t.test('registered before the plugin, with an origin that is looked up: the look-up does not prolong the drain, and a request that waits for it is answered', async t => {
+t.test('registered before the plugin: an origin look-up does not prolong the drain, and a request that waits for it is answered', async t => {
   const { app, holder, release, report } = await drain(t, 'before', {
     origin: (given: string | undefined, callback: (error: Error | null, allowed: boolean) => void) => { setTimeout(() => callback(null, given === origin), 50) }
   })

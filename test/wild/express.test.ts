@@ -57,7 +57,7 @@ t.test('while draining, requests to Express and to Fastify are rejected', async 
   t.match(await report, { outcome: 'clean', exitCode: 0, requests: { completed: 1, rejected: 3 } })
 })
 
-t.test('an answer of Express that never comes is cut at its timeout, with the 503', async t => {
+t.test('a request that Express never answers is cut at its timeout, with the 503', async t => {
   const { app, report } = await serve(t, {
     options: { timeouts: { requests: 200 } },
     routes: async app => {

@@ -82,7 +82,7 @@ t.test('slow middleware that is registered before the plugin does not prolong th
   t.match(await report, { outcome: 'clean', exitCode: 0, requests: { completed: 3, rejected: 1, cut: [] } })
 })
 
-t.test('no resource closes under middleware whose client has left', async t => {
+t.test('no resource closes while middleware still runs after its client has left', async t => {
   const order: string[] = []
   const { app, report } = await serve(t, {
     options: { resources: { database: { close () { order.push('database') } } } },

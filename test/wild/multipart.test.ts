@@ -42,7 +42,7 @@ const ways: Record<string, (app: FastifyInstance, folder: string) => Promise<voi
 }
 
 for (const [name, routes] of Object.entries(ways)) {
-  t.test(`${name}: the upload in flight is answered, a later one is rejected, and an aborted one holds nothing`, async t => {
+  t.test(`${name}: the upload in flight is answered, a later one is rejected, and an aborted upload does not prolong the drain`, async t => {
     const folder = t.testdir()
     const { app, report } = await serve(t, { routes: async app => { await routes(app, folder) } })
     const begin = async (bytes: string): Promise<Client> => {

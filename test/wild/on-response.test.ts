@@ -86,7 +86,7 @@ async function service (t: Test, routes: (app: FastifyInstance, db: Database) =>
 }
 
 for (const [kind, create] of Object.entries(hooks)) {
-  t.test(`${kind} in an onResponse hook has its database until it is over`, async t => {
+  t.test(`the database stays open until ${kind} in an onResponse hook is over`, async t => {
     const { app, db } = await service(t, (app, db) => places['the root']!(app, create(db)))
     t.match(await fetchOnce(app, get('/')), { status: 200, body: 'ok' })
     await eventually(() => db.writing === 1, () => db)
@@ -98,7 +98,7 @@ for (const [kind, create] of Object.entries(hooks)) {
 }
 
 for (const [place, add] of Object.entries(places)) {
-  t.test(`an onResponse hook of ${place} has its database until it is over`, async t => {
+  t.test(`the database stays open until an onResponse hook of ${place} is over`, async t => {
     for (const close of ['start', 'close'] as const) {
       const { app, db, report } = await service(t, (app, db) => add(app, hooks['an async function']!(db)))
       await fetchOnce(app, get('/'))
@@ -110,7 +110,7 @@ for (const [place, add] of Object.entries(places)) {
   })
 }
 
-t.test('two hooks of one request run one after the other, and the second has its database, too', async t => {
+t.test('two hooks of one request run one after the other, and the database stays open until the second is over', async t => {
   const { app, db } = await service(t, (app, db) => {
     app.addHook('onResponse', async () => { await db.write() })
     app.addHook('onResponse', (_request, _reply, done) => { void db.write().then(() => done()) })
@@ -122,7 +122,7 @@ t.test('two hooks of one request run one after the other, and the second has its
   t.match(db, { records: 3, lost: 0 })
 })
 
-t.test('a hook that begins while draining has its database: of an answer in flight, of a 503, and of inject', async t => {
+t.test('the database stays open for a hook that begins while draining: of an answer in flight, of a 503, and of inject', async t => {
   let release = (): void => {}
   const { app, db } = await service(t, (app, db) => {
     app.addHook('onResponse', async () => { await db.write() })
@@ -146,7 +146,7 @@ t.test('a hook that begins while draining has its database: of an answer in flig
   t.match(db, { records: 3, lost: 0, writing: 0 })
 })
 
-t.test('a hook for a client that has left has its database: onRequestAbort', async t => {
+t.test('the database stays open for a hook of a client that has left: onRequestAbort', async t => {
   const kinds: Record<string, (app: FastifyInstance, db: Database) => unknown> = {
     'an async hook of the root' (app, db) { app.addHook('onRequestAbort', async _request => { await db.write() }) },
     'a callback of the root' (app, db) { app.addHook('onRequestAbort', (_request, done) => { void db.write().then(() => done()) }) },

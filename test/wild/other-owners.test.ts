@@ -54,7 +54,7 @@ for (const [name, code] of Object.entries(cleanups)) {
   })
 }
 
-void t.test('a listener that does not let the process end has the time of timeouts.resources, then the process exits', async t => {
+void t.test('a listener that keeps the process alive has the time of timeouts.resources, then the process exits', async t => {
   const child = await start(t, 'endless', "process.on('SIGTERM', () => { setInterval(() => {}, 1_000) })", '{ timeouts: { resources: 400 } }')
   child.kill('SIGTERM')
   await child.said('report')
@@ -64,7 +64,7 @@ void t.test('a listener that does not let the process end has the time of timeou
   t.ok(at - began > 250 && at - began < 3_000, `${Math.round(at - began)} ms`)
 })
 
-void t.test('alone, the process exits at once, whatever is left to do', async t => {
+void t.test('without other listeners, the process exits at once, also with a running timer', async t => {
   const child = await start(t, 'alone', 'setInterval(() => {}, 1_000)')
   child.kill('SIGTERM')
   await child.said('report')

@@ -144,7 +144,7 @@ t.test('app.close() of the newest generation closes the server, and each kind of
   await Promise.all([idle.over, silent.over, half.over, busy.over])
 })
 
-t.test('fifty restarts leave nothing on the server, its connections and the process', async t => {
+t.test('fifty restarts add nothing to the server, its connections and the process', async t => {
   const { app, port, server, reports } = await start(t)
   const client = await connect(port)
   const sockets = new Set<NodeJS.EventEmitter>()
@@ -283,7 +283,7 @@ t.test('a TLS connection stays open during a restart, and the newest generation 
   await Promise.all([used.over, silent.over, raw.over])
 })
 
-t.test('a generation that does not start changes nothing', async t => {
+t.test('if a new generation does not start, the old one still serves', async t => {
   let fails = false
   const { app, port, reports, server } = await start(t, { routes: () => { if (fails) throw new Error('no') } })
   await app.restart()

@@ -85,7 +85,7 @@ const sources: Record<string, () => StreamSource> = {
 }
 
 for (const [name, create] of Object.entries(sources)) {
-  t.test(`reply.sse.send(app.shutdown.stream(source)) of ${name} passes objects on, and ends with its marker`, async t => {
+  t.test(`reply.sse.send(app.shutdown.stream(source)) of ${name} passes objects through, and ends with its marker`, async t => {
     const end = { event: 'bye', data: { again: true } }
     const handler = (reply: FastifyReply, app: FastifyInstance): unknown => reply.sse.send(app.shutdown.stream(create(), { end }))
     await endsWith(t, await service(t, handler), 'event: bye\ndata: {"again":true}\n\n')
@@ -172,7 +172,7 @@ t.test('an open connection over HTTP/2 gets the default marker', async t => {
   t.equal(report.outcome, 'clean')
 })
 
-t.test('a handler that ends its own connection when draining begins is not disturbed', async t => {
+t.test('a handler may end its own connection when draining begins, with its own last message', async t => {
   await endsWith(t, await service(t, async (reply, app) => {
     reply.sse.keepAlive()
     reply.sse.onClose(app.shutdown.on('draining', () => {
@@ -290,7 +290,7 @@ t.test('an answer that is not a stream of events is not changed', async t => {
   t.equal((await closing).outcome, 'clean')
 })
 
-t.test("another library's reply.sse is left alone, and one that throws is reported", async t => {
+t.test("another library's reply.sse is not changed, and the error of a reply.sse that throws is reported", async t => {
   for (const [sse, outcome, problems] of [
     [() => {}, 'forced', 0],
     [{ isConnected: true, send: 1, close: 2 }, 'forced', 0],

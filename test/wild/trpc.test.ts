@@ -149,7 +149,7 @@ for (const [name, start] of [['the Fastify adapter', withFastify], ['the adapter
   })
 }
 
-t.test('in lame-duck, clients can be moved by the message of tRPC, and finish their calls', async t => {
+t.test('in lame-duck, clients that get the reconnect message of tRPC finish their calls', async t => {
   const { app, report, reconnect } = await withWs(t, { delay: 1_000 })
   const [client] = await openMany(t, app, 1)
   app.shutdown.on('lame-duck', reconnect)
@@ -160,7 +160,7 @@ t.test('in lame-duck, clients can be moved by the message of tRPC, and finish th
   t.match(await report, { outcome: 'clean', exitCode: 0 })
 })
 
-t.test('its calls over HTTP are requests like any other', async t => {
+t.test('its calls over HTTP are like other requests', async t => {
   const { app, report } = await withFastify(t, {})
   const client = createTRPCClient<typeof appRouter>({ links: [httpLink({ url: `http://127.0.0.1:${portOf(app)}/trpc` })] })
   const call = client.wait.mutate(150)

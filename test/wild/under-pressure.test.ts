@@ -4,7 +4,7 @@ import t from 'tap'
 import { eventually, fetchOnce, get } from '../helpers/client'
 import { entered, rejected, serveHeld } from '../helpers/serve'
 
-t.test('a server under pressure answers what is in flight, and each 503 has a Retry-After header', async t => {
+t.test('a server under pressure answers the request in flight, and each 503 has a Retry-After header', async t => {
   const { app, holder, release, report } = await serveHeld(t, {
     before: async app => {
       // Any process has more than one byte of heap. The request that holds the drain open arrives before.

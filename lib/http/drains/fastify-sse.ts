@@ -5,6 +5,7 @@
  */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
+import type { OnProblem } from '../../lifecycle/problems'
 import { every, inTime } from '../../util/time'
 import { endEvent } from '../../util/sse'
 import type { InFlightTable } from '../in-flight'
@@ -20,7 +21,7 @@ interface SseContext {
   close(): void
 }
 
-/** Time for a handler to end its own connection, and how often open connections are looked for, in milliseconds. */
+/** Time for a handler to end its own connection, and interval between two checks, in milliseconds. */
 const step = 100
 
 /**
@@ -29,7 +30,7 @@ const step = 100
  * @param onProblem called if a connection cannot be ended. It is then cut as any other stream.
  */
 export function createFastifySseDrain (
-  table: InFlightTable, onProblem: (message: string, error: unknown) => void
+  table: InFlightTable, onProblem: OnProblem
 ): Drain {
   /** The replies that have got the marker, or that threw an error. */
   const ended = new WeakSet<FastifyReply>()
@@ -39,7 +40,7 @@ export function createFastifySseDrain (
     name: '@fastify/sse',
     timeout: Infinity,
     beginDraining () {
-      // Again and again, because a request in flight may still open a connection, and a client may read slowly.
+      // Repeatedly, because a request in flight may still open a connection, and a client may read slowly.
       stop = every(step, () => table.replies().forEach(endIfOpen))
     },
     async drain (ms) {

@@ -12,6 +12,7 @@
  * nghttp2 ignores new streams, and `close()` is safe. No step runs inside of an event of the session.
  */
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
+import type { OnProblem } from '../../lifecycle/problems'
 import { sleep, turn } from '../../util/time'
 
 /** NGHTTP2_REFUSED_STREAM, without loading node:http2 for servers that do not use it. */
@@ -20,12 +21,11 @@ const refusedStream = 7
 /** How often a session is checked if its GOAWAY waits behind other data, in milliseconds. */
 const step = 10
 
-/** Called for each session that cannot be ended: the app may have replaced its methods. */
-type OnProblem = (message: string, error: unknown) => void
-
 /**
  * Ends HTTP/2 sessions. Resolves two turns later, when no session accepts new streams. It does not wait for the open
  * streams, or for a session whose client does not read. Never rejects.
+ *
+ * @param onProblem called for each session that cannot be ended: the app may have replaced its methods
  */
 export async function endSessions (sessions: readonly ServerHttp2Session[], onProblem: OnProblem): Promise<void> {
   await turn()

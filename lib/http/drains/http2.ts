@@ -1,10 +1,11 @@
 /**
- * The drain of HTTP/2 sessions. A session that is asked to leave sends GOAWAY, finishes its open streams and refuses
- * new ones (see `goaway.ts`). The client may repeat these elsewhere (RFC 9113, section 8.7). Node 20 does not send
+ * The drain of HTTP/2 sessions. A session that is asked to leave sends GOAWAY, finishes its open streams and accepts
+ * no new ones (see `goaway.ts`). The client may repeat these elsewhere (RFC 9113, section 8.7). Node 20 does not send
  * GOAWAY when its server closes.
  */
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
+import type { OnProblem } from '../../lifecycle/problems'
 import { createConditions } from '../../util/conditions'
 import { inTime, now, spreadOver } from '../../util/time'
 import type { Connection, Connections } from '../connections'
@@ -48,7 +49,7 @@ export interface Http2Options {
   /** Called for each session that is destroyed with an answer in flight. */
   readonly onDestroy: () => void
   /** Called for each session that cannot be ended. */
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /** Creates the drain of HTTP/2 sessions. */
@@ -126,7 +127,7 @@ export function createHttp2Drain ({
     session.on('stream', leaveIfShuttingDown)
   }
 
-  /** Asks a session to leave that has a new stream during the shutdown. The stream is served. */
+  /** Asks a session to leave if it has a new stream during the shutdown. The stream is served. */
   function leaveIfShuttingDown (this: ServerHttp2Session): void {
     if (phase !== 'running') leave([this])
   }

@@ -9,6 +9,7 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../../types/index'
+import type { OnProblem } from '../../lifecycle/problems'
 import { currentResponse, socketsBetweenRequests } from '../../util/node-internals'
 import { now, sleep, spreadOver, turn } from '../../util/time'
 import type { Connection, Connections } from '../connections'
@@ -60,7 +61,7 @@ interface Idle {
 export function createIdleConnectionsDrain (
   connections: Connections,
   busySockets: () => Set<Socket | null>,
-  onProblem: (message: string, error: unknown) => void
+  onProblem: OnProblem
 ): IdleConnectionsDrain {
   const servers = new Set<Server>()
   const count = { idle: 0, silent: 0, destroyed: 0 }

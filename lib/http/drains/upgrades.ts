@@ -11,7 +11,7 @@ import { keepFirst, type KeptListener } from '../kept-listener'
 export interface Upgrades {
   /** Follows the upgrades of a server. */
   attach(server: Server): void
-  /** Leaves a server to another app. */
+  /** No longer follows the upgrades of a server, because another app uses it. */
   detach(server: Server): void
   /** From now on, each upgrade gets the 503. */
   reject(): void
@@ -62,7 +62,7 @@ export function createUpgrades (
   /**
    * Removes the listeners. Without them, Node handles an upgrade as a request, which gets our 503. With them, the reply
    * to a rejected upgrade would not end its socket. Node closes a CONNECT without an answer if there is no listener, so
-   * we add one that answers.
+   * a listener that answers is added.
    */
   function rejectOn (server: Server, { upgrade, connect }: Kept): void {
     upgrade.replaceAll(null)

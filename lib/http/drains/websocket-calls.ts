@@ -14,11 +14,11 @@ export interface Calls {
    * subscription gets no answer.
    */
   isQuiet(ms: number): boolean
-  /** Returns whether a message has arrived whose answer may still come. */
+  /** Returns whether a message has arrived whose answer may still be sent. */
   awaitsAnswer(): boolean
   /**
-   * Returns whether the client has just sent a message or got an answer. Its next message may be on its way, and would
-   * be lost.
+   * Returns whether the client has just sent a message or got an answer. Its next message may already be sent, and a
+   * close frame would lose it.
    */
   mayCall(): boolean
 }
@@ -40,11 +40,13 @@ export const answerTime = 2_000
  */
 export const inexactTime = 300
 
-/** The count may be exact after this number of answers. */
-const fewAnswers = 2
+/** Least number of answers after which the count may be exact. */
+const leastAnswers = 2
 
-/** Messages in this time are parts of one answer, in milliseconds. A later one that answers nothing is a push. */
-const sameAnswer = 20
+/**
+ * Messages within this time are parts of one answer, in milliseconds. A later message that answers nothing is pushed.
+ */
+const sameAnswerTime = 20
 
 /** A client that pauses for this time makes no further call, in milliseconds. */
 const pauseTime = 100
@@ -83,7 +85,7 @@ export function createCalls (): CountedCalls {
         unanswered--
         answers++
         answeredAt = at
-      } else if (at - Math.max(receivedAt, sentAt) > sameAnswer) {
+      } else if (at - Math.max(receivedAt, sentAt) > sameAnswerTime) {
         pushedAt = at
       }
       sentAt = at
@@ -92,6 +94,6 @@ export function createCalls (): CountedCalls {
 
   /** Returns whether each message of the client has got one answer so far, and the server has sent nothing else. */
   function isExact (): boolean {
-    return answers >= fewAnswers && now() - pushedAt >= answerTime
+    return answers >= leastAnswers && now() - pushedAt >= answerTime
   }
 }

@@ -6,6 +6,7 @@
  * frames.
  */
 import type { Socket } from 'node:net'
+import type { OnProblem } from '../../lifecycle/problems'
 import { isInsideMessage, webSocketOf, type WebSocketLike } from '../../util/node-internals'
 import { afterMessage } from '../../util/replaced-methods'
 import type { Frames } from './websocket-frames'
@@ -23,8 +24,8 @@ export interface WebSocketClose {
   /**
    * Closes a WebSocket.
    *
-   * @returns whether it is closed. It is not possible during the handshake, and not inside of a message if the
-   *   implementation is not ws
+   * @returns whether it is closed. This is not possible during the handshake. If the implementation is not ws, it is
+   *   also not possible inside of a message
    */
   close(socket: Socket, frames: Frames): boolean
 }
@@ -36,7 +37,7 @@ export interface WebSocketClose {
  * @param onProblem called if a method of the WebSocket throws: the app may have replaced it
  */
 export function createWebSocketClose (
-  message: string | Buffer | undefined, onProblem: (message: string, error: unknown) => void
+  message: string | Buffer | undefined, onProblem: OnProblem
 ): WebSocketClose {
   return {
     close (socket, frames) {

@@ -2,9 +2,9 @@
  * Chooses the moment at which each WebSocket is closed.
  *
  * In lame-duck, the quiet WebSockets are closed evenly, so that their clients do not all connect again at the same
- * time. When draining begins, the others are closed. A call that is being answered gets its answer first. After its
- * close frame a server may send nothing (RFC 6455, section 5.5.1), so a call that arrives later is lost. If the close
- * frame is sent right behind an answer, the client reads both before it makes the next call.
+ * time. When draining begins, the others are closed. A call in flight is answered first. After its close frame a server
+ * may send nothing (RFC 6455, section 5.5.1), so a call that arrives later is lost. If the close frame is sent directly
+ * after an answer, the client reads both before it makes the next call.
  */
 import type { Socket } from 'node:net'
 import { every, now, ticks, turn } from '../../util/time'
@@ -24,11 +24,11 @@ export interface WebSocketClosing<T extends OpenWebSocket> {
   /**
    * Closes the quiet WebSockets evenly over `ms` milliseconds, those with the oldest message first. A WebSocket is
    * quiet if no answer is expected, and there was no message in either direction for a quarter of `ms`, from 300
-   * milliseconds to one second. One that becomes quiet later is closed later. One that is opened later has just found
-   * this server, and stays open.
+   * milliseconds to one second. A WebSocket that becomes quiet later is closed later. A WebSocket that is opened later
+   * stays open until draining begins, because its client has just connected.
    */
   enterLameDuck(ms: number): void
-  /** Closes all WebSockets, those that are busy at the end of their message. */
+  /** Closes all WebSockets. A WebSocket with a call in flight is closed after the answer. */
   beginDraining(): void
   /** Closes the WebSockets that are still busy after two seconds, or half of `ms`. @returns a function that stops it */
   closeInTime(ms: number): () => void
@@ -42,7 +42,7 @@ const spreadStep = 50
 /** Longest time without a message until a WebSocket is quiet, in milliseconds. */
 const quietTime = 1_000
 
-/** Most messages that each wait for the callback of the one before (graphql-ws: the result, then its end). */
+/** Most messages that a library sends in a row, each in the callback of the last (graphql-ws: the result, its end). */
 const mostFollowing = 3
 
 /** How many WebSockets are closed in one turn of the event loop. */
@@ -92,16 +92,16 @@ export function createWebSocketClosing<T extends OpenWebSocket> (
       })
     },
     onSend (webSocket) {
-      if (draining) void closeBehind(webSocket)
+      if (draining) void closeAfterAnswer(webSocket)
       return draining
     }
   }
 
   /**
-   * Closes a WebSocket right behind an answer, with the messages that the app sends behind it. The socket writes all of
-   * it at once. Otherwise the client may read the answer first and make the next call.
+   * Closes a WebSocket directly after an answer, and after the messages that the app sends in the same moment. The
+   * socket writes all of them at once. Otherwise the client may read the answer first and make the next call.
    */
-  async function closeBehind (webSocket: T): Promise<void> {
+  async function closeAfterAnswer (webSocket: T): Promise<void> {
     const { socket, activity } = webSocket
     socket.cork()
     await ticks(mostFollowing)
@@ -117,11 +117,11 @@ export function createWebSocketClosing<T extends OpenWebSocket> (
       .map(({ webSocket }) => webSocket)
   }
 
-  /** Closes WebSockets, one turn of the event loop later, because the kernel's buffers may contain a message. */
-  async function closeAll (webSockets: readonly T[], may: (webSocket: T) => boolean): Promise<void> {
+  /** Closes WebSockets one turn of the event loop later, because the kernel's buffers may contain a message. */
+  async function closeAll (webSockets: readonly T[], isDue: (webSocket: T) => boolean): Promise<void> {
     for (let index = 0; index < webSockets.length; index += burst) {
       await turn()
-      webSockets.slice(index, index + burst).filter(may).forEach(close)
+      webSockets.slice(index, index + burst).filter(isDue).forEach(close)
     }
   }
 

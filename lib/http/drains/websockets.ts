@@ -7,6 +7,7 @@
  */
 import type { Server } from 'node:http'
 import { Socket } from 'node:net'
+import type { OnProblem } from '../../lifecycle/problems'
 import { createConditions } from '../../util/conditions'
 import { inTime, now } from '../../util/time'
 import type { Drain } from './drain'
@@ -59,7 +60,7 @@ export interface WebSocketsOptions {
   /** Called for each connection that is destroyed because its time is up. */
   readonly onTerminate: (name: string) => void
   /** Called if a WebSocket cannot be closed. */
-  readonly onProblem: (message: string, error: unknown) => void
+  readonly onProblem: OnProblem
 }
 
 /** Creates the drain of WebSockets and other upgraded connections. */

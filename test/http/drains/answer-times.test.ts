@@ -130,7 +130,7 @@ for (const transport of [http1, h2c]) {
   })
 }
 
-void t.test('without timeouts of the user, an answer that has begun may take the time that nothing else needs', async t => {
+void t.test('without timeouts of the user, an answer that has begun may take all the time that is left', async t => {
   // Scaled: total 1 900 ms, requests 950 ms, streams, tasks and resources 317 ms each.
   const gracePeriod = 2_000
 
@@ -160,7 +160,7 @@ void t.test('without timeouts of the user, an answer that has begun may take the
     })
   }
 
-  await t.test('a running task keeps its own time', async t => {
+  await t.test('a running task keeps the time of timeouts.tasks', async t => {
     const { app, rest } = await begin(t, http1, { gracePeriod }, endless['a stream']!, Infinity)
     const cut = once(app.shutdownState.signal, 'abort').then(async () => {
       const began = performance.now()

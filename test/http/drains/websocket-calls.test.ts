@@ -105,7 +105,7 @@ async function callUntilClosed (caller: Caller, duration: () => number, think = 
 
 const between20And200 = (): number => 20 + Math.random() * 180
 
-t.test('200 quiet WebSockets are closed evenly over lame-duck, whether they ever had a message or not', async t => {
+t.test('200 quiet WebSockets are closed evenly over lame-duck, with and without an earlier message', async t => {
   const delay = 2_000
   const { app, report } = await start(t, { options: { delay } })
   const callers = await openMany(app, 200)
@@ -121,7 +121,7 @@ t.test('200 quiet WebSockets are closed evenly over lame-duck, whether they ever
   t.match(await report, { outcome: 'clean', webSockets: { closed: 200, terminated: 0 } })
 })
 
-t.test('a few quiet WebSockets are closed evenly, too', async t => {
+t.test('a small number of quiet WebSockets is also closed evenly', async t => {
   const { app, report } = await start(t, { options: { delay: 1_000 } })
   const callers = await openMany(app, 4)
   const began = performance.now()
@@ -131,7 +131,7 @@ t.test('a few quiet WebSockets are closed evenly, too', async t => {
   t.match(await report, { outcome: 'clean', webSockets: { closed: 4, terminated: 0 } })
 })
 
-t.test('busy WebSockets are closed when draining begins, whichever side sends', async t => {
+t.test('busy WebSockets are closed when draining begins, if the client sends and if the server sends', async t => {
   const timers = new Set<NodeJS.Timeout>()
   t.teardown(() => timers.forEach(clearInterval))
   const repeat = (fn: () => void): void => { timers.add(setInterval(fn, 100)) }
@@ -205,7 +205,7 @@ t.test('a message with several answers gets all of them', async t => {
   t.match(await report, { outcome: 'clean', webSockets: { closed: 10, terminated: 0 } })
 })
 
-t.test('with compression a call gets its answer, and the message behind it', async t => {
+t.test('with compression, a call gets its answer and the message after it', async t => {
   const { app, report } = await start(t, { deflate: true, onSocket: socket => answerCalls(socket, true) })
   const callers = await openMany(app, 20)
   const calls = callers.map(({ call }) => call(100))
@@ -259,7 +259,7 @@ t.test('a short timeouts.streams shortens that time, so that there is time for t
   t.match(await report, { outcome: 'clean', webSockets: { closed: 1, terminated: 0 } })
 })
 
-t.test('another implementation than ws keeps these rules by its bytes', async t => {
+t.test('the same rules apply to another implementation than ws, by its bytes', async t => {
   // The same ws, but its symbol cannot be found.
   const { app, report } = await serve(t, {
     options: { delay: 600 },
@@ -313,7 +313,7 @@ t.test('createCalls', async t => {
     t.notOk(calls.mayCall())
   })
 
-  await t.test('the first message is not trusted to have one answer', async t => {
+  await t.test('it is not assumed that the first message has one answer', async t => {
     const time = virtualTime(t)
     const calls = createCalls()
     calls.receive()
@@ -345,7 +345,7 @@ t.test('createCalls', async t => {
     t.notOk(calls.awaitsAnswer())
   })
 
-  await t.test('a subscription, which gets no answer, is quiet after a moment', async t => {
+  await t.test('a subscription, which gets no answer, is quiet after twice the quiet time', async t => {
     const time = virtualTime(t)
     const calls = createCalls()
     calls.receive()
