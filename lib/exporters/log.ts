@@ -16,8 +16,20 @@ const mostListed = 100
 export function logExporter (log: FastifyBaseLogger): Exporter {
   return {
     name: 'log',
-    start: ({ listen }) => listen(event => { write(log, event) })
+    start: ({ listen }) => listen(event => { write(contain(log), event) })
   }
+}
+
+/** The methods of a log that are used here. */
+type Log = Pick<FastifyBaseLogger, 'debug' | 'info' | 'warn' | 'error'>
+
+/** Returns a log whose methods do not reject. An unhandled rejection would be logged, and would reject again. */
+function contain (log: FastifyBaseLogger): Log {
+  const method = (level: keyof Log) => (...args: unknown[]): void => {
+    const result: unknown = (log[level] as (...args: unknown[]) => unknown)(...args)
+    if (result instanceof Promise) result.catch(() => {})
+  }
+  return { debug: method('debug'), info: method('info'), warn: method('warn'), error: method('error') }
 }
 
 /**
@@ -30,7 +42,7 @@ export async function flushLog (log: FastifyBaseLogger): Promise<void> {
   await within(flushTimeout, () => new Promise<void>(resolve => { flush.call(log, resolve) }))
 }
 
-function write (log: FastifyBaseLogger, event: ShutdownEvent): void {
+function write (log: Log, event: ShutdownEvent): void {
   switch (event.type) {
     case 'platform': {
       const { type, notes, warnings, ...shutdown } = event

@@ -137,11 +137,12 @@ export function resultOf (entry: Entry, closing: boolean): EntryResult {
 
 /**
  * Returns whether the server itself has destroyed an answer: during a shutdown, another plugin may call
- * `closeAllConnections()`. A rejected request does not count, because its connection may close after the answer before
- * it.
+ * `closeAllConnections()`. A rejected request that is pipelined does not count, because its connection may close after
+ * the answer before it.
  */
 export function isDestroyed (entry: Entry): boolean {
-  return entry.state !== 'rejected' && endedBy(entry) === 'server'
+  const isDropped = entry.state === 'rejected' && entry.connection?.queued?.has(entry) === true
+  return !isDropped && endedBy(entry) === 'server'
 }
 
 /** Returns the signal of a request. @param cutReason creates the reason if the request has been cut */

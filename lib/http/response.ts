@@ -87,7 +87,9 @@ export function isFlushed ({ res, socket }: Exchange): boolean {
   // The app may respond through the stream (`raw.stream.respond()`). The response itself never ends then.
   if (stream !== undefined) return (res.writableEnded || stream.writableEnded) && !stream.aborted
   if (!res.writableEnded) return false
-  return res.writableFinished || !(socket instanceof Socket)
+  if (!(socket instanceof Socket)) return true
+  // If the socket is destroyed before its data is sent, Node still emits `finish`.
+  return res.writableFinished && (!socket.destroyed || socket.writableFinished)
 }
 
 /**

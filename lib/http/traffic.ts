@@ -147,12 +147,14 @@ export function createTraffic (
     drains: [requests, createFastifySseDrain(inFlight, onProblem), webSockets, http2, idleConnections],
     get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
-    begin: requestCounts.begin,
+    begin () {
+      requestCounts.begin()
+      servers.disableCloseIdleConnections()
+    },
     stopListening: () => servers.stopListening(),
     waitForFirstBytes: () => idleConnections.untilFirstBytes(firstBytes),
     failListen: servers.failListen,
     beginDraining () {
-      servers.disableCloseIdleConnections()
       servers.answerExpectations()
       for (const kept of attached.values()) kept.replaceAll(routeRequest)
       requestCounts.beginDraining()

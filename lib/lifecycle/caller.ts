@@ -91,7 +91,8 @@ export function createCaller (
     }
     const report = await reported.promise
     cancel()
-    leave(exit ? report.exitCode : null)
+    // After the report, `onReport`, a listener or an exporter may have failed.
+    leave(exit ? (problems.errors.length > 0 ? 1 : report.exitCode) : null)
     return report
   }
 

@@ -1,5 +1,6 @@
 /** Which side ended a request during a shutdown: what the server's own process destroys is cut, not aborted. */
-import type { Socket } from 'node:net'
+import { once } from 'node:events'
+import net, { type Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { eventually, type Client } from '../helpers/client'
@@ -70,5 +71,36 @@ for (const transport of transports.filter(({ http2 }) => !http2)) {
     gate.resolve()
     t.equal(await answer, null)
     t.match(await closing, { outcome: 'forced', requests: { cut: [{ route: '/' }], aborted: 0 } })
+  })
+}
+
+for (const [name, destroy] of Object.entries<(app: FastifyInstance) => void>({
+  'closeAllConnections()': app => { app.server.closeAllConnections() },
+  'closeIdleConnections() in lame-duck': app => { app.server.closeIdleConnections() }
+})) {
+  const isIdle = name.startsWith('closeIdle')
+  void t.test(`an answer of 20 MB that is being flushed is ${isIdle ? 'whole after' : 'cut by'} ${name}`, async t => {
+    const { app, port } = await transports[0]!.start({ delay: 100 }, app => { app.get('/', async () => Buffer.alloc(20_000_000, 'x')) })
+    const client = net.connect(port, '127.0.0.1')
+    t.teardown(() => client.destroy())
+    let length = 0
+    client.on('data', chunk => { length += chunk.length }).on('error', () => {})
+    client.write('GET / HTTP/1.1\r\nHost: test\r\n\r\n')
+    await once(client, 'data')
+    client.pause()
+    app.shutdown.on(isIdle ? 'lame-duck' : 'draining', () => {
+      destroy(app)
+      client.resume()
+    })
+    const closed = once(client, 'close')
+    const report = await app.shutdown.start()
+    await closed
+    if (isIdle) {
+      t.ok(length > 20_000_000, `${length} bytes`)
+      t.match(report, { outcome: 'clean', requests: { cut: [] } })
+    } else {
+      t.ok(length < 20_000_000, `${length} bytes`)
+      t.match(report, { outcome: 'forced', exitCode: 1 })
+    }
   })
 }

@@ -197,6 +197,16 @@ t.test('the log', t => {
     t.ok(JSON.stringify(line?.data).length < 20_000)
   })
 
+  t.test('a log whose methods reject causes no unhandled rejection', async t => {
+    const rejecting = { info: async () => { throw new Error('no') } }
+    const events = createEvents(() => {})
+    logExporter(rejecting as unknown as FastifyBaseLogger).start({ state, listen: events.listen })
+    events.emit({ type: 'report', report: createReport(story(), counts) })
+    // tap fails a test if there is an unhandled rejection.
+    await new Promise(resolve => { setImmediate(resolve) })
+    t.pass()
+  })
+
   t.test('the log is flushed if it can be, and delays the end only briefly', async t => {
     const time = virtualTime(t)
     await flushLog({} as FastifyBaseLogger)

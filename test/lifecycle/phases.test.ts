@@ -57,15 +57,15 @@ t.test('close(), start() and a signal behave alike from draining on', async t =>
   const ways: Record<string, (app: FastifyInstance) => unknown> = {
     close: app => app.close(),
     start: app => app.shutdown.start(),
-    signal: () => process.kill(process.pid, 'SIGUSR2')
+    signal: () => process.kill(process.pid, 'SIGHUP')
   }
   const seen: Record<string, unknown> = {}
-  const before = process.listenerCount('SIGUSR2')
+  const before = process.listenerCount('SIGHUP')
   for (const [kind, begin] of Object.entries(ways)) {
     const calls: string[] = []
     const { app, report, holder, release } = await serveHeld(t, {
       options: {
-        signals: ['SIGUSR2'],
+        signals: ['SIGHUP'],
         uncaughtErrors: false,
         exit: false,
         resources: { cache: { close: () => { calls.push('cache') } }, queue: { dependsOn: ['cache'], pause: () => { calls.push('pause') }, close: () => { calls.push('queue') } } }
@@ -86,7 +86,7 @@ t.test('close(), start() and a signal behave alike from draining on', async t =>
   t.strictSame(seen.start, seen.close)
   t.strictSame(seen.signal, seen.close)
   t.match(seen.close, { calls: ['draining', 'pause', 'hook', 'queue', 'cache'], status: 503, phases: ['draining', 'cleaning', 'shutdown'], outcome: 'clean' })
-  await eventually(() => process.listenerCount('SIGUSR2') === before, () => process.listeners('SIGUSR2').map(String))
+  await eventually(() => process.listenerCount('SIGHUP') === before, () => process.listeners('SIGHUP').map(String))
 })
 
 t.test('close() before the app is ready boots the app, closes it and returns the report', async t => {
