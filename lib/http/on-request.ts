@@ -6,6 +6,7 @@ import type { Settings } from '../options'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { OnProblem } from '../lifecycle/problems'
 import { usesDefaultErrorHandler } from '../util/node-internals'
+import { logAsInfo } from '../util/replaced-response-methods'
 import { readHttp2Body, rejectionBody, rejectionType, type Rejection } from './rejection'
 import { toPayload } from './rejection-payload'
 import type { Traffic } from './traffic'
@@ -71,7 +72,11 @@ export function createOnRequest ({
   function sendDefault (
     request: FastifyRequest, reply: FastifyReply, retryAfter: number, next: HookHandlerDoneFunction
   ): void {
-    if (!usesDefaultErrorHandler(request)) return next(new ShutdownRejectionError(state, retryAfter))
+    if (!usesDefaultErrorHandler(request)) {
+      const error = new ShutdownRejectionError(state, retryAfter)
+      logAsInfo(reply, error)
+      return next(error)
+    }
     // An earlier hook may have set a serializer for its own answer. This body is text already.
     reply.code(503).type(rejectionType).serializer(unchanged).send(rejectionBody)
   }

@@ -3,6 +3,7 @@ import net from 'node:net'
 import { once } from 'node:events'
 import { Readable } from 'node:stream'
 import { runInNewContext } from 'node:vm'
+import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import type { ShutdownOptions } from '../../types/index'
 import { createDeferred } from '../../lib/util/deferred'
@@ -428,4 +429,22 @@ t.test('code of the app that answers after its request was cut causes no uncaugh
   await eventually(() => over.length === 3, () => over)
   await new Promise(resolve => { setImmediate(resolve) })
   t.strictSame(uncaught, [])
+})
+
+t.test('an error handler that passes the error on writes nothing at level warn or above', async t => {
+  const handlers: Record<string, (app: FastifyInstance) => void> = {
+    'reply.send(error)': app => { app.setErrorHandler((error, _request, reply) => reply.send(error)) },
+    'an async handler that throws': app => { app.setErrorHandler(async error => await Promise.reject(error)) }
+  }
+  for (const [name, add] of Object.entries(handlers)) {
+    const { lines, logger } = loud()
+    const { app, release, report } = await serveHeld(t, { fastify: { logger }, routes: app => { add(app) } })
+    const closed = app.close()
+    await entered(app, 'draining')
+    t.match(await fetchOnce(app, get('/nowhere')), { status: 503, headers: { 'retry-after': '10' } }, name)
+    release()
+    await closed
+    t.match(await report, { outcome: 'clean', requests: { rejected: 1 } }, name)
+    t.strictSame(lines, [], name)
+  }
 })
