@@ -55,7 +55,10 @@ export type Track = 'count' | 'category' | 'detail'
  * An object with `Symbol.asyncDispose` or `Symbol.dispose` is a resource, too.
  */
 export interface Resource {
-  /** Names of the resources that this one uses. They close after it. */
+  /**
+   * Names of the resources that this one uses. They close after it. A name may also be that of a registered plugin, such
+   * as `@fastify/mysql`: its onClose hooks run after it.
+   */
   readonly dependsOn?: readonly string[]
   /** Stops taking new work. Called when lame-duck or draining begins. It may take `timeout` milliseconds. */
   pause?(): void | Promise<void>

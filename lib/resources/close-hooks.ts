@@ -35,6 +35,8 @@ export interface CloseHooksOptions {
 export interface CloseHooks {
   /** The instances that have added an onClose hook. Their decorators may hold a client to adopt. */
   readonly instances: ReadonlySet<FastifyInstance>
+  /** The names of the plugins that have added an onClose hook. */
+  readonly plugins: ReadonlySet<string>
   /** Returns the running hooks, by name. */
   pending(): string[]
   /** Gives the root its own `addHook` back. */
@@ -51,6 +53,7 @@ export function interceptCloseHooks (
   root: FastifyInstance, { drained, timeout, runInside, onResult, wrapHook }: CloseHooksOptions
 ): CloseHooks {
   const instances = new Set<FastifyInstance>([root])
+  const plugins = new Set<string>()
   const running = new Set<string>()
   /** The chain of plugin names that each instance had when it last added a hook. */
   const chains = new WeakMap<FastifyInstance, string>()
@@ -65,6 +68,7 @@ export function interceptCloseHooks (
     // If it is not a hook, Fastify throws its own error.
     if (onClose === null) return original.call(this, name, wrapHook(name, hook, plugin))
     instances.add(this)
+    plugins.add(plugin)
     // Each of these plugins adds one hook. A second hook with the same name belongs to the plugin that has registered
     // it: see `nameOf`.
     const closesAdoptedClient = pluginsWithAdoptedClients.includes(plugin) && chains.get(this) !== this.pluginName
@@ -74,12 +78,14 @@ export function interceptCloseHooks (
       // Adopted clients that do not depend on each other close in parallel. Any other hook may use what closes after
       // it.
       if (!closesAdoptedClient) await teardown.noneClosing()
+      await runInside(() => teardown.closeDependantsOf(plugin))
       await run('onClose', plugin, onClose, instance, teardown.startedAt)
     })
   } as typeof root.addHook)
 
   return {
     instances,
+    plugins,
     restore,
     pending: () => [...running],
     addStep (app, step) {

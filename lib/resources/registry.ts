@@ -10,6 +10,8 @@ export interface Registry {
   readonly all: ReadonlyMap<string, Resource>
   /** The names of resources with a position of their own among the onClose hooks. */
   readonly positioned: ReadonlySet<string>
+  /** The names of plugins that a resource depends on. They are in `all`, with nothing to close. */
+  readonly plugins: ReadonlySet<string>
   /**
    * Adds a resource.
    *
@@ -26,9 +28,11 @@ export interface Registry {
    * Checks the whole graph when the app is ready, because all names are known then. Later additions are checked one by
    * one.
    *
+   * @param isPlugin returns whether a name in a `dependsOn` is that of a registered plugin. Its own onClose hooks then
+   *   run when the resources that depend on it have closed.
    * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
    */
-  seal(): void
+  seal(isPlugin?: (name: string) => boolean): void
   /**
    * Drops dependencies that are not valid. Called if the app closes before `seal` has succeeded, because every
    * registered resource must still close.
@@ -44,12 +48,14 @@ export interface Registry {
 export function createRegistry (declared: Readonly<Record<string, ResourceInput>>, adapt: Adapt): Registry {
   const known = new Map(toResources(declared, adapt))
   const positioned = new Set<string>()
+  const plugins = new Set<string>()
   const removed = new Set<string>()
   let isSealed = false
 
   return {
     get all () { return current() },
     positioned,
+    plugins,
     add (name, input, hasPosition) {
       if (known.has(checkResourceName(name))) throw new ShutdownDuplicateError(name)
       known.set(name, toResource(name, input, adapt))
@@ -78,7 +84,10 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
       known.set(name, mergeResource(resource, known.get(name) ?? {}))
       positioned.add(name)
     },
-    seal () {
+    seal (isPlugin = () => false) {
+      for (const { dependsOn = [] } of [...known.values()]) {
+        for (const name of dependsOn) if (!known.has(name) && isPlugin(name)) addPlugin(name)
+      }
       check()
       isSealed = true
     },
@@ -91,6 +100,12 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
         keepDependencies(() => false)
       }
     }
+  }
+
+  function addPlugin (name: string): void {
+    known.set(name, { close () {} })
+    positioned.add(name)
+    plugins.add(name)
   }
 
   /** Keeps a removed name only while a resource lists it, because an app may add and remove any number of names. */

@@ -65,7 +65,7 @@ export function criticalPathOf (resources: readonly ResourceResult[], hooks: rea
   function before (step: Step): Step[] {
     const earlier = (other: Step): boolean => other !== step && !path.has(other) && endOf(other) <= step.startedMs
     if ('hook' in step) return all.filter(earlier)
-    return [...step.waitedFor.map(name => byName.get(name)!), ...hooks.filter(earlier)]
+    return [...step.waitedFor.flatMap(name => byName.get(name) ?? []), ...hooks.filter(earlier)]
   }
 }
 

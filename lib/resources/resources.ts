@@ -121,13 +121,14 @@ export function createResources (
         registry.adopt(name, resource)
         restores.push(restore)
       }
-      registry.seal()
+      registry.seal(name => hooks.plugins.has(name) || app.hasPlugin(name))
     },
     startTeardown (deadline) {
       const options: TeardownOptions = {
         timeout: timeouts.resources,
         remaining: deadline.remaining,
         positioned: registry.positioned,
+        plugins: registry.plugins,
         onResult: onResource
       }
       try {

@@ -22,6 +22,8 @@ export interface TeardownOptions {
   readonly timeout: number
   /** Returns the remaining time of the whole shutdown, in milliseconds. @default Infinity */
   readonly remaining?: () => number
+  /** Names of plugins that a resource depends on. They have nothing to close, and no result. @default none */
+  readonly plugins?: ReadonlySet<string>
   /** Resources with a position of their own among the onClose hooks. @default none */
   readonly positioned?: ReadonlySet<string>
   /** Called with the result of each resource when it has settled. */
@@ -35,6 +37,8 @@ export interface Teardown {
    * before it. A resource that only depends on it because it is `last` is not allowed by this.
    */
   allow(name: string): void
+  /** Allows the resources that depend on a plugin to close. Resolves when they have settled. */
+  closeDependantsOf(plugin: string): Promise<void>
   /** Allows every resource to close. */
   allowAll(): void
   /** Adds a resource and closes it at once. */
@@ -68,7 +72,8 @@ interface Entry extends Reported<Entry> {
 export function createTeardown (
   resources: Iterable<readonly [name: string, resource: Resource]>, options: TeardownOptions
 ): Teardown {
-  const { timeout, remaining = () => Infinity, positioned = new Set<string>(), onResult = () => {} } = options
+  const { timeout, remaining = () => Infinity, onResult = () => {} } = options
+  const { positioned = new Set<string>(), plugins = new Set<string>() } = options
   const startedAt = now()
   /** In the order in which they were added. A resource that is added late may have the same name as another. */
   const entries: Entry[] = []
@@ -86,16 +91,11 @@ export function createTeardown (
   let openEarlier = earlier.size
 
   return {
-    allow (name) {
-      const entry = byName.get(name)
-      if (entry === undefined) return // It was removed after its position was added.
-      const allowed = new Set([entry])
-      for (const each of allowed) {
-        allowEntry(each)
-        for (const dependant of each.dependants) {
-          if (!positioned.has(dependant.name)) allowed.add(dependant)
-        }
-      }
+    allow,
+    async closeDependantsOf (plugin) {
+      if (!plugins.has(plugin)) return
+      allow(plugin)
+      await conditions.until(() => byName.get(plugin)!.state === 'settled')
     },
     allowAll () { entries.forEach(allowEntry) },
     add (name, resource) { allowEntry(addEntry(name, resource)) },
@@ -104,7 +104,23 @@ export function createTeardown (
     finished,
     pending: () => entries.filter(({ state }) => state === 'closing').map(({ name }) => name),
     startedAt,
-    criticalPath: hooks => criticalPathOf(entries.map(({ result }) => result!), hooks)
+    criticalPath: hooks => criticalPathOf(results(), hooks)
+  }
+
+  function allow (name: string): void {
+    const entry = byName.get(name)
+    if (entry === undefined) return // It was removed after its position was added.
+    const allowed = new Set([entry])
+    for (const each of allowed) {
+      allowEntry(each)
+      for (const dependant of each.dependants) {
+        if (!positioned.has(dependant.name)) allowed.add(dependant)
+      }
+    }
+  }
+
+  function results (): ResourceResult[] {
+    return entries.filter(({ name }) => !plugins.has(name)).map(({ result }) => result!)
   }
 
   function addEntry (name: string, resource: Resource): Entry {
@@ -128,7 +144,7 @@ export function createTeardown (
   async function finished (): Promise<readonly ResourceResult[]> {
     await conditions.until(() => unsettled === 0)
     // A resource may have been added between the check and this continuation.
-    return unsettled > 0 ? finished() : entries.map(entry => entry.result!)
+    return unsettled > 0 ? finished() : results()
   }
 
   function allowEntry (entry: Entry): void {
@@ -163,12 +179,12 @@ export function createTeardown (
     unsettled--
     entry.state = 'settled'
     entry.result = createResult(entry, outcome, error, startedAt, now())
-    onResult(entry.result)
+    if (!plugins.has(entry.name)) onResult(entry.result)
     entry.dependencies.forEach(onDependantSettled)
     if (earlier.has(entry) && --openEarlier === 0) lasts.forEach(onDependantSettled)
     if (unsettled === 0) closer.cancelTimers()
-    // No condition can become true while a resource is closing.
-    if (closing === 0) conditions.check()
+    // Without plugins, no condition can become true while a resource is closing.
+    if (closing === 0 || plugins.size > 0) conditions.check()
   }
 
   function onDependantSettled (entry: Entry): void {

@@ -396,3 +396,41 @@ t.test('the start warns of plugins that were registered earlier, because their h
   t.strictSame(warnings[0], [])
   t.match(warnings[1], [/^registered before fastify-shutdown: an-early-plugin\./])
 })
+
+t.test('dependsOn takes the name of a plugin, whose own hooks run when the resource has closed', async t => {
+  const calls: string[] = []
+  const pause = async (ms: number): Promise<void> => { await new Promise(resolve => { setTimeout(resolve, ms) }) }
+  const { app, report } = await serve(t, {
+    options: {
+      resources: {
+        worker: { dependsOn: ['@fastify/mysql'], close: async () => { await pause(50); calls.push('worker') } },
+        consumer: { dependsOn: ['worker'], close: async () => { await pause(20); calls.push('consumer') } }
+      }
+    },
+    routes: app => {
+      void app.register(fp(async app => { app.addHook('onClose', async () => { calls.push('mysql') }) }, { name: '@fastify/mysql' }))
+      void app.register(fp(async app => { app.addHook('onClose', async () => { calls.push('other') }) }, { name: 'other' }))
+    }
+  })
+  await app.close()
+  t.strictSame(calls, ['other', 'consumer', 'worker', 'mysql'])
+  t.match(await report, { outcome: 'clean', exitCode: 0 })
+  t.strictSame((await report).resources.map(({ name }) => name), ['worker', 'consumer'])
+  t.strictSame((await report).criticalPath, ['onClose hook of other', 'consumer', 'worker', 'onClose hook of @fastify/mysql'])
+})
+
+t.test('a resource that depends on a plugin and hangs delays its hook only by its own timeout', async t => {
+  const calls: string[] = []
+  const { app } = await serve(t, {
+    options: { resources: { worker: { dependsOn: ['database'], timeout: 100, close: async () => await new Promise(() => {}) } } },
+    routes: app => { void app.register(fp(async app => { app.addHook('onClose', async () => { calls.push('database') }) }, { name: 'database' })) }
+  })
+  t.match(await app.shutdown.start(), { outcome: 'failed', resources: [{ name: 'worker', outcome: 'abandoned' }], hooks: [{ name: 'database', outcome: 'closed' }] })
+  t.strictSame(calls, ['database'])
+})
+
+t.test('a name that is neither a resource nor a plugin is refused', async t => {
+  const { app } = await build(t, { options: { resources: { worker: { dependsOn: ['@fastify/mysq'], close () {} } } } })
+  void app.register(fp(async () => {}, { name: '@fastify/mysql' }))
+  await t.rejects(async () => await app.ready(), { code: 'FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY' })
+})
