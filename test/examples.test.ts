@@ -10,7 +10,12 @@ const root = join(__dirname, '..')
 execFileSync('npm', ['run', '--silent', 'build:examples'], { cwd: root, stdio: 'inherit' })
 
 async function run (lesson: string): Promise<{ code: number | null, lines: string[] }> {
-  const child = spawn(process.execPath, [join(root, 'dist', 'examples', `${lesson}.js`)], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [join(root, 'dist', 'examples', `${lesson}.js`)], {
+    cwd: root,
+    // A lesson is not a part of this test: in a test runner, signals are off.
+    env: { ...process.env, TAP: '' },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
   let text = ''
   child.stdout.setEncoding('utf8').on('data', chunk => { text += chunk })
   const [code] = await once(child, 'close') as [number | null]
@@ -37,11 +42,11 @@ t.test('lesson 2: each resource closes after everything that uses it', async t =
 
 t.test('lesson 3: a stuck resource costs its own timeout, and is named in the report', async t => {
   const { code, lines } = await run('03-a-stuck-resource')
-  t.equal(code, 1)
+  t.equal(code, 0)
   before(t, lines, 'the cache is forced', 'the database has closed')
   t.match(lines.join('\n'), /^cache forced Resource 'cache' did not finish in \d+ ms$/m)
   t.ok(lines.includes('database closed '))
-  t.equal(lines.at(-1), 'outcome forced exit code 1')
+  t.equal(lines.at(-1), 'outcome forced exit code 0')
 })
 
 t.test('lesson 4: a resource of a plugin closes in order, a removed resource does not close', async t => {
