@@ -25,9 +25,32 @@ const step = 10
  * Ends HTTP/2 sessions. Resolves two turns later, when no session accepts new streams. It does not wait for the open
  * streams, or for a session whose client does not read. Never rejects.
  *
+ * @param isBeingRead returns whether the client may still be receiving an answer. Such a session ends later. A client
+ *   with TLS replies to the end of the connection at once, and the server then closes it, so the client would lose what
+ *   it has not received.
  * @param onProblem called for each session that cannot be ended: the app may have replaced its methods
  */
-export async function endSessions (sessions: readonly ServerHttp2Session[], onProblem: OnProblem): Promise<void> {
+export async function endSessions (
+  sessions: readonly ServerHttp2Session[], isBeingRead: (session: ServerHttp2Session) => boolean, onProblem: OnProblem
+): Promise<void> {
+  const beingRead = sessions.filter(isBeingRead)
+  for (const session of beingRead) void untilRead(session).then(async () => await endRead([session], onProblem))
+  await endRead(sessions.filter(session => !beingRead.includes(session)), onProblem)
+}
+
+/**
+ * Resolves when the client has received everything that was sent: it acknowledges a PING that is sent behind it. Never
+ * rejects.
+ */
+async function untilRead (session: ServerHttp2Session): Promise<void> {
+  try {
+    await new Promise<void>(resolve => { if (!session.ping(() => resolve())) resolve() })
+  } catch {
+    // The session is over.
+  }
+}
+
+async function endRead (sessions: readonly ServerHttp2Session[], onProblem: OnProblem): Promise<void> {
   await turn()
   const announced = sessions.filter(isOpen).filter(session => attempt(() => announce(session), onProblem))
   await turn()

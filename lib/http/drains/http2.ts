@@ -136,7 +136,7 @@ export function createHttp2Drain ({
   function leave (some: readonly ServerHttp2Session[]): void {
     const next = some.filter(session => !leaving.has(session))
     for (const session of next) leaving.set(session, session.destroyed ? undefined : connections.of(session.socket))
-    if (next.length > 0) asked = endSessions(next, onProblem)
+    if (next.length > 0) asked = endSessions(next, answeredLately, onProblem)
   }
 
   /** Returns whether a session has had a stream. Another one may soon open its first stream, which is served. */
