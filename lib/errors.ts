@@ -86,8 +86,8 @@ export class ShutdownTeardownError extends AggregateError {
 
 /**
  * Turns a thrown value into an Error. Any value can be thrown, also `undefined`, an error of another realm (jest runs
- * each test file in one), and a value that cannot be read at each access. Never throws, and the properties of the result can be
- * read.
+ * each test file in one), and a Proxy that throws at each access. Never throws, and the properties of the result can
+ * be read.
  */
 export function toError (thrown: unknown): Error {
   try {

@@ -53,7 +53,8 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
   }
   const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
   const tasks = createTasks(lifecycle, (result, error) => {
-    if (error !== null && result.outcome !== 'cancelled') problems.record(`Task '${result.name}' ${result.outcome}`, error)
+    const { name, outcome } = result
+    if (error !== null && outcome !== 'cancelled') problems.record(`Task '${name}' ${outcome}`, error)
     events.emit({ type: 'task', result, error })
   })
   const rejection = createRejection(settings.retryAfter, () => state, onProblem)
@@ -133,7 +134,13 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
     const { platform, delay, gracePeriod, timeouts } = settings
     const others = sequence.meetOthers()
     events.emit({
-      type: 'platform', platform, delay, gracePeriod, timeouts, notes: others.notes, warnings: [...warnings, ...others.warnings]
+      type: 'platform',
+      platform,
+      delay,
+      gracePeriod,
+      timeouts,
+      notes: others.notes,
+      warnings: [...warnings, ...others.warnings]
     })
   })
   app.addHook('onListen', async () => {

@@ -19,8 +19,8 @@ export interface ExitOptions {
 }
 
 /**
- * Ends the process: after the callbacks that are already queued, so that the callers of `start()` receive the report, or
- * by itself within `wait` milliseconds.
+ * Ends the process: after the callbacks that are already queued, so that the callers of `start()` receive the report,
+ * or by itself within `wait` milliseconds.
  */
 export function exit (code: 0 | 1, { wait, flush, removeListeners, onLate }: ExitOptions): void {
   process.exitCode = Number(process.exitCode) || code
@@ -45,8 +45,8 @@ export function exit (code: 0 | 1, { wait, flush, removeListeners, onLate }: Exi
 /**
  * Ends the process immediately: nothing else runs except the 'exit' listeners.
  *
- * If a listener throws (thread-stream of pino does: "_flushSync took too long"), Node does not exit. A second call exits
- * without the listeners.
+ * If a listener throws (thread-stream of pino does: "_flushSync took too long"), Node does not exit. A second call
+ * exits without the listeners.
  */
 export function exitNow (code?: 0 | 1): never {
   if (code !== undefined) process.exitCode = code

@@ -1,6 +1,6 @@
 /**
- * fastify-cli (`fastify start`): it closes the app with a close-with-grace of its own, which exits 500 ms after a signal.
- * The plugin takes the place of that one, and of no other.
+ * fastify-cli (`fastify start`): it closes the app with a close-with-grace of its own, which exits 500 ms after a
+ * signal. The plugin takes the place of that one, and of no other.
  */
 
 /** The listeners of close-with-grace, by their names, with a part of their code. */

@@ -4,7 +4,9 @@
  */
 import { isFastifyCli, replaceFastifyCli } from './fastify-cli'
 
-/** The counters of signal-exit 4 and 3. It has one listener per signal and copy, which does nothing beside another one. */
+/**
+ * The counters of signal-exit 4 and 3. It has one listener per signal and copy, which does nothing beside another one.
+ */
 const signalExitKeys = [
   [globalThis, Symbol.for('signal-exit emitter')], [process, '__signal_exit_emitter__']
 ] as const
@@ -16,7 +18,7 @@ const signalExitKeys = [
  * @param ours our own listener
  */
 export function countOthers (event: string, ours: (value: never) => void): number {
-  return process.listeners(event as NodeJS.Signals).filter(listener => listener !== ours).length - countSignalExit(event)
+  return othersOf(event, ours).length - countSignalExit(event)
 }
 
 /** What is known about the other owners when the app is ready. The log contains it once. */
@@ -38,8 +40,8 @@ export function meetOtherOwners (ours: ReadonlyMap<string, (value: never) => voi
   if (ours.size === 0) {
     if (isFastifyCli()) {
       warnings.push(
-        "fastify-cli exits 500 ms after a signal, because 'signals' is false. Remove 'signals: false', or start the app " +
-        'with --close-grace-delay and the milliseconds of your shutdown'
+        "fastify-cli exits 500 ms after a signal, because 'signals' is false. Remove 'signals: false', or start the " +
+        'app with --close-grace-delay and the milliseconds of your shutdown'
       )
     }
     return { notes, warnings }
@@ -47,11 +49,11 @@ export function meetOtherOwners (ours: ReadonlyMap<string, (value: never) => voi
   if (replaceFastifyCli([...ours.keys()])) notes.push("the plugin takes the place of fastify-cli's close-with-grace")
   for (const [event, listener] of ours) {
     if (!event.startsWith('SIG') || countOthers(event, listener) <= 0) continue
-    const others = process.listeners(event as NodeJS.Signals).filter(each => each !== listener)
+    const others = othersOf(event, listener)
     if (others.some(isOpenTelemetry)) {
       warnings.push(
-        `OpenTelemetry's automatic registration stops its SDK at ${event}, and the spans of requests in flight are lost. ` +
-        'Start the SDK in code, and close it as a resource: { client: sdk }'
+        `OpenTelemetry's automatic registration stops its SDK at ${event}, and the spans of requests in flight are ` +
+        'lost. Start the SDK in code, and close it as a resource: { client: sdk }'
       )
     } else {
       const names = others.map(({ name }) => name || 'anonymous').join(', ')
@@ -59,6 +61,11 @@ export function meetOtherOwners (ours: ReadonlyMap<string, (value: never) => voi
     }
   }
   return { notes, warnings }
+}
+
+// any: each event has its own arguments
+function othersOf (event: string, ours: (value: never) => void): ((...args: any[]) => void)[] {
+  return process.listeners(event as NodeJS.Signals).filter(listener => listener !== ours)
 }
 
 /** Returns whether a listener is that of @opentelemetry/auto-instrumentations-node/register. */

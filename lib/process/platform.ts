@@ -19,8 +19,8 @@ export interface Platform {
 const testVariables = ['NODE_TEST_CONTEXT', 'JEST_WORKER_ID', 'VITEST', 'TAP'] as const
 
 /**
- * Detects the platform. A test runner comes first, because it also runs inside of the others. If several match, the outermost one counts, because it sends SIGKILL: PM2 in a pod has the
- * pod's grace period.
+ * Detects the platform. A test runner comes first, because it also runs inside of the others. If several others match,
+ * the outermost one counts, because it sends SIGKILL: PM2 in a pod has the pod's grace period.
  *
  * @param env @default process.env
  * @param cluster @default node:cluster

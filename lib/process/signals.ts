@@ -32,7 +32,9 @@ export interface Member {
 
 /** The membership of one instance in the process. */
 export interface Membership {
-  /** Looks for other owners of the process. Call it when the app is ready, because they have added their listeners then. */
+  /**
+   * Looks for other owners of the process. Call it when the app is ready, because they have added their listeners then.
+   */
   meetOthers(): OtherOwners
   /**
    * Removes this instance, which has closed. The process exits once all instances have left, if one left with an exit
@@ -121,7 +123,9 @@ function shareProcess (): { join(member: Member): Membership } {
       if (member.uncaughtErrors) wanted.set('uncaughtException', onError).set('unhandledRejection', onError)
     }
     // First, because a listener that was added with `once` is removed when it is called, and must be counted before.
-    for (const [event, listener] of wanted) if (!listeners.has(event)) process.prependListener(event as ShutdownSignal, listener)
+    for (const [event, listener] of wanted) {
+      if (!listeners.has(event)) process.prependListener(event as ShutdownSignal, listener)
+    }
     for (const [event, listener] of listeners) if (!wanted.has(event)) process.removeListener(event, listener)
     listeners = wanted
   }

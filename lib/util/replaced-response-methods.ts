@@ -107,8 +107,8 @@ function hasHeader (res: ServerResponse, name: string, headers: unknown): boolea
 /**
  * Replaces `reply.log` of one request: Fastify's line about `error` has level info instead of error.
  *
- * Why: an error handler of the app may pass the error of a rejection on (`reply.send(error)`), and Fastify then logs each
- * 503 of a normal shutdown at level error. Public alternative: `logController` (Fastify 5.9), an option of the app.
+ * Why: an error handler of the app may pass the error of a rejection on (`reply.send(error)`), and Fastify then logs
+ * each 503 of a normal shutdown at level error. Public alternative: `logController`, an option of the app itself.
  * Without it, there is one line at level error for each rejected request.
  */
 export function logAsInfo (reply: FastifyReply, error: Error): void {

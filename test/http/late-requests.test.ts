@@ -10,7 +10,7 @@ t.test('slow exempt requests of twenty clients do not prolong the drain, and eac
   const { app, release, report } = await serveHeld(t, {
     routes: app => {
       app.get('/metrics', exempt, async () => {
-        await sleep(100)
+        await sleep(100) // The time is the thing under test: a slow route.
         return 'metrics'
       })
     }
@@ -29,7 +29,7 @@ t.test('slow exempt requests of twenty clients do not prolong the drain, and eac
       answered++
     }
   })
-  await sleep(200)
+  await eventually(() => answered >= 20, () => answered)
   release()
   const { durationMs } = await closing
   await Promise.all(clients)
@@ -65,21 +65,23 @@ t.test('an exempt request that is not over at the end of the drain is cut and co
 
 t.test('requests that an earlier hook of the app holds do not prolong the drain', async t => {
   const { app, release, report } = await serveHeld(t, {
+    // The time is the thing under test: the hook holds each request for longer than the rest of the drain takes.
     before: app => { app.addHook('onRequest', async request => { if (request.url !== '/hold') await sleep(100) }) }
   })
   const closing = app.shutdown.start()
   await entered(app, 'draining')
-  const clients = Array.from({ length: 5 }, async (_each, index) => {
-    await sleep(index * 20)
+  let answered = 0
+  const clients = Array.from({ length: 5 }, async () => {
     for (;;) {
       const client = await connect(app).catch(() => null)
       if (client === null) return
       client.send(get('/'))
       t.match(await client.answer(), rejected)
       client.socket.destroy()
+      answered++
     }
   })
-  await sleep(200)
+  await eventually(() => answered >= 5, () => answered)
   release()
   const { durationMs } = await closing
   t.ok(durationMs < 1_500, `took ${durationMs} ms`)
@@ -93,7 +95,7 @@ t.test('no resource closes while an exempt handler still runs after its client h
     options: { resources: { database: { close () { order.push('database') } } } },
     routes: app => {
       app.get('/exempt', exempt, async () => {
-        await sleep(200)
+        await sleep(200) // The time is the thing under test: the handler outlives the drain.
         order.push('handler')
       })
     }
@@ -118,7 +120,7 @@ t.test('a request that arrived before draining and that an earlier hook holds is
       app.addHook('onRequest', async request => {
         if (request.url === '/hold') return
         inHook()
-        await sleep(100)
+        await entered(app, 'draining')
       })
     },
     routes: app => { app.get('/', async () => 'text') }

@@ -146,7 +146,7 @@ for (const transport of ['HTTP/1.1', 'HTTP/2']) {
         async run () {
           // A turn later, because Fastify has not recorded the promise of this hook yet.
           setImmediate(leave)
-          await sleep(150)
+          await sleep(150) // The time is the thing under test: the code outlives the rest of the shutdown.
           order.push('code')
         },
         async untilLeft () {

@@ -148,7 +148,7 @@ void t.test('without timeouts of the user, an answer that has begun may take all
         app.shutdown.resource('database', {
           async close () {
             remaining = app.shutdownState.remaining
-            await sleep(200)
+            await sleep(200) // The time is the thing under test: the resource needs a part of its reserve.
           }
         })
       })
