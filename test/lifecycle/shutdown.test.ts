@@ -5,6 +5,7 @@ import type { Drain } from '../../lib/http/drains/drain'
 import { createEvents } from '../../lib/lifecycle/events'
 import { createLifecycle, type LifecycleControl } from '../../lib/lifecycle/phases'
 import { createProblems } from '../../lib/lifecycle/problems'
+import { noCounts } from '../../lib/lifecycle/report'
 import { createShutdown, type ShutdownParts, type ShutdownSequence } from '../../lib/lifecycle/shutdown'
 import { createTasks, type Tasks } from '../../lib/lifecycle/tasks'
 import { createResources, type Resources } from '../../lib/resources/resources'
@@ -126,14 +127,7 @@ function set (t: Test, cast: Cast = {}): Stage {
         return (cast.connections ?? 1) <= ms ? 'clean' : 'forced'
       },
       destroyAll () {},
-      counts: () => ({
-        requests: { completed: 0, rejected: 0, aborted: 0, cut: [] },
-        streams: { ended: 0, cut: 0 },
-        webSockets: { closed: 0, terminated: 0 },
-        http2Sessions: { closed: 0, destroyed: 0 },
-        sockets: { idle: 0, silent: 0, destroyed: 0 },
-        cutAtWork: 0
-      })
+      counts: () => noCounts
     },
     resources: { ...resources, hookResults: cast.hooks ?? [] },
     problems,
