@@ -1,98 +1,47 @@
-/** The command `fastify-shutdown`. The plugin does not load it. */
-import { parseArgs } from 'node:util'
-import { checkBudget, formatSum, formatTime, type Budget, type Times } from './budget'
-import { findFiles, readDeployments } from './files'
-import { ManifestError } from './manifests'
+/** The command `fastify-shutdown`. The plugin does not load it, and each subcommand loads only its own code. */
+import { UsageError, type Command, type ExitCode, type Terminal } from './command'
 
-/** The output of the command, such as `process`. */
-export interface Terminal {
-  /** Results. */
-  readonly stdout: { write (text: string): unknown }
-  /** Errors. */
-  readonly stderr: { write (text: string): unknown }
+const commands: Readonly<Record<string, { readonly purpose: string, load(): Command }>> = {
+  budget: {
+    purpose: 'checks the times of a deployment',
+    load: () => (require('./budget/command') as typeof import('./budget/command.js')).budget
+  }
 }
 
-const usage = `Usage: fastify-shutdown budget [FILE…] [--delay ms] [--total ms] [--json]
+const usage = `Usage: fastify-shutdown <command> [arguments]
 
-Checks the times of a deployment: preStop + delay + timeouts.total must fit in the time before SIGKILL, and the
-readiness probe's period x threshold must be shorter than the delay.
-
-FILE      a Kubernetes manifest, a PM2 ecosystem (.js, .cjs, .mjs, .json, .yaml), a systemd unit (.service) or a compose
-          file; - is standard input (kubectl kustomize … | fastify-shutdown budget -). Default: the files in this
-          directory that have a usual name. A PM2 ecosystem in JavaScript is executed, as PM2 does.
---delay   the option 'delay', in milliseconds (default: the plugin's, by platform)
---total   the option 'timeouts.total', in milliseconds (default: the plugin's, 60000 shortened to fit)
---json    prints JSON
-
-Exit code: 0 if everything fits, 1 if something does not, 2 if the check failed.
+${Object.entries(commands).map(([name, { purpose }]) => `${name.padEnd(9)} ${purpose}\n`).join('')}
+Use 'fastify-shutdown <command> --help' for the arguments of a command.
 `
 
-/** Runs the command. @returns the exit code: 0 if everything fits, 1 if something does not, 2 if the check failed */
-export async function run (args: readonly string[], terminal: Terminal): Promise<0 | 1 | 2> {
+/** Runs the command. @returns the exit code: 0 if everything is right, 1 if something is not, 2 if it could not run */
+export async function run (args: readonly string[], terminal: Terminal): Promise<ExitCode> {
+  const [name = '', ...rest] = args
+  if (name === '--help' || name === '-h') {
+    terminal.stdout.write(usage)
+    return 0
+  }
+  if (!Object.hasOwn(commands, name)) {
+    const message = name === '' ? 'expected a command' : `unknown command '${name}'`
+    terminal.stderr.write(`fastify-shutdown: ${message}\n\n${usage}`)
+    return 2
+  }
+  const command = commands[name]!.load()
+  const end = rest.indexOf('--')
+  if ((end === -1 ? rest : rest.slice(0, end)).some(argument => argument === '--help' || argument === '-h')) {
+    terminal.stdout.write(command.usage)
+    return 0
+  }
   try {
-    const { values, positionals: [command, ...files] } = parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        delay: { type: 'string' },
-        total: { type: 'string' },
-        json: { type: 'boolean' },
-        help: { type: 'boolean', short: 'h' }
-      }
-    })
-    if (values.help) {
-      terminal.stdout.write(usage)
-      return 0
-    }
-    if (command !== 'budget') {
-      throw new UsageError(command === undefined ? 'expected a command' : `unknown command '${command}'`)
-    }
-    const times: Times = { ...milliseconds('delay', values.delay), ...milliseconds('total', values.total) }
-    const names = files.length > 0 ? files : findFiles()
-    if (names.length === 0) throw new UsageError('expected a file: this directory has none with a usual name')
-    const readings = await Promise.all(names.map(readDeployments))
-    const budgets = readings.flatMap(reading => reading.deployments).map(deployment => checkBudget(deployment, times))
-    const skipped = readings.flatMap(reading => reading.skipped)
-    if (budgets.length === 0) {
-      throw new ManifestError(['nothing to check: the files contain no workload', ...skipped].join('\n'))
-    }
-
-    terminal.stdout.write(
-      values.json
-        ? `${JSON.stringify({ budgets, skipped }, null, 2)}\n`
-        : [...budgets.map(format), ...skipped.map(line => `skipped ${line}\n`)].join('\n')
-    )
-    return budgets.some(budget => budget.findings.some(finding => finding.severity === 'error')) ? 1 : 0
+    return await command.run(rest, terminal)
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
-    terminal.stderr.write(`fastify-shutdown: ${message}\n${isUsageError(error) ? `\n${usage}` : ''}`)
+    terminal.stderr.write(`fastify-shutdown: ${message}\n${isUsageError(error) ? `\n${command.usage}` : ''}`)
     return 2
   }
 }
 
-class UsageError extends Error {}
-
 function isUsageError (error: unknown): boolean {
   return error instanceof UsageError ||
     (error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))
-}
-
-function format ({ source, preStop, delay, total, grace, spare, findings }: Budget): string {
-  const limit = grace === null || spare === null
-    ? 'no limit'
-    : `${formatTime(grace)}: ${spare < 0 ? `${formatTime(-spare)} too long` : `${formatTime(spare)} to spare`}`
-  const lines = findings.map(finding => `  ${finding.severity}: ${finding.message}\n`)
-  return `${source}\n  ${formatSum(preStop, delay, total)}, of ${limit}\n${lines.join('')}`
-}
-
-/** Parses an option of the command. Its range is the range of the plugin's option (options.ts). */
-function milliseconds (name: 'delay' | 'total', given: string | undefined): Times {
-  if (given === undefined) return {}
-  const least = name === 'total' ? 1 : 0
-  if (!/^\d+$/.test(given) || Number(given) < least || Number(given) >= 2 ** 31) {
-    throw new UsageError(
-      `expected --${name} to be a whole number of milliseconds from ${least} to ${2 ** 31 - 1}, got '${given}'`
-    )
-  }
-  return { [name]: Number(given) }
 }

@@ -2,7 +2,7 @@
  * Finds the times of a process in Kubernetes manifests, PM2 ecosystems, systemd units and compose files. It gets parsed
  * documents: `files.ts` reads and parses the files.
  */
-import { received } from '../errors'
+import { received } from '../../errors'
 import type { Deployment } from './budget'
 import { parseGoDuration, parseSystemdTimeSpan } from './durations'
 

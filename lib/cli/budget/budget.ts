@@ -5,7 +5,7 @@
  * A preStop hook, lame-duck (`delay`) and the rest of the shutdown (`timeouts.total`) run one after the other, within
  * the grace period. The readiness probe must fail before lame-duck ends.
  */
-import { defaultTotal, totalWithin, platformDefaults, type PlatformName } from '../options'
+import { defaultTotal, totalWithin, platformDefaults, type PlatformName } from '../../options'
 
 /** The times of one deployed process, as its file states them. */
 export interface Deployment {
