@@ -88,6 +88,7 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
   const sequence = createShutdown({
     lifecycle,
     settings,
+    state,
     events,
     tasks,
     traffic,
@@ -122,7 +123,9 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
     })
   }
   const { errorResponseBuilder } = settings
-  app.addHook('onRequest', createOnRequest({ lifecycle, state, traffic, rejection, errorResponseBuilder, onProblem }))
+  app.addHook('onRequest', createOnRequest({
+    lifecycle, state, traffic, rejection, events, errorResponseBuilder, onProblem
+  }))
   addProbes(app, settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem })
   app.addHook('onReady', async () => {
     resources.seal()

@@ -128,8 +128,14 @@ export interface Exporter {
 export interface ExporterSource {
   /** The live state. */
   readonly state: ShutdownState
-  /** Calls the listener with each event. @returns a function that removes the listener */
-  listen(listener: (event: ShutdownEvent) => void): () => void
+  /**
+   * Calls the listener with each event of the wanted types.
+   *
+   * @param wants returns whether the listener wants this type now. An event that no listener wants is not created.
+   *   @default every type but `request-rejected`, which is frequent
+   * @returns a function that removes the listener
+   */
+  listen(listener: (event: ShutdownEvent) => void, wants?: (type: ShutdownEvent['type']) => boolean): () => void
 }
 
 /** An event of the shutdown. Exporters write it to logs, metrics and traces. */
@@ -159,7 +165,14 @@ export type ShutdownEvent =
     readonly pending: readonly string[]
   }
   | {
-    readonly type: 'cut',
+    /** A request was rejected with 503. Only a listener that asks for this type receives it. */
+    readonly type: 'request-rejected',
+    readonly method: string,
+    /** The route's pattern, never the URL. Empty for a request that reached no route. */
+    readonly route: string
+  }
+  | {
+    readonly type: 'request-cut',
     readonly what: 'request' | 'stream' | 'websocket' | 'http2-session' | 'task',
     readonly name: string,
     readonly ageMs: number | null
@@ -396,6 +409,11 @@ export interface TaskResult {
   readonly name: string
   /** How the task ended. */
   readonly outcome: 'completed' | 'cancelled' | 'failed' | 'abandoned'
+  /**
+   * Milliseconds since the shutdown began; negative if the task began before. For a task that ended before the shutdown,
+   * it is counted from the end of the task.
+   */
+  readonly startedMs: number
   /** Milliseconds that the task ran. */
   readonly durationMs: number
 }
@@ -406,7 +424,7 @@ export interface ResourceResult {
   readonly name: string
   /** `closed` in time, `forced`, `failed` with an error, or `abandoned` because neither `close` nor `force` settled. */
   readonly outcome: 'closed' | 'forced' | 'failed' | 'abandoned'
-  /** Milliseconds since the teardown began. */
+  /** Milliseconds since the shutdown began, or since `teardown()` was called. */
   readonly startedMs: number
   /** Milliseconds that closing took. */
   readonly durationMs: number
@@ -426,7 +444,7 @@ export interface HookResult {
   readonly name: string
   /** How the hook ended. */
   readonly outcome: 'closed' | 'failed' | 'abandoned'
-  /** Milliseconds since the teardown began. */
+  /** Milliseconds since the shutdown began. */
   readonly startedMs: number
   /** Milliseconds that the hook ran. */
   readonly durationMs: number
@@ -434,8 +452,25 @@ export interface HookResult {
   readonly error: Error | null
 }
 
-/** The report of a shutdown: frozen data. */
+/** What is in flight at one time. It stays the same until the next sample. */
+export interface InFlightSample {
+  /** Milliseconds since the shutdown began. */
+  readonly atMs: number
+  /** Requests that do not stream. */
+  readonly requests: number
+  /** Responses that stream. */
+  readonly streams: number
+  /** Open WebSockets, and other upgraded connections. */
+  readonly webSockets: number
+}
+
+/**
+ * The report of a shutdown: frozen data. In JSON, an error is `{ name, message, code }`, and `report.schema.json` of
+ * the package describes the report.
+ */
 export interface ShutdownReport {
+  /** Version of this format. It changes if a field is removed or gets another meaning. */
+  readonly schemaVersion: 1
   /** What began the shutdown. */
   readonly reason: ShutdownReason
   /** `failed` if something failed or was abandoned, `forced` if something was cut or forced, else `clean`. */
@@ -452,6 +487,8 @@ export interface ShutdownReport {
   readonly durationMs: number
   /** The phases that were entered. */
   readonly phases: readonly PhaseResult[]
+  /** What was in flight, by time. At most 200 samples. */
+  readonly inFlight: readonly InFlightSample[]
   /** Requests since the shutdown began. */
   readonly requests: {
     readonly completed: number

@@ -19,7 +19,11 @@ export function startAppExporters (
   source: ExporterSource,
   onProblem: OnProblem
 ): () => Promise<void> {
-  const end = startExporters([logExporter(log), diagnosticsChannelExporter(), ...given], source, onProblem)
+  // A subscriber may be any library of the process, so its error is not one of this shutdown.
+  const onSubscriberError = (error: unknown): void => {
+    log.warn({ err: error }, 'shutdown: a subscriber of diagnostics_channel threw')
+  }
+  const end = startExporters([logExporter(log), diagnosticsChannelExporter(onSubscriberError), ...given], source, onProblem)
   return async () => {
     await end()
     await flushLog(log)

@@ -5,6 +5,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Exporter, ShutdownEvent } from '../../types/index'
 import { within } from '../util/time'
+import { reportLine } from './report-line'
 
 /** Longest time the flush may take, in milliseconds. */
 const flushTimeout = 1_000
@@ -73,7 +74,9 @@ function write (log: Log, event: ShutdownEvent): void {
         `shutdown: still waiting for ${summary(event.pending)}`
       )
       return
-    case 'cut':
+    case 'request-rejected':
+      return
+    case 'request-cut':
       log.warn(
         { shutdown: { what: event.what, name: event.name, ageMs: event.ageMs } },
         `shutdown: cut ${event.what} ${event.name}`
@@ -99,18 +102,16 @@ function write (log: Log, event: ShutdownEvent): void {
       return
     case 'report': {
       const { report } = event
-      const line = `shutdown: ${report.outcome} in ${Math.round(report.durationMs)} ms`
-      // pino writes a nested Error as {}, so only its message is written here. Each error also has its own line.
       const shutdown = {
         ...report,
         requests: { ...report.requests, cut: first(report.requests.cut) },
         tasks: first(report.tasks),
-        resources: first(report.resources).map(withMessage),
-        hooks: first(report.hooks).map(withMessage),
-        errors: first(report.errors).map(({ message }) => message),
+        resources: first(report.resources),
+        hooks: first(report.hooks),
+        errors: first(report.errors),
         criticalPath: first(report.criticalPath)
       }
-      log[report.exitCode === 0 ? 'info' : 'error']({ shutdown }, line)
+      log[report.exitCode === 0 ? 'info' : 'error']({ shutdown }, reportLine(report))
     }
   }
 }
@@ -118,12 +119,6 @@ function write (log: Log, event: ShutdownEvent): void {
 /** Returns the first items of a list. A line with all of 100 000 tasks would have megabytes. */
 function first<T> (list: readonly T[]): readonly T[] {
   return list.length > mostListed ? list.slice(0, mostListed) : list
-}
-
-function withMessage<T extends { readonly error: Error | null }> (result: T): Omit<T, 'error'> & {
-  readonly error: string | null
-} {
-  return { ...result, error: result.error?.message ?? null }
 }
 
 function summary (pending: readonly string[]): string {

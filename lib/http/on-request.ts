@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fast
 import type { ShutdownState } from '../../types/index'
 import { ShutdownRejectionError } from '../errors'
 import type { Settings } from '../options'
+import type { Events } from '../lifecycle/events'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { OnProblem } from '../lifecycle/problems'
 import { usesDefaultErrorHandler } from '../util/node-internals'
@@ -17,6 +18,7 @@ export interface OnRequestOptions {
   readonly state: ShutdownState
   readonly traffic: Traffic
   readonly rejection: Rejection
+  readonly events: Pick<Events, 'emit' | 'isWanted'>
   readonly errorResponseBuilder: Settings['errorResponseBuilder']
   readonly onProblem: OnProblem
 }
@@ -25,7 +27,7 @@ export interface OnRequestOptions {
  * Creates the hook. While the server runs, it costs one property and one look-up in the table of requests in flight.
  */
 export function createOnRequest ({
-  lifecycle, state, traffic: { inFlight, servers }, rejection, errorResponseBuilder, onProblem
+  lifecycle, state, traffic: { inFlight, servers }, rejection, events, errorResponseBuilder, onProblem
 }: OnRequestOptions) {
   return function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     // An upgrade is not in the table, because it has no response that ends.
@@ -45,6 +47,9 @@ export function createOnRequest ({
 
   function rejectRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
     inFlight.reject(reply.raw)
+    if (events.isWanted('request-rejected')) {
+      events.emit({ type: 'request-rejected', method: request.method, route: request.routeOptions.url ?? '' })
+    }
     readHttp2Body(request.raw)
     const retryAfter = rejection.retryAfter()
     reply.header('retry-after', retryAfter)

@@ -46,7 +46,7 @@ export function createRequestCounts (table: InFlightTable, events: Events, lifec
     },
     cut (entry) {
       const { id, method, route, ageMs, category, kind, waitsFor } = entry
-      events.emit({ type: 'cut', what: kind, name: `${method} ${route}`, ageMs })
+      events.emit({ type: 'request-cut', what: kind, name: `${method} ${route}`, ageMs })
       // The app may cut a request by its id while the server runs. It is not a part of a shutdown.
       if (lifecycle.phase === 'running') return
       if (waitsFor === 'app') cutAtWork++
@@ -60,7 +60,7 @@ export function createRequestCounts (table: InFlightTable, events: Events, lifec
       streaming.set(id, left - 1)
       streams--
     },
-    cutOther: (what, name) => events.emit({ type: 'cut', what, name, ageMs: null }),
+    cutOther: (what, name) => events.emit({ type: 'request-cut', what, name, ageMs: null }),
     counts: () => ({
       requests: {
         completed: table.completed - before.completed,

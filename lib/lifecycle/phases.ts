@@ -30,7 +30,7 @@ export interface Lifecycle {
   hasReached(phase: Phase): boolean
   /** Returns the milliseconds until the deadline; `Infinity` while running. */
   remaining(): number
-  /** Returns the milliseconds since the shutdown began. */
+  /** Returns the milliseconds since the shutdown began; 0 while running. */
   elapsed(): number
   /**
    * Calls the listener when the phase is entered.
@@ -77,7 +77,7 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
   setMaxListeners(0, controller.signal)
   const listeners = new Map<Phase, Set<(phase: Phase) => void>>(phases.map(phase => [phase, new Set()]))
   const results: Mutable<PhaseResult>[] = []
-  let began = 0
+  let began: number | null = null
 
   const lifecycle: Mutable<LifecycleControl> = {
     phase: 'running',
@@ -88,7 +88,7 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
     results,
     hasReached: phase => phases.indexOf(lifecycle.phase) >= phases.indexOf(phase),
     remaining: () => lifecycle.deadline?.remaining() ?? Infinity,
-    elapsed: () => now() - began,
+    elapsed: () => began === null ? 0 : now() - began,
     boot () { lifecycle.booted = true },
     begin (reason, deadline) {
       began = now()

@@ -3,6 +3,7 @@
  * `report.errors`, and the outcome is then `failed`.
  */
 import { toError } from '../errors'
+import { withErrorJson } from '../util/error-json'
 
 /** Reports an error that does not stop the shutdown. The message names the step that failed. */
 export type OnProblem = (message: string, error: unknown) => void
@@ -40,7 +41,6 @@ export function createProblems (): Problems {
 function namedError (step: string, error: unknown): Error & { readonly code?: string } {
   const cause = toError(error)
   const { code } = cause as NodeJS.ErrnoException
-  return Object.assign(
-    new Error(`${step}: ${cause.message}`, { cause }), typeof code === 'string' ? { code } : {}
-  )
+  const named = new Error(`${step}: ${cause.message}`, { cause })
+  return withErrorJson(Object.assign(named, typeof code === 'string' ? { code } : {}))
 }

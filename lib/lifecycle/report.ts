@@ -3,8 +3,9 @@
  * contain it.
  */
 import { ShutdownTeardownError } from '../errors'
+import { withErrorJson } from '../util/error-json'
 import type {
-  HookResult, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport
+  HookResult, InFlightSample, Outcome, PhaseResult, ResourceResult, ShutdownReason, ShutdownReport
 } from '../../types/index'
 
 /** The data of a shutdown that the lifecycle and the resources record. */
@@ -13,6 +14,7 @@ export interface ShutdownRecord {
   readonly startedAt: Date
   readonly durationMs: number
   readonly phases: readonly PhaseResult[]
+  readonly inFlight: readonly InFlightSample[]
   readonly resources: readonly ResourceResult[]
   readonly hooks: readonly HookResult[]
   readonly criticalPath: readonly string[]
@@ -43,6 +45,7 @@ export function createReport (record: ShutdownRecord, counts: Counts): ShutdownR
   const errors = [...record.problems, ...failuresOf(record)]
   const outcome = outcomeOf(record, counts, errors)
   return frozen({
+    schemaVersion: 1,
     reason: record.reason,
     outcome,
     // A client that does not read, or does not send the rest of its request, is not the fault of the service.
@@ -50,6 +53,7 @@ export function createReport (record: ShutdownRecord, counts: Counts): ShutdownR
     startedAt: record.startedAt.toISOString(),
     durationMs: record.durationMs,
     phases: record.phases,
+    inFlight: record.inFlight,
     ...counted,
     resources: record.resources,
     hooks: record.hooks,
@@ -66,7 +70,9 @@ export function failuresOf (report: Pick<ShutdownReport, 'resources' | 'hooks'>)
   ].filter(({ outcome }) => outcome === 'failed' || outcome === 'abandoned')
   return failed.map(({ kind, name, outcome, error }) => {
     const what = outcome === 'failed' ? `failed: ${error?.message ?? ''}` : `was abandoned: ${error?.message ?? ''}`
-    return Object.assign(new Error(`${kind} '${name}' ${what}`, { cause: error }), { resource: name })
+    const { code } = error as NodeJS.ErrnoException ?? {}
+    const failure = new Error(`${kind} '${name}' ${what}`, { cause: error })
+    return withErrorJson(Object.assign(failure, { resource: name }, typeof code === 'string' ? { code } : {}))
   })
 }
 

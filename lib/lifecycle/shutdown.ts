@@ -5,7 +5,7 @@
  * Every shutdown is an `app.close()`. avvio calls `drain` before Fastify stops its server, and `finish` after the last
  * onClose hook. Between the two, Fastify closes and the app's own hooks run.
  */
-import type { Phase, ShutdownReason, ShutdownReport } from '../../types/index'
+import type { InFlightSample, Phase, ShutdownReason, ShutdownReport, ShutdownState } from '../../types/index'
 import { ShutdownTeardownError, ShutdownTimeoutError } from '../errors'
 import type { Traffic } from '../http/traffic'
 import { reserveOf, type Settings } from '../options'
@@ -20,6 +20,7 @@ import type { AppClose } from './app-close'
 import { createCaller } from './caller'
 import { createContainment } from './containment'
 import type { Events } from './events'
+import { createInFlightSamples } from './in-flight-samples'
 import type { LifecycleControl } from './phases'
 import type { OnProblem } from './problems'
 import type { Problems } from './problems'
@@ -32,6 +33,7 @@ export interface ShutdownParts {
   readonly settings: Pick<
     Settings, 'delay' | 'timeouts' | 'newConnections' | 'onReport' | 'signals' | 'uncaughtErrors' | 'exit'
   >
+  readonly state: Pick<ShutdownState, 'activeRequests' | 'activeStreams' | 'activeWebSockets'>
   readonly events: Events
   readonly tasks: Tasks
   readonly traffic: Omit<Traffic, 'inFlight' | 'servers' | 'activeWebSockets' | 'cut'>
@@ -101,6 +103,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   const events = contained.part('events', parts.events)
   const traffic = contained.part('traffic', parts.traffic)
   const tasks = contained.part('tasks', parts.tasks)
+  const samples = contained.part('samples', createInFlightSamples(readInFlight, parts.lifecycle.elapsed))
   const resources = contained.part('resources', parts.resources)
   const drains = parts.traffic.drains.map(drain => contained.part(`drain of ${drain.name}`, drain))
   const drain = once(runDrain)
@@ -210,6 +213,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
     enter('shutdown')
     stopWaitingLog()
+    samples.end()
     lifecycle.end()
     const report = createReport(
       {
@@ -217,6 +221,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
         startedAt,
         durationMs: parts.lifecycle.elapsed(),
         phases: lifecycle.results,
+        inFlight: samples.all,
         resources: closed,
         hooks,
         criticalPath: criticalPath(hooks) ?? [],
@@ -238,7 +243,16 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     lifecycle.begin(caller.reason, deadline)
     traffic.begin()
     stopWaitingLog = every(1_000, emitWaiting)
+    samples.begin()
     return deadline
+  }
+
+  function readInFlight (): Omit<InFlightSample, 'atMs'> | undefined {
+    return contained.run('state', () => ({
+      requests: parts.state.activeRequests,
+      streams: parts.state.activeStreams,
+      webSockets: parts.state.activeWebSockets
+    }))
   }
 
   /** Returns the longest time of a step that begins now: the resources' time is reserved until cleaning begins. */
@@ -249,6 +263,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
   function enter (phase: Phase): void {
     const previous = lifecycle.enter(phase) ?? parts.lifecycle.phase
+    samples.take()
     events.emit({ type: 'phase', phase, previous, reason: caller.reason, atMs: parts.lifecycle.elapsed() })
   }
 

@@ -59,7 +59,7 @@ interface Running {
 
 /** Creates an empty list of tasks. @param onEnd called with the result of each task */
 export function createTasks (
-  lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'hasReached'>,
+  lifecycle: Pick<Lifecycle, 'phase' | 'signal' | 'hasReached' | 'elapsed'>,
   onEnd: (result: TaskResult, error: Error | null) => void
 ): Tasks {
   const running = new Set<Running>()
@@ -152,7 +152,8 @@ export function createTasks (
 
   function record (task: Running, outcome: TaskResult['outcome'], error: Error | null): void {
     count[outcome]++
-    const result = Object.freeze({ name: task.name, outcome, durationMs: now() - task.startedAt })
+    const durationMs = now() - task.startedAt
+    const result = Object.freeze({ name: task.name, outcome, startedMs: lifecycle.elapsed() - durationMs, durationMs })
     if (signal.aborted) results.push(result)
     onEnd(result, error)
   }

@@ -8,6 +8,7 @@ import type { FastifyInstance } from 'fastify'
 import type { HookResult } from '../../types/index'
 import { toError } from '../errors'
 import { isAsyncFunction } from '../util/asynchronous'
+import { withResultJson } from '../util/error-json'
 import { replaceMethod } from '../util/replaced-methods'
 import { errorOf, now, within } from '../util/time'
 import { disposeOf } from './resource'
@@ -79,7 +80,7 @@ export function interceptCloseHooks (
       // it.
       if (!closesAdoptedClient) await teardown.noneClosing()
       await runInside(() => teardown.closeDependantsOf(plugin))
-      await run('onClose', plugin, onClose, instance, teardown.startedAt)
+      await run('onClose', plugin, onClose, instance, teardown.beganAt)
     })
   } as typeof root.addHook)
 
@@ -102,7 +103,7 @@ export function interceptCloseHooks (
     const plugin = nameOf(app, root)
     return original.call(app, 'preClose', async () => {
       const teardown = await drained()
-      await run('preClose', plugin, preClose, app, teardown.startedAt)
+      await run('preClose', plugin, preClose, app, teardown.beganAt)
     })
   }
 
@@ -120,7 +121,7 @@ export function interceptCloseHooks (
       ? null
       : toError(errorOf(settled, `The ${hookName} hook of '${name}'`, time))
     const [startedMs, durationMs] = [startedAt - beganAt, now() - startedAt]
-    onResult(Object.freeze({ hook: hookName, name, outcome, startedMs, durationMs, error }))
+    onResult(Object.freeze(withResultJson({ hook: hookName, name, outcome, startedMs, durationMs, error })))
   }
 }
 

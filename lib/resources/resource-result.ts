@@ -1,6 +1,7 @@
 /** The results of a teardown: the result of each resource, and the chain of resources that set the duration. */
 import type { HookResult, Resource, ResourceResult } from '../../types/index'
 import { toError } from '../errors'
+import { withResultJson } from '../util/error-json'
 import type { Closing } from './close-resource'
 import type { GraphNode } from './dependency-graph'
 
@@ -31,7 +32,7 @@ export function createResult<R extends Reported<R>> (
     waitedFor: namesOf(dependants, earlier),
     error: outcome === 'closed' ? null : toError(error)
   }
-  return Object.freeze(detail === undefined ? result : { ...result, detail })
+  return Object.freeze(withResultJson(detail === undefined ? result : { ...result, detail }))
 }
 
 /** The names of each group before the `last` resources. Every `last` resource has the same group. */

@@ -5,7 +5,7 @@ import { ShutdownLateError } from '../errors'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { OnProblem } from '../lifecycle/problems'
 import { reserveOf, type Settings } from '../options'
-import { errorOf, turn, within, type Deadline } from '../util/time'
+import { errorOf, now, turn, within, type Deadline } from '../util/time'
 import { interceptCloseHooks } from './close-hooks'
 import { timeoutOf } from './close-resource'
 import { adoptClients } from './fastify-plugins'
@@ -127,6 +127,7 @@ export function createResources (
       const options: TeardownOptions = {
         timeout: timeouts.resources,
         remaining: deadline.remaining,
+        beganAt: now() - lifecycle.elapsed(),
         positioned: registry.positioned,
         plugins: registry.plugins,
         onResult: onResource

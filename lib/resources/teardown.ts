@@ -26,6 +26,8 @@ export interface TeardownOptions {
   readonly plugins?: ReadonlySet<string>
   /** Resources with a position of their own among the onClose hooks. @default none */
   readonly positioned?: ReadonlySet<string>
+  /** The time from which `startedMs` counts, as `now()` returns it. @default now */
+  readonly beganAt?: number
   /** Called with the result of each resource when it has settled. */
   readonly onResult?: (result: ResourceResult) => void
 }
@@ -51,8 +53,8 @@ export interface Teardown {
   finished(): Promise<readonly ResourceResult[]>
   /** Returns the names of the resources that are closing. */
   pending(): string[]
-  /** The time at which the teardown began, as `now()` returns it. */
-  readonly startedAt: number
+  /** The time from which `startedMs` counts, as `now()` returns it. */
+  readonly beganAt: number
   /** Returns the chain that set the duration, first to close first. Call it when every resource has settled. */
   criticalPath(hooks?: readonly HookResult[]): string[]
 }
@@ -72,9 +74,8 @@ interface Entry extends Reported<Entry> {
 export function createTeardown (
   resources: Iterable<readonly [name: string, resource: Resource]>, options: TeardownOptions
 ): Teardown {
-  const { timeout, remaining = () => Infinity, onResult = () => {} } = options
+  const { timeout, remaining = () => Infinity, beganAt = now(), onResult = () => {} } = options
   const { positioned = new Set<string>(), plugins = new Set<string>() } = options
-  const startedAt = now()
   /** In the order in which they were added. A resource that is added late may have the same name as another. */
   const entries: Entry[] = []
   const byName = new Map<string, Entry>()
@@ -103,7 +104,7 @@ export function createTeardown (
     noneClosing: () => conditions.until(() => closing === 0),
     finished,
     pending: () => entries.filter(({ state }) => state === 'closing').map(({ name }) => name),
-    startedAt,
+    beganAt,
     criticalPath: hooks => criticalPathOf(results(), hooks)
   }
 
@@ -178,7 +179,7 @@ export function createTeardown (
     closing--
     unsettled--
     entry.state = 'settled'
-    entry.result = createResult(entry, outcome, error, startedAt, now())
+    entry.result = createResult(entry, outcome, error, beganAt, now())
     if (!plugins.has(entry.name)) onResult(entry.result)
     entry.dependencies.forEach(onDependantSettled)
     if (earlier.has(entry) && --openEarlier === 0) lasts.forEach(onDependantSettled)
@@ -222,7 +223,7 @@ export async function teardown (
   const results = await run.finished()
   return Object.freeze({
     outcome: worstOutcome(results.map(({ outcome }) => outcome)),
-    durationMs: now() - run.startedAt,
+    durationMs: now() - run.beganAt,
     resources: Object.freeze(results),
     criticalPath: Object.freeze(run.criticalPath())
   })

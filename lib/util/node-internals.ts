@@ -2,6 +2,7 @@
  * Every access to private parts of Node, Fastify and ws. If the private part is missing, the function returns an empty
  * result, and its comment describes what is lost. `replaced-methods.ts` does the same for methods that are replaced.
  */
+import type { Channel } from 'node:diagnostics_channel'
 import type { Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
@@ -178,4 +179,24 @@ export function isInsideMessage (webSocket: WebSocketLike): boolean {
 function valueBySymbol (object: object, description: string): unknown {
   const symbol = Object.getOwnPropertySymbols(object).find(each => each.description === description)
   return symbol === undefined ? undefined : (object as Record<symbol, unknown>)[symbol]
+}
+
+/**
+ * Publishes a message to a diagnostics channel. A subscriber that throws does not affect the others. Node keeps the
+ * subscribers in `_subscribers`.
+ *
+ * Why: `channel.publish()` turns the error of a subscriber into an uncaught exception, which ends the process or begins a
+ * shutdown that fails. Public alternative: none, because the exception comes from Node. Without the list, `publish()` is
+ * used.
+ */
+export function publish (channel: Channel, message: object, onSubscriberError: (error: unknown) => void): void {
+  const { _subscribers: subscribers } = channel as Channel & { _subscribers?: unknown }
+  if (!Array.isArray(subscribers)) return channel.publish(message)
+  for (const subscriber of [...subscribers] as ((message: object, name: string | symbol) => unknown)[]) {
+    try {
+      subscriber(message, channel.name)
+    } catch (error) {
+      onSubscriberError(error)
+    }
+  }
 }

@@ -16,6 +16,7 @@ import { createRejection } from '../../lib/http/rejection'
 import { createReport, failuresOf, type Counts, type ShutdownRecord } from '../../lib/lifecycle/report'
 import { createState } from '../../lib/lifecycle/state'
 import { createTasks } from '../../lib/lifecycle/tasks'
+import { withResultJson } from '../../lib/util/error-json'
 import type { HookResult, Outcome, Phase, ResourceResult, ShutdownEvent, ShutdownReason, ShutdownState } from '../../types/index'
 import { settled, virtualTime } from '../helpers/time'
 
@@ -23,8 +24,8 @@ const reason: ShutdownReason = { kind: 'signal', detail: 'SIGTERM' }
 const problem: ShutdownEvent = { type: 'problem', message: 'x', error: null }
 const state = {} as ShutdownState
 
-const resource = (name: string, outcome: ResourceResult['outcome'], error: Error | null = null): ResourceResult => Object.freeze({ name, outcome, startedMs: 0, durationMs: 1, waitedFor: [], error })
-const hook = (name: string, outcome: HookResult['outcome'], error: Error | null = null): HookResult => Object.freeze({ hook: 'onClose', name, outcome, startedMs: 0, durationMs: 1, error })
+const resource = (name: string, outcome: ResourceResult['outcome'], error: Error | null = null): ResourceResult => Object.freeze(withResultJson({ name, outcome, startedMs: 0, durationMs: 1, waitedFor: [], error }))
+const hook = (name: string, outcome: HookResult['outcome'], error: Error | null = null): HookResult => Object.freeze(withResultJson<HookResult>({ hook: 'onClose', name, outcome, startedMs: 0, durationMs: 1, error }))
 
 const counts: Counts = {
   requests: { completed: 5, rejected: 1, aborted: 0, cut: [] },
@@ -43,6 +44,7 @@ function story (outcomes: readonly Outcome[] = [], more: Partial<ShutdownRecord>
     startedAt: new Date(0),
     durationMs: 12.3,
     phases: names.map((phase, i) => ({ phase, startedMs: i, durationMs: 1, outcome: outcomes[i] ?? 'clean' })),
+    inFlight: [],
     resources: [],
     hooks: [],
     criticalPath: [],
@@ -122,7 +124,7 @@ t.test('exporters', t => {
     const heard: unknown[] = []
     const listener = (message: unknown): void => { heard.push(message) }
     channel('fastify-shutdown:problem').subscribe(listener)
-    const undo = diagnosticsChannelExporter().start({ state, listen: events.listen }) as () => void
+    const undo = diagnosticsChannelExporter(() => {}).start({ state, listen: events.listen }) as () => void
     events.emit(problem)
     events.emit({ type: 'waiting', phase: 'draining', elapsedMs: 0, remainingMs: 0, pending: [] })
     t.same(heard, [problem])
@@ -169,10 +171,10 @@ t.test('the log', t => {
       [{ type: 'resource', result: resource('db', 'closed') }, 'debug', "shutdown: resource 'db' closed"],
       [{ type: 'resource', result: resource('db', 'forced', error) }, 'error', "shutdown: resource 'db' forced"],
       [{ type: 'hook', result: hook('pg', 'abandoned', error) }, 'error', "shutdown: hook 'pg' abandoned"],
-      [{ type: 'task', result: { name: 'mail', outcome: 'completed', durationMs: 1 }, error: null }, 'debug', "shutdown: task 'mail' completed"],
-      [{ type: 'task', result: { name: 'mail', outcome: 'cancelled', durationMs: 1 }, error }, 'debug', "shutdown: task 'mail' cancelled"],
-      [{ type: 'task', result: { name: 'mail', outcome: 'abandoned', durationMs: 1 }, error }, 'error', "shutdown: task 'mail' abandoned"],
-      [{ type: 'cut', what: 'request', name: 'GET /slow', ageMs: 5 }, 'warn', 'shutdown: cut request GET /slow'],
+      [{ type: 'task', result: { name: 'mail', outcome: 'completed', startedMs: 0, durationMs: 1 }, error: null }, 'debug', "shutdown: task 'mail' completed"],
+      [{ type: 'task', result: { name: 'mail', outcome: 'cancelled', startedMs: 0, durationMs: 1 }, error }, 'debug', "shutdown: task 'mail' cancelled"],
+      [{ type: 'task', result: { name: 'mail', outcome: 'abandoned', startedMs: 0, durationMs: 1 }, error }, 'error', "shutdown: task 'mail' abandoned"],
+      [{ type: 'request-cut', what: 'request', name: 'GET /slow', ageMs: 5 }, 'warn', 'shutdown: cut request GET /slow'],
       [{ type: 'problem', message: 'odd', error }, 'error', 'shutdown: odd']
     ]
     for (const [event, level, line] of cases) {
@@ -183,16 +185,19 @@ t.test('the log', t => {
     }
   })
 
-  t.test('the log ends with the report, in which an error is its message', async t => {
-    const failed = createReport(story(['clean', 'failed'], { resources: [resource('db', 'failed', new Error('no'))], hooks: [hook('pg', 'closed')] }), counts)
+  t.test('the log ends with the report, in which an error is its name, message and code', async t => {
+    const failed = createReport(story(['clean', 'failed'], { resources: [resource('db', 'failed', Object.assign(new Error('no'), { code: 'ENO', secret: 1 }))], hooks: [hook('pg', 'closed')] }), counts)
     const [line] = written({ type: 'report', report: failed })
-    t.match(line, { level: 'error', line: 'shutdown: failed in 12 ms' })
-    t.match(JSON.parse(JSON.stringify(line?.data)), { shutdown: { resources: [{ name: 'db', error: 'no' }], hooks: [{ name: 'pg', error: null }], exitCode: 1 } })
-    t.match(written({ type: 'report', report: createReport(story(), counts) }), [{ level: 'info', line: 'shutdown: clean in 12 ms' }])
+    t.match(line, { level: 'error', line: 'shutdown: failed in 12 ms: 5 completed, 1 rejected; failed db' })
+    const { resources, hooks, errors } = JSON.parse(JSON.stringify(line?.data)).shutdown
+    t.strictSame(resources[0].error, { name: 'Error', message: 'no', code: 'ENO' })
+    t.equal(hooks[0].error, null)
+    t.strictSame(errors, [{ name: 'Error', message: "Resource 'db' failed: no", code: 'ENO' }])
+    t.match(written({ type: 'report', report: createReport(story(), counts) }), [{ level: 'info', line: 'shutdown: clean in 12 ms: 5 completed, 1 rejected' }])
   })
 
   t.test('the line of the report lists at most 100 items of each kind', async t => {
-    const many = Array.from({ length: 100_000 }, (_, i) => ({ name: `task ${i}`, outcome: 'abandoned' as const, durationMs: 1 }))
+    const many = Array.from({ length: 100_000 }, (_, i) => ({ name: `task ${i}`, outcome: 'abandoned' as const, startedMs: 0, durationMs: 1 }))
     const [line] = written({ type: 'report', report: createReport(story(), { ...counts, tasks: many }) })
     t.ok(JSON.stringify(line?.data).length < 20_000)
   })
@@ -236,7 +241,7 @@ t.test('the report', t => {
   })
 
   t.test('the report is frozen to its last level, its inputs are not', async t => {
-    const tasks = [{ name: 'a', outcome: 'completed' as const, durationMs: 1 }]
+    const tasks = [{ name: 'a', outcome: 'completed' as const, startedMs: 0, durationMs: 1 }]
     const cut = [{ method: 'GET', route: '/', ageMs: 5, category: null, waitsFor: 'app' as const }]
     const error = new Error('no')
     const detail = { buffer: Buffer.from('x'), self: {} }

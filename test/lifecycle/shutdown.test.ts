@@ -107,6 +107,7 @@ function set (t: Test, cast: Cast = {}): Stage {
   const parts: ShutdownParts = {
     lifecycle,
     settings,
+    state: { activeRequests: 0, activeStreams: 0, activeWebSockets: 0 },
     events,
     tasks,
     traffic: {

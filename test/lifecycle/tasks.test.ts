@@ -16,7 +16,7 @@ const never = (): Promise<void> => new Promise(() => {})
 function start (hasReached = (): boolean => false): { tasks: Tasks, abort: AbortController, ended: [TaskResult, Error | null][] } {
   const abort = new AbortController()
   const ended: [TaskResult, Error | null][] = []
-  return { tasks: createTasks({ phase: 'running', signal: abort.signal, hasReached }, (...end) => ended.push(end)), abort, ended }
+  return { tasks: createTasks({ phase: 'running', signal: abort.signal, hasReached, elapsed: () => 0 }, (...end) => ended.push(end)), abort, ended }
 }
 
 t.test('tasks', t => {

@@ -1,4 +1,5 @@
 /** The shutdown works without each private part of Node, Fastify and ws that it uses. */
+import { channel, type Channel } from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
 import { type Server, ServerResponse, IncomingMessage, createServer } from 'node:http'
 import { Socket } from 'node:net'
@@ -318,4 +319,18 @@ t.test('replaced methods', async t => {
     await app.close()
     t.match(await report, { webSockets: { closed: 0, terminated: 1 } })
   })
+})
+
+t.test('publish: without the list of subscribers, Node publishes the message', async t => {
+  const target = channel('test:publish')
+  const heard: unknown[] = []
+  const subscriber = (message: unknown): void => { heard.push(message) }
+  target.subscribe(subscriber)
+  t.teardown(() => target.unsubscribe(subscriber))
+  const message = {}
+  internals.publish(target, message, () => {})
+  const published: unknown[] = []
+  const unknownChannel = { name: 'test:publish', publish (message: unknown) { published.push(message) } }
+  internals.publish(unknownChannel as Channel, message, () => {})
+  t.strictSame([heard, published], [[message], [message]])
 })

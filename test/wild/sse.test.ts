@@ -44,7 +44,7 @@ async function service (
   const served = await serve(t, {
     fastify,
     options: {
-      exporters: [{ name: 'test', start: ({ listen }) => { listen(event => { if (event.type === 'problem' || event.type === 'cut') problems.push(event) }) } }],
+      exporters: [{ name: 'test', start: ({ listen }) => { listen(event => { if (event.type === 'problem' || event.type === 'request-cut') problems.push(event) }) } }],
       ...options
     },
     routes: async app => {

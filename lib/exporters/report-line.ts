@@ -1,0 +1,90 @@
+/** The last log line of a shutdown, as text for a person. */
+import type { ShutdownReport } from '../../types/index'
+
+/** Longest line, in characters. */
+const longestLine = 299
+
+/** Most names in the line. A name has at least one character, and a separator of two. */
+const mostNames = Math.floor(longestLine / 3)
+
+/** Longest name in the line, in characters. */
+const longestName = 40
+
+/**
+ * Returns the outcome, the duration, the counts, and the names of what was cut, forced, failed or abandoned. The line
+ * has less than 300 characters. What does not fit is counted.
+ *
+ * @example shutdown: forced in 3021 ms: 120 requests completed, 4 rejected; cut GET /slow, GET /slow; forced redis
+ */
+export function reportLine (report: ShutdownReport): string {
+  const head = `shutdown: ${report.outcome} in ${Math.round(report.durationMs)} ms`
+  const counts = countsOf(report)
+  const start = counts === '' ? head : `${head}: ${counts}`
+  const names = namesOf(report)
+  for (let shown = Math.min(names.length, mostNames); shown > 0; shown--) {
+    const more = names.length > shown ? ` and ${names.length - shown} more` : ''
+    const line = `${start}; ${join(names.slice(0, shown))}${more}`
+    if (line.length <= longestLine) return line
+  }
+  return names.length === 0 ? start : `${start}; ${names.length} cut, forced, failed or abandoned`.slice(0, longestLine)
+}
+
+function countsOf ({ requests, streams, webSockets, tasks }: ShutdownReport): string {
+  const counts: [number, string][] = [
+    [requests.completed, 'completed'],
+    [requests.rejected, 'rejected'],
+    [requests.aborted, 'aborted'],
+    [streams.ended, 'streams ended'],
+    [webSockets.closed, 'WebSockets closed'],
+    [tasks.filter(({ outcome }) => outcome === 'completed').length, 'tasks completed']
+  ]
+  const counted = counts.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`)
+  return counted.join(', ')
+}
+
+/** What did not end by itself, as a verb and a name. */
+type Named = readonly [verb: string, name: string]
+
+function namesOf (report: ShutdownReport): Named[] {
+  const { requests, streams, webSockets, http2Sessions, tasks, resources, hooks } = report
+  const counted: [string, number, string][] = [
+    ['cut', streams.cut, streams.cut === 1 ? 'stream' : 'streams'],
+    ['terminated', webSockets.terminated, webSockets.terminated === 1 ? 'WebSocket' : 'WebSockets'],
+    ['destroyed', http2Sessions.destroyed, http2Sessions.destroyed === 1 ? 'HTTP/2 session' : 'HTTP/2 sessions']
+  ]
+  return [
+    ...resources.filter(({ outcome }) => outcome !== 'closed').map(({ outcome, name }): Named => [outcome, name]),
+    ...hooks.filter(({ outcome }) => outcome !== 'closed')
+      .map(({ outcome, name, hook }): Named => [outcome, `${hook} hook of ${name}`]),
+    ...tasks.filter(({ outcome }) => outcome === 'failed' || outcome === 'abandoned')
+      .map(({ outcome, name }): Named => [outcome, `task ${name}`]),
+    ...counted.filter(([, count]) => count > 0).map(([verb, count, what]): Named => [verb, `${count} ${what}`]),
+    ...requests.cut.map(({ method, route }): Named => ['cut', `${method} ${route}`]),
+    ...errorsOf(report)
+  ]
+}
+
+/** The errors that are not of a resource, a hook or a task. */
+function errorsOf ({ errors }: ShutdownReport): Named[] {
+  return errors.filter(error => !/^(?:Resource|The (?:onClose|preClose) hook of|Task) /.test(error.message))
+    .map(({ message }): Named => ['error', message])
+}
+
+/** Joins the names. A verb is written once for the names that follow each other. */
+function join (names: readonly Named[]): string {
+  let text = ''
+  let last = ''
+  for (const [verb, name] of names) {
+    const separator = text === '' ? '' : verb === last ? ', ' : '; '
+    text += `${separator}${verb === last ? '' : `${verb} `}${short(name)}`
+    last = verb
+  }
+  return text
+}
+
+/** Shortens a name to one line. */
+function short (name: string): string {
+  // eslint-disable-next-line no-control-regex
+  const line = name.replace(/[\u0000-\u001f\u007f]+/g, ' ')
+  return line.length > longestName ? `${line.slice(0, longestName - 1)}…` : line
+}
