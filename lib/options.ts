@@ -3,23 +3,34 @@
  * The platform is a parameter, because this file does not read the environment.
  */
 import type {
-  Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track
+  LameDuckDelay, Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track
 } from '../types/index'
 import { ShutdownBudgetError, ShutdownOptionError, received } from './errors'
 import { suggest } from './util/did-you-mean'
 import { longestTimer } from './util/time'
 
+/** Length of lame-duck, in milliseconds. A fixed length has the same `min` and `max`. */
+export type Delay = Required<LameDuckDelay>
+
 /** Defaults that depend on the platform. An option can override each of them. */
 export interface PlatformDefaults {
   readonly name: string
-  readonly delay: number
+  readonly delay: Delay
   readonly gracePeriod: number | null
   /** Whether the environment contains the grace period. Otherwise it is the platform's default. */
   readonly gracePeriodKnown: boolean
 }
 
+/** The default of `delay.quiet`, in milliseconds. */
+const defaultQuiet = 1_000
+
+/** Returns a lame-duck of a fixed length. */
+export function fixedDelay (ms: number): Delay {
+  return { min: ms, max: ms, quiet: 0 }
+}
+
 /** The name of a platform; `plain` if no platform was detected. */
-export type PlatformName = 'test-runner' | 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'plain'
+export type PlatformName = 'test-runner' | 'kubernetes' | 'pm2' | 'cluster' | 'systemd' | 'fastify-cli' | 'plain'
 
 /**
  * Defaults of each platform, in milliseconds. The grace periods are Kubernetes' terminationGracePeriodSeconds, PM2 7's
@@ -27,12 +38,13 @@ export type PlatformName = 'test-runner' | 'kubernetes' | 'pm2' | 'cluster' | 's
  * SIGKILL.
  */
 export const platformDefaults: Readonly<Record<PlatformName, Pick<PlatformDefaults, 'delay' | 'gracePeriod'>>> = {
-  'test-runner': { delay: 0, gracePeriod: null },
-  kubernetes: { delay: 5_000, gracePeriod: 30_000 },
-  pm2: { delay: 1_000, gracePeriod: 1_600 },
-  cluster: { delay: 1_000, gracePeriod: null },
-  systemd: { delay: 0, gracePeriod: 90_000 },
-  plain: { delay: 0, gracePeriod: null }
+  'test-runner': { delay: fixedDelay(0), gracePeriod: null },
+  kubernetes: { delay: { min: 5_000, max: 15_000, quiet: defaultQuiet }, gracePeriod: 30_000 },
+  pm2: { delay: fixedDelay(1_000), gracePeriod: 1_600 },
+  cluster: { delay: fixedDelay(1_000), gracePeriod: null },
+  systemd: { delay: { min: 0, max: 2_000, quiet: 500 }, gracePeriod: 90_000 },
+  'fastify-cli': { delay: fixedDelay(0), gracePeriod: null },
+  plain: { delay: { min: 0, max: 2_000, quiet: 500 }, gracePeriod: null }
 }
 
 /** The options with every default filled in. */
@@ -41,8 +53,11 @@ export interface Settings {
   readonly signals: readonly ShutdownSignal[] | false
   readonly uncaughtErrors: boolean
   readonly exit: boolean
-  readonly delay: number
+  readonly delay: Delay
+  /** `refitTimeouts` changes them at the end of lame-duck. */
   readonly timeouts: Required<Timeouts>
+  /** Scales the timeouts again for a lame-duck of this length, in milliseconds. One that the user set stays the same. */
+  readonly refitTimeouts: (lameDuck: number) => void
   /** The names of the timeouts that the user has set. */
   readonly givenTimeouts: ReadonlySet<keyof Timeouts>
   readonly gracePeriod: number | null
@@ -66,13 +81,29 @@ export interface Settings {
 export const defaultTotal = 60_000
 
 /**
- * Returns the `timeouts.total` that fits in a grace period, in milliseconds: the grace period minus `delay`, minus 5 %
- * (at most 1 000 ms) for the end of the process. It is at most the default. A result below 1 means that no time is
- * left.
+ * Returns the `timeouts.total` that fits in a grace period, in milliseconds: the grace period minus `delay`, minus the
+ * time for the end of the process. It is at most the default. A result below 1 means that no time is left.
  */
 export function totalWithin (delay: number, gracePeriod: number | null): number {
   if (gracePeriod === null) return defaultTotal
-  return Math.min(defaultTotal, gracePeriod - delay - Math.min(1_000, Math.ceil(gracePeriod / 20)))
+  return Math.min(defaultTotal, gracePeriod - delay - exitTimeOf(gracePeriod))
+}
+
+/** Returns the time that is left for the end of the process: 5 % of the grace period, at most 1 000 ms. */
+function exitTimeOf (gracePeriod: number): number {
+  return Math.min(1_000, Math.ceil(gracePeriod / 20))
+}
+
+/**
+ * Returns the default lame-duck of a platform within a grace period. A range takes at most half of the grace period. Its
+ * `max` also leaves `needed` milliseconds for the times that the user has set. A fixed length stays the same.
+ */
+export function delayWithin (delay: Delay, gracePeriod: number | null, needed: number): Delay {
+  if (gracePeriod === null || delay.min === delay.max) return delay
+  const half = Math.floor(gracePeriod / 2)
+  const min = Math.min(delay.min, half)
+  const room = gracePeriod - exitTimeOf(gracePeriod) - needed
+  return { min, max: Math.max(min, Math.min(delay.max, half, room)), quiet: delay.quiet }
 }
 
 /**
@@ -120,15 +151,17 @@ const foreign = ['prefix', 'logLevel', 'logSerializers']
 export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
   checkNames('options', given, [...names, ...foreign], 'an option', renamedOptions)
   const {
-    delay = platform.delay, timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = 'auto',
+    timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = 'auto',
     track = 'count', categories = {}, probes = false, exporters = [], resources = {}
   } = given
-  milliseconds('delay', delay, 0)
   if (gracePeriod !== undefined) milliseconds('gracePeriod', gracePeriod, 1)
   const grace = gracePeriod === undefined
     ? { period: platform.gracePeriod, binding: platform.gracePeriodKnown }
     : { period: gracePeriod, binding: true }
-  const fitted = fitTimeouts(timeouts, delay, grace)
+  checkTimeouts(timeouts)
+  const needed = Math.max(0, ...Object.values(timeouts).map(time => time ?? 0))
+  const delay = given.delay === undefined ? delayWithin(platform.delay, grace.period, needed) : checkDelay(given.delay)
+  const fitted = fitTimeouts(timeouts, delay.max, grace)
   // A test runner decides itself when its process ends, and must see every uncaught error.
   const signals = checkSignals(given.signals, platform.name === 'test-runner' ? false : ['SIGTERM', 'SIGINT'])
   const times = checkCategories(categories)
@@ -139,6 +172,7 @@ export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaul
     exit: checkBoolean('exit', given.exit, signals !== false),
     delay,
     timeouts: fitted.timeouts,
+    refitTimeouts (lameDuck) { Object.assign(fitted.timeouts, fitTimeouts(timeouts, lameDuck, grace).timeouts) },
     givenTimeouts: new Set([...timeoutNames, 'total' as const].filter(name => timeouts[name] !== undefined)),
     gracePeriod: grace.period,
     retryAfter: checkRetryAfter(retryAfter),
@@ -173,10 +207,6 @@ interface Grace {
 function fitTimeouts (
   given: Timeouts, delay: number, grace: Grace
 ): { timeouts: Required<Timeouts>, warnings: string[] } {
-  checkNames('timeouts', given, [...timeoutNames, 'total'], 'a timeout')
-  for (const [name, value] of Object.entries(given)) {
-    if (value !== undefined) milliseconds(`timeouts.${name}`, value, 1)
-  }
   const total = given.total ?? chooseTotal(given, delay, grace)
   const scale = given.total === undefined ? total / defaultTotal : 1
   const pick = (name: TimeoutName): number => given[name] ?? Math.max(
@@ -201,6 +231,27 @@ function fitTimeouts (
     timeouts,
     warnings: [`${message} that is this platform's default; set 'gracePeriod' to the value of your deployment`]
   }
+}
+
+function checkTimeouts (given: Timeouts): void {
+  checkNames('timeouts', given, [...timeoutNames, 'total'], 'a timeout')
+  for (const [name, value] of Object.entries(given)) {
+    if (value !== undefined) milliseconds(`timeouts.${name}`, value, 1)
+  }
+}
+
+function checkDelay (given: unknown): Delay {
+  if (typeof given === 'number') return fixedDelay(milliseconds('delay', given, 0))
+  if (!isPlainObject(given)) {
+    return throwInvalid('delay', `a number of milliseconds from 0 to ${longestTimer}, or { min, max, quiet }`, given)
+  }
+  checkNames('delay', given, ['min', 'max', 'quiet'], 'a field of a delay')
+  const { min = 0, max, quiet = defaultQuiet } = given
+  milliseconds('delay.min', min, 0)
+  milliseconds('delay.max', max, 0)
+  milliseconds('delay.quiet', quiet, 0)
+  if (min > max) throwInvalid('delay.min', `at most 'delay.max' (${max} ms)`, min)
+  return { min, max, quiet }
 }
 
 function chooseTotal (given: Timeouts, delay: number, { period, binding }: Grace): number {

@@ -7,6 +7,7 @@ import type { ShutdownOptions } from '../types/index'
 import { startAppExporters } from './exporters/app-exporters'
 import { flushLog } from './exporters/log'
 import { checkRoute } from './http/categories'
+import { forgetExempt } from './http/last-request'
 import { createLateHooks } from './http/late-hooks'
 import { observeHooks, observeRoute } from './http/observed-code'
 import { createOnRequest } from './http/on-request'
@@ -119,6 +120,7 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
     each.addHook('onRoute', route => {
       checkRoute(route.url, route.config?.shutdown, settings.categories)
       observeRoute(route)
+      forgetExempt(route, traffic.lastRequest)
       lateHooks.wrapRoute(route)
     })
   }
@@ -134,14 +136,16 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
     // `onClose` is a method of avvio, for which Fastify has no type.
     ;(app as unknown as { onClose(hook: () => Promise<void>): void }).onClose(async () => { await sequence.drain() })
     lifecycle.boot()
-    const { platform, delay, gracePeriod, timeouts } = settings
+    const { platform, gracePeriod, timeouts } = settings
+    const { min, max } = settings.delay
     const others = sequence.meetOthers()
     events.emit({
       type: 'platform',
       platform,
-      delay,
+      delay: min === max ? max : settings.delay,
       gracePeriod,
-      timeouts,
+      // A copy, because the end of lame-duck changes them.
+      timeouts: { ...timeouts },
       notes: others.notes,
       warnings: [...warnings, ...others.warnings]
     })

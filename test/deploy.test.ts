@@ -175,7 +175,7 @@ void findServer('postgres').then(postgres => t.test('the service in the image an
     createInterface({ input: service.process.stdout! }).on('line', line => { if (line.includes('Server listening')) resolve() })
     void service.ended.then(({ stderr }) => reject(new Error(`The service ended before it listened: ${stderr}`)))
   })
-  t.match(service.lines.find(line => line.includes('graceful shutdown is ready')), /"platform":"kubernetes","delay":5000,"gracePeriod":70000/)
+  t.match(service.lines.find(line => line.includes('graceful shutdown is ready')), /"platform":"kubernetes","delay":\{"min":5000,"max":15000,"quiet":1000\},"gracePeriod":80000/)
   const checked = /^ *http-check send meth GET uri (\S+)/m.exec(read('haproxy/haproxy.cfg'))?.[1]
   for (const path of [checked!, ...[container.startupProbe, container.readinessProbe, container.livenessProbe].map(probe => probe.httpGet.path as string)]) {
     // A server that listens on 127.0.0.1 only has no other address.

@@ -11,7 +11,8 @@ import { createRejection } from '../lib/http/rejection'
 import { suggest } from '../lib/util/did-you-mean'
 import type { ShutdownOptions, ShutdownState } from '../types/index'
 
-const plain: PlatformDefaults = { name: 'plain', delay: 0, gracePeriod: null, gracePeriodKnown: false }
+const fixed = (ms: number): Settings['delay'] => ({ min: ms, max: ms, quiet: 0 })
+const plain: PlatformDefaults = { name: 'plain', delay: fixed(0), gracePeriod: null, gracePeriodKnown: false }
 const state = {} as ShutdownState
 
 /** Options as they come from JavaScript, without types. */
@@ -24,13 +25,13 @@ function refuses (t: Test, options: unknown, message: string | RegExp, code = 'F
 
 t.test('defaults', t => {
   t.test('without a platform every option has its documented default', async t => {
-    const { retryAfter, ...settings } = resolve()
+    const { retryAfter, refitTimeouts, ...settings } = resolve()
     t.strictSame(settings, {
       platform: 'plain',
       signals: ['SIGTERM', 'SIGINT'],
       uncaughtErrors: true,
       exit: true,
-      delay: 0,
+      delay: fixed(0),
       timeouts: { requests: 30_000, streams: 10_000, tasks: 10_000, resources: 10_000, total: 60_000 },
       givenTimeouts: new Set(),
       gracePeriod: null,
@@ -74,29 +75,53 @@ t.test('defaults', t => {
 
 t.test('platforms', t => {
   const kubernetes = { KUBERNETES_SERVICE_HOST: '10.0.0.1' }
-  const scaled = { requests: 12_000, streams: 4_000, tasks: 4_000, resources: 4_000, total: 24_000 }
+  const scaled = { requests: 7_000, streams: 2_333, tasks: 2_333, resources: 2_333, total: 14_000 }
+  const range = { min: 5_000, max: 15_000, quiet: 1_000 }
 
-  t.test('Kubernetes: 5 s of delay, and a grace period of 30 s or as the environment sets it', async t => {
-    t.match(on(kubernetes), { platform: 'kubernetes', delay: 5_000, gracePeriod: 30_000, timeouts: scaled, warnings: [] })
-    t.match(on({ ...kubernetes, TERMINATION_GRACE_PERIOD_SECONDS: '120' }), { delay: 5_000, gracePeriod: 120_000, timeouts: { requests: 30_000, total: 60_000 } })
+  t.test('Kubernetes: 5 to 15 s of lame-duck, and a grace period of 30 s or as the environment sets it', async t => {
+    t.match(on(kubernetes), { platform: 'kubernetes', delay: range, gracePeriod: 30_000, timeouts: scaled, warnings: [] })
+    t.match(on({ ...kubernetes, TERMINATION_GRACE_PERIOD_SECONDS: '120' }), { delay: range, gracePeriod: 120_000, timeouts: { requests: 30_000, total: 60_000 } })
     t.match(on({ ...kubernetes, TERMINATION_GRACE_PERIOD_SECONDS: '30' }), { timeouts: scaled })
   })
 
-  t.test('PM2: 1 s of delay, and a grace period of 1 600 ms or its kill_timeout', async t => {
-    t.match(on({ pm_id: '0' }), { platform: 'pm2', delay: 1_000, gracePeriod: 1_600, timeouts: { requests: 260, streams: 87, tasks: 87, resources: 87, total: 520 } })
+  t.test('a default range takes at most half of the grace period, and leaves room for the times that the user set', async t => {
+    t.match(on(kubernetes, { gracePeriod: 8_000 }), { delay: { min: 4_000, max: 4_000 }, timeouts: { total: 3_600 } })
+    t.match(on(kubernetes, { gracePeriod: 20_000 }), { delay: { min: 5_000, max: 10_000 }, timeouts: { total: 9_000 } })
+    t.match(on(kubernetes, { timeouts: { total: 20_000 } }), { delay: { min: 5_000, max: 9_000 }, warnings: [] })
+    t.match(on(kubernetes, { timeouts: { requests: 18_000 } }), { delay: { min: 5_000, max: 11_000 }, timeouts: { total: 18_000 }, warnings: [] })
+    t.throws(() => on(kubernetes, { gracePeriod: 30_000, timeouts: { total: 28_000 } }), { code: 'FST_ERR_SHUTDOWN_BUDGET', message: "'delay' (5000 ms)" }, 'its min is not shortened without a word')
+    t.match(on({}, { gracePeriod: 1_000 }), { delay: { min: 0, max: 500, quiet: 500 } })
+  })
+
+  t.test('at the end of lame-duck, scaled timeouts are scaled again, and a time that the user set stays the same', async t => {
+    const settings = on(kubernetes, { timeouts: { streams: 1_000 } })
+    const { timeouts } = settings
+    t.strictSame({ ...timeouts }, { ...scaled, streams: 1_000 })
+    settings.refitTimeouts(5_000)
+    t.strictSame({ ...timeouts }, { requests: 12_000, streams: 1_000, tasks: 4_000, resources: 4_000, total: 24_000 })
+    const given = on(kubernetes, { timeouts: { total: 20_000 } })
+    given.refitTimeouts(5_000)
+    t.match(given.timeouts, { requests: 20_000, total: 20_000 })
+    const without = resolve()
+    without.refitTimeouts(0)
+    t.match(without.timeouts, { requests: 30_000, total: 60_000 })
+  })
+
+  t.test('PM2: 1 s of lame-duck, and a grace period of 1 600 ms or its kill_timeout', async t => {
+    t.match(on({ pm_id: '0' }), { platform: 'pm2', delay: fixed(1_000), gracePeriod: 1_600, timeouts: { requests: 260, streams: 87, tasks: 87, resources: 87, total: 520 } })
     t.match(on({ pm_id: '0', kill_timeout: '20000' }), { gracePeriod: 20_000, timeouts: { total: 18_000, requests: 9_000, resources: 3_000 } })
   })
 
-  t.test('node:cluster: 1 s of delay, and no grace period', async t => {
-    t.match(on({}, {}, true), { platform: 'cluster', delay: 1_000, gracePeriod: null, timeouts: { total: 60_000 } })
+  t.test('node:cluster: 1 s of lame-duck, and no grace period', async t => {
+    t.match(on({}, {}, true), { platform: 'cluster', delay: fixed(1_000), gracePeriod: null, timeouts: { total: 60_000 } })
   })
 
-  t.test('systemd: no delay, and a grace period of 90 s', async t => {
-    t.match(on({ NOTIFY_SOCKET: '/run/notify' }), { platform: 'systemd', delay: 0, gracePeriod: 90_000, timeouts: { total: 60_000 } })
+  t.test('systemd: up to 2 s of lame-duck, and a grace period of 90 s', async t => {
+    t.match(on({ NOTIFY_SOCKET: '/run/notify' }), { platform: 'systemd', delay: { min: 0, max: 2_000, quiet: 500 }, gracePeriod: 90_000, timeouts: { total: 60_000 } })
   })
 
   t.test('each default of a platform can be overridden', async t => {
-    t.match(on(kubernetes, { delay: 0, gracePeriod: 60_000 }), { delay: 0, gracePeriod: 60_000, timeouts: { total: 59_000, requests: 29_500 } })
+    t.match(on(kubernetes, { delay: 0, gracePeriod: 60_000 }), { delay: fixed(0), gracePeriod: 60_000, timeouts: { total: 59_000, requests: 29_500 } })
   })
 
   t.end()
@@ -136,15 +161,20 @@ t.test('times', t => {
     const kubernetes = { KUBERNETES_SERVICE_HOST: 'x' }
     t.equal(warned(kubernetes, { timeouts: { total: 50_000 } }).timeouts.total, 50_000)
     t.match(warned(kubernetes, { timeouts: { requests: 40_000 } }).timeouts, { requests: 40_000, total: 60_000 })
-    t.match(warned(kubernetes, { delay: 30_000 }), { delay: 30_000, timeouts: { total: 60_000 } })
-    t.match(warned({ pm_id: '1' }, { delay: 2_000 }), { delay: 2_000 })
+    t.match(warned(kubernetes, { delay: 30_000 }), { delay: fixed(30_000), timeouts: { total: 60_000 } })
+    t.match(warned({ pm_id: '1' }, { delay: 2_000 }), { delay: fixed(2_000) })
     t.match(on(kubernetes, { timeouts: { requests: 24_000 } }), { warnings: [], timeouts: { requests: 24_000, total: 24_000 } }, 'the default is kept if the times fit into it')
   })
 
   t.test('only a number of milliseconds that a timer can hold is valid', async t => {
-    refuses(t, { delay: '5s' }, "Expected 'delay' to be a number of milliseconds from 0 to 2147483647, got '5s' (string)")
+    refuses(t, { delay: '5s' }, "Expected 'delay' to be a number of milliseconds from 0 to 2147483647, or { min, max, quiet }, got '5s' (string)")
+    refuses(t, { delay: { min: 5, max: 4 } }, "Expected 'delay.min' to be at most 'delay.max' (4 ms), got 5 (number)")
+    refuses(t, { delay: {} }, "Expected 'delay.max' to be a number of milliseconds from 0 to 2147483647, got undefined (undefined)")
+    refuses(t, { delay: { max: 5, quite: 1 } }, "'quite' is not a field of a delay")
+    refuses(t, { delay: { max: 5, quiet: -1 } }, "Expected 'delay.quiet' to be a number of milliseconds from 0 to 2147483647, got -1 (number)")
+    t.match(resolve({ delay: { max: 5_000 } }), { delay: { min: 0, max: 5_000, quiet: 1_000 } })
     for (const [value, text] of [[-1, '-1 (number)'], [NaN, 'NaN (number)'], [Infinity, 'Infinity (number)'], [2 ** 31, '2147483648 (number)'], [null, 'null (null)'], [{}, '{} (object)'], [5n, '5 (bigint)']] as const) {
-      for (const name of ['delay', 'gracePeriod']) t.throws(() => resolve({ [name]: value }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: `got ${text}` })
+      for (const name of ['delay', 'gracePeriod']) t.throws(() => resolve({ [name]: value }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: name === 'delay' && text.startsWith('{}') ? 'got undefined' : `got ${text}` })
       for (const name of ['requests', 'streams', 'tasks', 'resources', 'total']) {
         t.throws(() => resolve({ timeouts: { [name]: value } }), { code: 'FST_ERR_SHUTDOWN_OPTION', message: `Expected 'timeouts.${name}' to be a number of milliseconds from 1 to 2147483647, got ${text}` })
       }

@@ -143,7 +143,7 @@ export type ShutdownEvent =
   | {
     readonly type: 'platform',
     readonly platform: string,
-    readonly delay: number,
+    readonly delay: number | Required<LameDuckDelay>,
     readonly gracePeriod: number | null,
     readonly timeouts: Required<Timeouts>,
     /** What is known about other owners of the process. */
@@ -155,7 +155,9 @@ export type ShutdownEvent =
     readonly phase: Phase,
     readonly previous: Phase,
     readonly reason: ShutdownReason,
-    readonly atMs: number
+    readonly atMs: number,
+    /** Why lame-duck ended; `null` if there was none, or while it lasts. */
+    readonly lameDuckEnd: LameDuckEnd | null
   }
   | {
     readonly type: 'waiting',
@@ -183,6 +185,29 @@ export type ShutdownEvent =
   | { readonly type: 'problem', readonly message: string, readonly error: unknown }
   | { readonly type: 'report', readonly report: ShutdownReport }
 
+/**
+ * A lame-duck that ends when it may: after at least `min`, when no request has come for `quiet`, after at most `max`.
+ * Probes, exempt routes, and requests, streams and WebSockets that are in flight do not prolong it.
+ */
+export interface LameDuckDelay {
+  /** Shortest length, in milliseconds. @default 0 */
+  readonly min?: number
+  /** Longest length, in milliseconds. */
+  readonly max: number
+  /**
+   * How long no request may have come, in milliseconds. It counts from the last request, also from one before the
+   * shutdown. A new connection counts until its first request is exempt, or until it closes without a request.
+   * @default 1_000
+   */
+  readonly quiet?: number
+}
+
+/**
+ * Why lame-duck ended. `delay`: its fixed length was over. `quiet`: no request had come for `quiet` milliseconds. `max`:
+ * it took its longest time, while requests still came.
+ */
+export type LameDuckEnd = 'delay' | 'quiet' | 'max'
+
 /** The options of the plugin. All are optional. */
 export interface ShutdownOptions {
   /**
@@ -196,9 +221,11 @@ export interface ShutdownOptions {
    */
   readonly uncaughtErrors?: boolean
   /**
-   * Length of lame-duck, in milliseconds. @default by platform: Kubernetes 5_000, PM2 and cluster workers 1_000, else 0
+   * Length of lame-duck, in milliseconds: a fixed number, or a range that ends when no request comes. @default by
+   * platform: Kubernetes `{ min: 5_000, max: 15_000, quiet: 1_000 }`, at most half of the grace period; PM2 and cluster
+   * workers 1_000; fastify-cli and test runners 0; else `{ min: 0, max: 2_000, quiet: 500 }`
    */
-  readonly delay?: number
+  readonly delay?: number | LameDuckDelay
   /** Longest time of each part of the shutdown, in milliseconds. */
   readonly timeouts?: Timeouts
   /**
@@ -302,6 +329,8 @@ export interface ShutdownState {
   readonly accepting: boolean
   /** What began the shutdown; `null` while running. */
   readonly reason: ShutdownReason | null
+  /** Why lame-duck ended; `null` if there was none, or while it lasts. */
+  readonly lameDuckEnd: LameDuckEnd | null
   /** Aborts when draining begins. */
   readonly signal: AbortSignal
   /** Milliseconds until all must be over; `Infinity` while running. */
@@ -387,6 +416,8 @@ export interface PhaseResult {
   readonly durationMs: number
   /** The worst outcome of its parts. */
   readonly outcome: Outcome
+  /** Why lame-duck ended. Only this phase has it. */
+  readonly endedBy?: LameDuckEnd
 }
 
 /** A request that was cut. */

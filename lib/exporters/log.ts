@@ -21,6 +21,13 @@ export function logExporter (log: FastifyBaseLogger): Exporter {
   }
 }
 
+/** Why lame-duck ended, in the line of the next phase. */
+const endings = {
+  delay: '',
+  quiet: ', because no more requests came',
+  max: ', because lame-duck took its longest time while requests still came'
+} as const
+
 /** The methods of a log that are used here. */
 type Log = Pick<FastifyBaseLogger, 'debug' | 'info' | 'warn' | 'error'>
 
@@ -57,7 +64,7 @@ function write (log: Log, event: ShutdownEvent): void {
         {
           shutdown: { phase: event.phase, previous: event.previous, reason: event.reason, atMs: Math.round(event.atMs) }
         },
-        `shutdown: ${event.phase}`
+        `shutdown: ${event.phase}${event.previous === 'lame-duck' ? endings[event.lameDuckEnd ?? 'delay'] : ''}`
       )
       return
     case 'waiting':

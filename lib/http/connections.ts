@@ -12,6 +12,8 @@ export interface Connection extends Linked<Connection> {
   readonly socket: Socket
   /** The time at which it was accepted, by the clock of `util/time.ts`. */
   readonly since: number
+  /** Whether a request has arrived on it. */
+  isUsed: boolean
   /** Whether the last request on it was on the fast path: see `fast-path.ts`. */
   usesFastPath: boolean
   /**
@@ -71,7 +73,14 @@ export function createConnections (onClose: (connection: Connection) => void): C
   function follow (socket: Followed): void {
     if (socket[kConnection] !== undefined) return
     const connection: Connection = {
-      socket, since: now(), usesFastPath: false, answeredAt: -Infinity, queued: null, previous: null, next: null
+      socket,
+      since: now(),
+      isUsed: false,
+      usesFastPath: false,
+      answeredAt: -Infinity,
+      queued: null,
+      previous: null,
+      next: null
     }
     socket[kConnection] = connection
     list.add(connection)

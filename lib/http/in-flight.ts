@@ -149,6 +149,7 @@ export function createInFlightTable ({
     track (req, res) {
       try {
         const connection = connections.of(req.socket)
+        if (connection !== undefined) connection.isUsed = true
         if (!entries.addToFastPath(connection, res)) add(res, connection)
       } catch (error) {
         onProblem('A request could not be counted', error)

@@ -23,7 +23,8 @@ import { createRequestsDrain } from './drains/requests'
 import { createWebSocketsDrain } from './drains/websockets'
 import { createInFlightTable, type InFlightTable } from './in-flight'
 import { textOfId } from './in-flight-entry'
-import { keepFirst, type KeptListener } from './kept-listener'
+import { keepFirst, type KeptListener, type ServerListener } from './kept-listener'
+import { createLastRequest, type LastRequest } from './last-request'
 import { answerTimeoutOf } from './rejected-requests'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
@@ -36,6 +37,8 @@ export interface Traffic {
   readonly inFlight: InFlightTable
   /** The servers of the app. */
   readonly servers: Servers
+  /** The last request, by which lame-duck ends. */
+  readonly lastRequest: LastRequest
   /** The drains, which run in parallel. */
   readonly drains: readonly Drain[]
   /** How many connections are upgraded now. */
@@ -112,6 +115,14 @@ export function createTraffic (
     onProblem
   })
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
+  const lastRequest = createLastRequest(connections)
+  const hasFixedDelay = settings.delay.min === settings.delay.max
+  const trackRequest: ServerListener<'request'> = hasFixedDelay
+    ? inFlight.track
+    : (req, res) => {
+        lastRequest.note(res)
+        inFlight.track(req, res)
+      }
   const requests = createRequestsDrain(inFlight, settings, {
     // A connection that another app has taken over stays open.
     announceClose: () => { if (!servers.handedOver) inFlight.announceClose() },
@@ -119,7 +130,7 @@ export function createTraffic (
     onCut: requestCounts.cut
   })
   const webSockets = createWebSocketsDrain({
-    timeout: timeouts.streams,
+    timeouts,
     message: settings.webSocketMessage,
     upgradeResponse: rejection.upgradeResponse,
     onTerminate: name => requestCounts.cutOther('websocket', name),
@@ -127,7 +138,7 @@ export function createTraffic (
   })
   const http2 = createHttp2Drain({
     connections,
-    timeout: requests.timeout,
+    requests,
     busySessions: inFlight.busySessions,
     untilAnswered: inFlight.untilAnswered,
     onDestroy: () => requestCounts.cutOther('http2-session', 'HTTP/2 session'),
@@ -144,6 +155,7 @@ export function createTraffic (
   return {
     inFlight,
     servers,
+    lastRequest,
     drains: [requests, createFastifySseDrain(inFlight, onProblem), webSockets, http2, idleConnections],
     get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
@@ -195,7 +207,7 @@ export function createTraffic (
   }
 
   function attach (server: Server, { sockets, sessions }: Handover): void {
-    const kept = keepFirst(server, 'request', inFlight.track, true)
+    const kept = keepFirst(server, 'request', trackRequest, true)
     attached.set(server, kept)
     if (lifecycle.hasReached('draining')) kept.replaceAll(routeRequest)
     connections.attach(server, sockets)

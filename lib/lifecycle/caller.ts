@@ -39,7 +39,7 @@ export function createCaller (
   const { lifecycle, settings, joinProcess, problems, onProblem } = parts
   const traffic = contained.part('traffic', parts.traffic)
   const { exit, signals } = settings
-  const budget = settings.delay + settings.timeouts.total
+  const budget = settings.delay.max + settings.timeouts.total
   const reported = createDeferred<ShutdownReport>()
   const listenError = createDeferred<Error>()
   const run = once(closeApp)

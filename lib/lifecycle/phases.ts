@@ -6,7 +6,7 @@
  * entered at most once.
  */
 import { setMaxListeners } from 'node:events'
-import type { Outcome, Phase, PhaseResult, ShutdownReason } from '../../types/index'
+import type { LameDuckEnd, Outcome, Phase, PhaseResult, ShutdownReason } from '../../types/index'
 import { ShutdownPhaseError } from '../errors'
 import { suggest } from '../util/did-you-mean'
 import { now, type Deadline } from '../util/time'
@@ -20,6 +20,8 @@ export interface Lifecycle {
   readonly phase: Phase
   /** What began the shutdown; `null` while running. */
   readonly reason: ShutdownReason | null
+  /** Why lame-duck ended; `null` if there was none, or while it lasts. */
+  readonly lameDuckEnd: LameDuckEnd | null
   /** The deadline of the whole shutdown; `null` while running. */
   readonly deadline: Deadline | null
   /** Aborts when draining begins. */
@@ -49,6 +51,8 @@ export interface LifecycleControl extends Lifecycle {
   boot(): void
   /** Begins the shutdown: sets its reason and its deadline. */
   begin(reason: ShutdownReason, deadline: Deadline): void
+  /** Lame-duck ends. */
+  endLameDuck(why: LameDuckEnd): void
   /** Replaces the deadline. */
   extend(deadline: Deadline): void
   /**
@@ -82,6 +86,7 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
   const lifecycle: Mutable<LifecycleControl> = {
     phase: 'running',
     reason: null,
+    lameDuckEnd: null,
     deadline: null,
     signal: controller.signal,
     booted: false,
@@ -94,6 +99,10 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
       began = now()
       lifecycle.reason = reason
       lifecycle.deadline = deadline
+    },
+    endLameDuck (why) {
+      lifecycle.lameDuckEnd = why
+      results.at(-1)!.endedBy = why
     },
     extend (deadline) { lifecycle.deadline = deadline },
     enter (phase) {

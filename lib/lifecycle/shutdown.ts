@@ -5,7 +5,7 @@
  * Every shutdown is an `app.close()`. avvio calls `drain` before Fastify stops its server, and `finish` after the last
  * onClose hook. Between the two, Fastify closes and the app's own hooks run.
  */
-import type { InFlightSample, Phase, ShutdownReason, ShutdownReport, ShutdownState } from '../../types/index'
+import type { InFlightSample, LameDuckEnd, Phase, ShutdownReason, ShutdownReport, ShutdownState } from '../../types/index'
 import { ShutdownTeardownError, ShutdownTimeoutError } from '../errors'
 import type { Traffic } from '../http/traffic'
 import { reserveOf, type Settings } from '../options'
@@ -31,7 +31,7 @@ import type { Tasks } from './tasks'
 export interface ShutdownParts {
   readonly lifecycle: LifecycleControl
   readonly settings: Pick<
-    Settings, 'delay' | 'timeouts' | 'newConnections' | 'onReport' | 'signals' | 'uncaughtErrors' | 'exit'
+    Settings, 'delay' | 'timeouts' | 'refitTimeouts' | 'newConnections' | 'onReport' | 'signals' | 'uncaughtErrors' | 'exit'
   >
   readonly state: Pick<ShutdownState, 'activeRequests' | 'activeStreams' | 'activeWebSockets'>
   readonly events: Events
@@ -96,12 +96,13 @@ const longestOverrun = 1_000
 export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   const { settings, problems, onProblem } = parts
   const { delay, timeouts } = settings
-  const reserve = reserveOf(timeouts)
+  let reserve = reserveOf(timeouts)
   const overrun = Math.min(longestOverrun, reserve / 4)
   const contained = createContainment(timeOfStep, onProblem)
   const lifecycle = contained.part('lifecycle', parts.lifecycle)
   const events = contained.part('events', parts.events)
   const traffic = contained.part('traffic', parts.traffic)
+  const lastRequest = contained.part('last request', parts.traffic.lastRequest)
   const tasks = contained.part('tasks', parts.tasks)
   const samples = contained.part('samples', createInFlightSamples(readInFlight, parts.lifecycle.elapsed))
   const resources = contained.part('resources', parts.resources)
@@ -120,14 +121,17 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   async function runDrain (): Promise<Teardown> {
     // nodemon sends SIGUSR2: no load balancer is there, and the next process listens on the same port.
     const isRestart = caller.reason.kind === 'signal' && caller.reason.detail === 'SIGUSR2'
-    const lameDuck = caller.reason.kind !== 'close' && !isRestart && delay > 0 && traffic.listening
-    const total = lameDuck ? delay + timeouts.total : timeouts.total
-    const deadline = begin(isAbandoned ? abandonedTime : total)
+    const mayWait = caller.reason.kind !== 'close' && !isRestart && delay.max > 0 && traffic.listening
+    const lameDuck = mayWait && !(delay.min === 0 && lastRequest.silence()! >= delay.quiet && await isQuiet())
+    const total = lameDuck ? delay.max + timeouts.total : timeouts.total
+    let deadline = begin(isAbandoned ? abandonedTime : total)
     if (lameDuck) {
       enter('lame-duck')
-      for (const drain of drains) drain.enterLameDuck?.(delay)
+      for (const drain of drains) drain.enterLameDuck?.(Math.max(delay.min, delay.quiet))
       resources.pause()
-      await sleep(delay)
+      if (delay.min > 0) await sleep(delay.min)
+      lifecycle.endLameDuck(await untilQuiet())
+      deadline = endLameDuck()
     }
     // Before draining, so that requests on the last accepted connections are served.
     if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && (lameDuck || isRestart))) {
@@ -167,7 +171,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   function abandon (): void {
     isAbandoned = true
     problems.begin()
-    onProblem('The app did not boot in time', new ShutdownTimeoutError('The boot', delay + timeouts.total))
+    onProblem('The app did not boot in time', new ShutdownTimeoutError('The boot', delay.max + timeouts.total))
     void drain()
   }
 
@@ -255,6 +259,27 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     }))
   }
 
+  /** Returns whether no load balancer sends requests. Also reads those that the kernel has received already. */
+  async function isQuiet (): Promise<boolean> {
+    return await lastRequest.untilQuiet(delay.quiet, 0) === true
+  }
+
+  /** Waits until lame-duck may end. @returns why it ends */
+  async function untilQuiet (): Promise<LameDuckEnd> {
+    const { min, max, quiet } = delay
+    if (min === max) return 'delay'
+    return await lastRequest.untilQuiet(quiet, max - parts.lifecycle.elapsed()) === true ? 'quiet' : 'max'
+  }
+
+  /** Lame-duck is over: what it has not used is left for the rest of the shutdown. */
+  function endLameDuck (): Deadline {
+    settings.refitTimeouts(parts.lifecycle.elapsed())
+    reserve = reserveOf(timeouts)
+    const deadline = startDeadline(timeouts.total)
+    lifecycle.extend(deadline)
+    return deadline
+  }
+
   /** Returns the longest time of a step that begins now: the resources' time is reserved until cleaning begins. */
   function timeOfStep (): number {
     const isCleaning = parts.lifecycle.hasReached('cleaning')
@@ -264,7 +289,8 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   function enter (phase: Phase): void {
     const previous = lifecycle.enter(phase) ?? parts.lifecycle.phase
     samples.take()
-    events.emit({ type: 'phase', phase, previous, reason: caller.reason, atMs: parts.lifecycle.elapsed() })
+    const { lameDuckEnd, elapsed } = parts.lifecycle
+    events.emit({ type: 'phase', phase, previous, reason: caller.reason, atMs: elapsed(), lameDuckEnd })
   }
 
   function pending (): string[] {

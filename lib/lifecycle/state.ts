@@ -24,6 +24,7 @@ export function createState (sources: StateSources): ShutdownState {
     get ready () { return lifecycle.phase === 'running' && lifecycle.booted },
     get accepting () { return !lifecycle.hasReached('draining') },
     get reason () { return lifecycle.reason },
+    get lameDuckEnd () { return lifecycle.lameDuckEnd },
     signal: lifecycle.signal,
     get remaining () { return lifecycle.remaining() },
     get activeRequests () { return table.requests },
@@ -42,6 +43,7 @@ export function createState (sources: StateSources): ShutdownState {
         reason: reason === null
           ? null
           : { kind: reason.kind, detail: reason.kind === 'signal' || reason.kind === 'close' ? reason.detail : '' },
+        lameDuckEnd: state.lameDuckEnd,
         remaining: Number.isFinite(remaining) ? Math.round(remaining) : null,
         activeRequests: state.activeRequests,
         activeStreams: state.activeStreams,

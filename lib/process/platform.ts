@@ -1,14 +1,15 @@
 /** Detects the platform of this process from its environment, and its default times. */
 import nodeCluster from 'node:cluster'
 import { ShutdownEnvironmentError } from '../errors'
-import { platformDefaults, type PlatformName } from '../options'
+import { platformDefaults, type Delay, type PlatformName } from '../options'
+import { isFastifyCli } from './fastify-cli'
 
 /** A platform with its default times. */
 export interface Platform {
   /** The name; the outermost platform if one runs inside another. */
   readonly name: PlatformName
-  /** Length of lame-duck, in milliseconds. */
-  readonly delay: number
+  /** Length of lame-duck. */
+  readonly delay: Delay
   /** Time between the request to stop and SIGKILL, in milliseconds; `null` if the platform does not send SIGKILL. */
   readonly gracePeriod: number | null
   /** Whether the environment contains the grace period; otherwise it is the platform's default. */
@@ -40,7 +41,7 @@ export function detectPlatform (
   }
   if (cluster.isWorker) return platform('cluster', null)
   if (env.NOTIFY_SOCKET) return platform('systemd', null)
-  return platform('plain', null)
+  return platform(isFastifyCli() ? 'fastify-cli' : 'plain', null)
 }
 
 /** Returns whether this is a worker of node:cluster. Its listening sockets belong to the primary. */

@@ -147,7 +147,7 @@ t.test('the log', t => {
   }
 
   t.test('the log has a line for each phase', async t => {
-    t.match(written({ type: 'phase', phase: 'draining', previous: 'lame-duck', reason, atMs: 5_000.4 }),
+    t.match(written({ type: 'phase', phase: 'draining', previous: 'lame-duck', reason, atMs: 5_000.4, lameDuckEnd: 'delay' }),
       [{ level: 'info', line: 'shutdown: draining', data: { shutdown: { phase: 'draining', previous: 'lame-duck', reason, atMs: 5_000 } } }])
   })
 

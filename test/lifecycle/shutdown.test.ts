@@ -2,12 +2,14 @@
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { Drain } from '../../lib/http/drains/drain'
+import type { LastRequest } from '../../lib/http/last-request'
 import { createEvents } from '../../lib/lifecycle/events'
 import { createLifecycle, type LifecycleControl } from '../../lib/lifecycle/phases'
 import { createProblems } from '../../lib/lifecycle/problems'
 import { noCounts } from '../../lib/lifecycle/report'
 import { createShutdown, type ShutdownParts, type ShutdownSequence } from '../../lib/lifecycle/shutdown'
 import { createTasks, type Tasks } from '../../lib/lifecycle/tasks'
+import { fixedDelay, type Settings } from '../../lib/options'
 import { createResources, type Resources } from '../../lib/resources/resources'
 import type { Teardown } from '../../lib/resources/teardown'
 import { after, every, startDeadline, within } from '../../lib/util/time'
@@ -42,13 +44,16 @@ interface Cast {
   readonly tasks?: Readonly<Record<string, () => Promise<unknown>>>
   /** How long the connections take to end, in milliseconds. */
   readonly connections?: number
-  readonly delay?: number
+  readonly delay?: number | Settings['delay']
+  /** Each request, in milliseconds after the beginning. A negative one came before it. */
+  readonly requests?: readonly number[]
   readonly timeouts?: Required<Timeouts>
   readonly newConnections?: 'auto' | 'answer' | 'refuse'
   readonly listening?: boolean
   /** The app's own onClose hooks. */
   readonly hooks?: readonly HookResult[]
   readonly stopListening?: () => Promise<void>
+  readonly refitTimeouts?: Settings['refitTimeouts']
   readonly endConnections?: (stage: () => Stage) => Promise<Outcome>
 }
 
@@ -89,7 +94,18 @@ function set (t: Test, cast: Cast = {}): Stage {
       pending: () => isPending ? [name] : []
     }
   })
-  const settings = { delay: 0, timeouts, newConnections: 'auto' as const, signals: false as const, uncaughtErrors: false, exit: false, onReport: undefined, track: 'count' as const, resources: cast.resources ?? {}, ...cast }
+  const lastRequest: LastRequest = {
+    note () {},
+    forget () {},
+    silence: () => time.now() - begin - (cast.requests ?? []).reduce((last, at) => at <= time.now() - begin ? at : last, -Infinity),
+    async untilQuiet (quiet, max) {
+      for (const until = time.now() + max; ; await wait(10)) {
+        if (lastRequest.silence() >= quiet) return true
+        if (time.now() >= until) return false
+      }
+    }
+  }
+  const settings = { timeouts, newConnections: 'auto' as const, signals: false as const, refitTimeouts: cast.refitTimeouts ?? (() => {}), uncaughtErrors: false, exit: false, onReport: undefined, track: 'count' as const, resources: cast.resources ?? {}, ...cast, delay: typeof cast.delay === 'object' ? cast.delay : fixedDelay(cast.delay ?? 0) }
   const noApp = { addHook () {} } as unknown as FastifyInstance
   const resources = createResources(noApp, {
     settings,
@@ -111,6 +127,7 @@ function set (t: Test, cast: Cast = {}): Stage {
     events,
     tasks,
     traffic: {
+      lastRequest,
       drains,
       listening: cast.listening ?? true,
       begin () {},
@@ -173,7 +190,7 @@ t.test('phases', t => {
     const { play } = set(t, { drains: { requests: { takes: 300, timeout: 30_000 } }, resources: { db: { close: () => wait(20) } }, delay: 5_000 })
     const story = await play()
     t.same(story.phases, [
-      { phase: 'lame-duck', startedMs: 0, durationMs: 5_000, outcome: 'clean' },
+      { phase: 'lame-duck', startedMs: 0, durationMs: 5_000, outcome: 'clean', endedBy: 'delay' },
       { phase: 'draining', startedMs: 5_000, durationMs: 301, outcome: 'clean' },
       { phase: 'cleaning', startedMs: 5_301, durationMs: 20, outcome: 'clean' },
       { phase: 'shutdown', startedMs: 5_321, durationMs: 0, outcome: 'clean' }
@@ -308,6 +325,57 @@ t.test('clocks', t => {
     const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } }, delay: 20_000, stopListening: () => wait(400) })
     await play()
     t.equal(at('requests has 49600'), 20_400)
+  })
+
+  t.test('a lame-duck with a range ends when no request has come for some time', async t => {
+    const delay = { min: 1_000, max: 5_000, quiet: 500 }
+    const cases: [requests: number[], lasts: number, endedBy: string][] = [
+      [[], 1_000, 'quiet'],
+      [[-300, 400], 1_000, 'quiet'],
+      [[800], 1_300, 'quiet'],
+      [[800, 1_290, 1_700], 2_200, 'quiet'],
+      [Array.from({ length: 100 }, (_, i) => i * 100), 5_000, 'max']
+    ]
+    for (const [requests, lasts, endedBy] of cases) {
+      await t.test(`requests at ${requests.slice(0, 4).join(', ')}`, async t => {
+        const { play, lifecycle, events } = set(t, { delay, requests })
+        const { phases } = await play()
+        t.match(phases[0], { phase: 'lame-duck', durationMs: lasts, endedBy })
+        t.equal(lifecycle.lameDuckEnd, endedBy)
+        t.match(events.find(event => event.type === 'phase' && event.phase === 'draining'), { lameDuckEnd: endedBy })
+      })
+    }
+  })
+
+  t.test('a range without a shortest length has no lame-duck if no request came lately', async t => {
+    const delay = { min: 0, max: 2_000, quiet: 500 }
+    for (const [requests, lasts] of [[[], null], [[-500], null], [[-400], 100], [[-1, 300], 800]] as [number[], number | null][]) {
+      await t.test(`requests at ${requests.join(', ')}`, async t => {
+        const { play, before, lifecycle } = set(t, { delay, requests, drains: { requests: { takes: 1, timeout: 5 } } })
+        const { phases } = await play()
+        if (lasts === null) {
+          t.equal(phases[0]?.phase, 'draining')
+          t.equal(lifecycle.lameDuckEnd, null)
+          t.ok(before('draining', 'stops listening'), 'new connections are answered')
+        } else {
+          t.match(phases[0], { phase: 'lame-duck', durationMs: lasts })
+          t.ok(before('stops listening', 'draining'), 'new connections are refused')
+          t.ok(before('requests in lame-duck for 500', 'draining'), 'idle connections close evenly over the quiet time')
+        }
+      })
+    }
+  })
+
+  t.test('what lame-duck does not use is left for the rest: the timeouts are scaled again, and the total begins at its end', async t => {
+    const timeouts = { requests: 7_000, streams: 2_000, tasks: 2_000, resources: 2_000, total: 14_000 }
+    const { play, at } = set(t, {
+      delay: { min: 5_000, max: 15_000, quiet: 1_000 },
+      timeouts,
+      refitTimeouts: lameDuck => { Object.assign(timeouts, { requests: 12_000, resources: 4_000, total: 29_000 - lameDuck }) },
+      drains: { requests: { takes: 1, timeout: Infinity } }
+    })
+    await play()
+    t.equal(at('requests has 20000'), 5_000, '24 s of the total, and a reserve of 4 s')
   })
 
   t.test('the delay is not part of the total', async t => {

@@ -4,17 +4,17 @@ import { detectPlatform, isClusterWorker, type Platform } from '../../lib/proces
 const alone = { isWorker: false }
 const worker = { isWorker: true }
 
-t.test('each platform is detected by its environment, and has its own delay and grace period', async t => {
+t.test('each platform is detected by its environment, and has its own lame-duck and grace period', async t => {
   const cases: Array<[string, NodeJS.ProcessEnv, { isWorker: boolean }, Platform]> = [
-    ['a terminal', {}, alone, { name: 'plain', delay: 0, gracePeriod: null, gracePeriodKnown: false }],
-    ...['NODE_TEST_CONTEXT', 'JEST_WORKER_ID', 'VITEST', 'TAP'].map((name): [string, NodeJS.ProcessEnv, { isWorker: boolean }, Platform] => [name, { [name]: '1', KUBERNETES_SERVICE_HOST: '10.0.0.1' }, worker, { name: 'test-runner', delay: 0, gracePeriod: null, gracePeriodKnown: false }]),
-    ['Kubernetes', { KUBERNETES_SERVICE_HOST: '10.0.0.1' }, alone, { name: 'kubernetes', delay: 5_000, gracePeriod: 30_000, gracePeriodKnown: false }],
-    ['Kubernetes with TERMINATION_GRACE_PERIOD_SECONDS', { KUBERNETES_SERVICE_HOST: '10.0.0.1', TERMINATION_GRACE_PERIOD_SECONDS: '75' }, alone, { name: 'kubernetes', delay: 5_000, gracePeriod: 75_000, gracePeriodKnown: true }],
-    ['PM2', { pm_id: '0' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 1_600, gracePeriodKnown: false }],
-    ['PM2 with kill_timeout', { pm_id: '3', kill_timeout: '8000' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 8_000, gracePeriodKnown: true }],
-    ['PM2 with a kill_timeout of 0, which means the default', { pm_id: '3', kill_timeout: '0' }, alone, { name: 'pm2', delay: 1_000, gracePeriod: 1_600, gracePeriodKnown: false }],
-    ['a cluster worker', {}, worker, { name: 'cluster', delay: 1_000, gracePeriod: null, gracePeriodKnown: false }],
-    ['systemd', { NOTIFY_SOCKET: '/run/systemd/notify' }, alone, { name: 'systemd', delay: 0, gracePeriod: 90_000, gracePeriodKnown: false }]
+    ['a terminal', {}, alone, { name: 'plain', delay: { min: 0, max: 2_000, quiet: 500 }, gracePeriod: null, gracePeriodKnown: false }],
+    ...['NODE_TEST_CONTEXT', 'JEST_WORKER_ID', 'VITEST', 'TAP'].map((name): [string, NodeJS.ProcessEnv, { isWorker: boolean }, Platform] => [name, { [name]: '1', KUBERNETES_SERVICE_HOST: '10.0.0.1' }, worker, { name: 'test-runner', delay: { min: 0, max: 0, quiet: 0 }, gracePeriod: null, gracePeriodKnown: false }]),
+    ['Kubernetes', { KUBERNETES_SERVICE_HOST: '10.0.0.1' }, alone, { name: 'kubernetes', delay: { min: 5_000, max: 15_000, quiet: 1_000 }, gracePeriod: 30_000, gracePeriodKnown: false }],
+    ['Kubernetes with TERMINATION_GRACE_PERIOD_SECONDS', { KUBERNETES_SERVICE_HOST: '10.0.0.1', TERMINATION_GRACE_PERIOD_SECONDS: '75' }, alone, { name: 'kubernetes', delay: { min: 5_000, max: 15_000, quiet: 1_000 }, gracePeriod: 75_000, gracePeriodKnown: true }],
+    ['PM2', { pm_id: '0' }, alone, { name: 'pm2', delay: { min: 1_000, max: 1_000, quiet: 0 }, gracePeriod: 1_600, gracePeriodKnown: false }],
+    ['PM2 with kill_timeout', { pm_id: '3', kill_timeout: '8000' }, alone, { name: 'pm2', delay: { min: 1_000, max: 1_000, quiet: 0 }, gracePeriod: 8_000, gracePeriodKnown: true }],
+    ['PM2 with a kill_timeout of 0, which means the default', { pm_id: '3', kill_timeout: '0' }, alone, { name: 'pm2', delay: { min: 1_000, max: 1_000, quiet: 0 }, gracePeriod: 1_600, gracePeriodKnown: false }],
+    ['a cluster worker', {}, worker, { name: 'cluster', delay: { min: 1_000, max: 1_000, quiet: 0 }, gracePeriod: null, gracePeriodKnown: false }],
+    ['systemd', { NOTIFY_SOCKET: '/run/systemd/notify' }, alone, { name: 'systemd', delay: { min: 0, max: 2_000, quiet: 500 }, gracePeriod: 90_000, gracePeriodKnown: false }]
   ]
   for (const [name, env, cluster, expected] of cases) t.strictSame(detectPlatform(env, cluster), expected, name)
 })

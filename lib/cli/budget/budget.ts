@@ -5,7 +5,9 @@
  * A preStop hook, lame-duck (`delay`) and the rest of the shutdown (`timeouts.total`) run one after the other, within
  * the grace period. The readiness probe must fail before lame-duck ends.
  */
-import { defaultTotal, totalWithin, platformDefaults, type PlatformName } from '../../options'
+import {
+  defaultTotal, delayWithin, fixedDelay, platformDefaults, totalWithin, type PlatformName
+} from '../../options'
 
 /** The times of one deployed process, as its file states them. */
 export interface Deployment {
@@ -54,7 +56,7 @@ export interface Budget {
   readonly source: string
   /** Duration of the preStop hook. */
   readonly preStop: number
-  /** Length of lame-duck. */
+  /** Longest length of lame-duck. */
   readonly delay: number
   /** `timeouts.total`. */
   readonly total: number
@@ -71,7 +73,10 @@ export function checkBudget (deployment: Deployment, times: Times = {}): Budget 
   const { platform, grace, graceName, preStop = 0, environmentGrace = null, readiness } = deployment
   const defaults = platformDefaults[platform]
   const assumedGrace = environmentGrace ?? defaults.gracePeriod
-  const delay = times.delay ?? defaults.delay
+  // A range may take its longest time, and has the least total then.
+  const { min, max: delay } = times.delay === undefined
+    ? delayWithin(defaults.delay, assumedGrace, times.total ?? 0)
+    : fixedDelay(times.delay)
   const total = times.total ?? Math.max(0, totalWithin(delay, assumedGrace))
   const sum = preStop + delay + total
   const findings: Finding[] = []
@@ -104,15 +109,16 @@ export function checkBudget (deployment: Deployment, times: Times = {}): Budget 
       `delay ${formatTime(delay)} + timeouts.total ${formatTime(total)} exceeds the grace period in the environment ` +
       `(${formatTime(environmentGrace)}) by ${formatTime(delay + total - environmentGrace)}: the plugin will not start`
     )
-  } else if (times.total === undefined && total < defaultTotal) {
+  } else if (times.total === undefined && totalWithin(min, assumedGrace) < defaultTotal) {
+    const longest = totalWithin(min, assumedGrace)
     const origin = environmentGrace === null
       ? 'the default grace period of this platform'
       : 'the grace period in the environment'
     add(
       'scaled',
       'warning',
-      defaultTotal - total,
-      `the plugin shortens timeouts.total from ${formatTime(defaultTotal)} to ${formatTime(total)}, ` +
+      defaultTotal - longest,
+      `the plugin shortens timeouts.total from ${formatTime(defaultTotal)} to ${formatTime(longest)}, ` +
       `to fit in ${origin} (${formatTime(assumedGrace ?? 0)}): check that the slowest request is shorter`
     )
   }

@@ -40,8 +40,8 @@ const readingTime = 10_000
 /** Options of the drain. */
 export interface Http2Options {
   readonly connections: Connections
-  /** Longest time for the streams in flight, in milliseconds. */
-  readonly timeout: number
+  /** The drain of the requests, which has the same timeout. */
+  readonly requests: Pick<Drain, 'timeout'>
   /** Returns the sessions with an answer in flight. */
   readonly busySessions: () => ReadonlySet<unknown>
   /** Resolves when no answer is in flight. */
@@ -54,7 +54,7 @@ export interface Http2Options {
 
 /** Creates the drain of HTTP/2 sessions. */
 export function createHttp2Drain ({
-  connections, timeout, busySessions, untilAnswered, onDestroy, onProblem
+  connections, requests, busySessions, untilAnswered, onDestroy, onProblem
 }: Http2Options): Http2Drain {
   const sessions = new Set<ServerHttp2Session>()
   /** Sessions that have been asked to leave, with their connections. A destroyed session has no socket. */
@@ -68,7 +68,7 @@ export function createHttp2Drain ({
 
   return {
     name: 'HTTP/2 sessions',
-    timeout,
+    get timeout () { return requests.timeout },
     attach (server, open = []) {
       (server as unknown as NodeJS.EventEmitter).on('session', follow)
       open.forEach(follow)

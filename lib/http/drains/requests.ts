@@ -30,12 +30,14 @@ export function createRequestsDrain (
   { timeouts, givenTimeouts, categories }: Pick<Settings, 'timeouts' | 'givenTimeouts' | 'categories'>,
   { announceClose, tasksRun, onCut }: RequestsOptions
 ): Drain {
-  const { requests, streams, tasks } = timeouts
   const isLimited = givenTimeouts.has('requests') && givenTimeouts.has('streams')
 
   return {
     name: 'requests',
-    timeout: isLimited ? Math.max(requests, streams, ...categories.values()) : Infinity,
+    // A getter, because lame-duck changes the timeouts at its end.
+    get timeout () {
+      return isLimited ? Math.max(timeouts.requests, timeouts.streams, ...categories.values()) : Infinity
+    },
     enterLameDuck: announceClose,
     beginDraining: announceClose,
     async drain (ms) {
@@ -54,6 +56,7 @@ export function createRequestsDrain (
 
   /** Returns the times at which the time of a request may be up, in order. */
   function stepsUntil (ms: number): number[] {
+    const { requests, streams, tasks } = timeouts
     const steps = [requests, streams, ...categories.values(), ms - tasks]
     return [...new Set([...steps.filter(step => step >= 0 && step < ms), ms])].sort((a, b) => a - b)
   }
@@ -62,9 +65,10 @@ export function createRequestsDrain (
   function timeOf ({ kind, category }: InFlight, hasBegun: boolean, ms: number): number {
     const ofCategory = category === null ? undefined : categories.get(category)
     if (ofCategory !== undefined) return ofCategory
-    const [name, time] = kind === 'stream' ? ['streams', streams] as const : ['requests', requests] as const
+    const name = kind === 'stream' ? 'streams' : 'requests'
+    const time = timeouts[name]
     if (!hasBegun || givenTimeouts.has(name)) return time
-    return tasksRun() ? Math.max(time, ms - tasks) : ms
+    return tasksRun() ? Math.max(time, ms - timeouts.tasks) : ms
   }
 }
 

@@ -7,6 +7,7 @@
  */
 import type { Server } from 'node:http'
 import { Socket } from 'node:net'
+import type { Timeouts } from '../../../types/index'
 import type { OnProblem } from '../../lifecycle/problems'
 import { createConditions } from '../../util/conditions'
 import { inTime, now } from '../../util/time'
@@ -51,8 +52,8 @@ type FollowedWebSocket = Upgraded & OpenWebSocket
 
 /** Options of the drain. */
 export interface WebSocketsOptions {
-  /** Longest time for all of them, in milliseconds. */
-  readonly timeout: number
+  /** `streams` is the longest time for all of them, in milliseconds. */
+  readonly timeouts: Pick<Required<Timeouts>, 'streams'>
   /** The last message to each WebSocket. */
   readonly message: string | Buffer | undefined
   /** Returns the whole answer to a CONNECT that arrives while draining. */
@@ -65,7 +66,7 @@ export interface WebSocketsOptions {
 
 /** Creates the drain of WebSockets and other upgraded connections. */
 export function createWebSocketsDrain ({
-  timeout, message, upgradeResponse, onTerminate, onProblem
+  timeouts, message, upgradeResponse, onTerminate, onProblem
 }: WebSocketsOptions): WebSocketsDrain {
   const upgraded = new Map<Socket, Upgraded>()
   const upgrades = createUpgrades(follow, upgradeResponse)
@@ -77,7 +78,7 @@ export function createWebSocketsDrain ({
 
   return {
     name: 'WebSockets',
-    timeout,
+    get timeout () { return timeouts.streams },
     attach: upgrades.attach,
     detach: upgrades.detach,
     get active () { return upgraded.size },
