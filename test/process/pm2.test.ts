@@ -86,7 +86,7 @@ t.test('the real PM2 waits for ready, passes its kill_timeout on, and stops the 
     shutdown_with_message: true,
     autorestart: false
   })
-  t.strictSame(lines(), [{ platform: { name: 'pm2', delay: 1_000, gracePeriod: 4_321, gracePeriodKnown: true } }], 'start returned once the app was ready')
+  t.strictSame(lines(), [{ platform: { name: 'pm2', delay: { min: 1_000, max: 1_000, quiet: 0 }, gracePeriod: 4_321, gracePeriodKnown: true } }], 'start returned once the app was ready')
   await run('stop', 'app')
   t.strictSame(lines().slice(1), [{ reason: { kind: 'message', detail: 'shutdown' } }])
 })

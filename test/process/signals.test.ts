@@ -75,7 +75,7 @@ t.test('one signal', async t => {
 
 t.test('a second signal', async t => {
   t.test('a duplicate within 100 ms is ignored', async t => {
-    const service = await serve(t, directory, {})
+    const service = await serve(t, directory, { options: { delay: 0 } })
     const { answer } = await service.slow(700)
     service.kill('SIGINT')
     await service.said('draining')
@@ -138,7 +138,7 @@ t.test('a second signal', async t => {
   })
 
   t.test('a signal that waited while the event loop was blocked is a duplicate', async t => {
-    const service = await serve(t, directory, {})
+    const service = await serve(t, directory, { options: { delay: 0 } })
     void service.get('/block?ms=600')
     await service.said('will block')
     const { answer } = await service.slow(1_000)
