@@ -29,7 +29,7 @@ export interface Bar {
 export interface Group {
   readonly title: string
   readonly bars: readonly Bar[]
-  /** How many rows are left out. The rows that are left out have closed in time, or are the shortest. */
+  /** How many rows are left out. */
   readonly omitted: number
 }
 
@@ -62,14 +62,11 @@ export interface Layout {
   readonly cut: Mark | null
 }
 
-/** Most lines into one bar. A bar that waited for 100 dependants shows those that ended last. */
-const mostDependencies = 3
-
 /**
  * Lays a report out.
  *
- * @param mostBars how many tasks, resources and hooks are drawn. Those that failed, were forced, are on the critical path
- *   or took the longest come first
+ * @param mostBars how many tasks, resources and hooks are drawn. Those on the critical path come first, then those that
+ *   failed or were forced, then the longest
  */
 export function layOut (report: ReportData, mostBars: number): Layout {
   const phases = report.phases.map(phase => createBar('phase', phase.phase, phase))
@@ -185,17 +182,20 @@ function groupByName (bars: readonly Bar[]): Map<string, Bar[]> {
   return groups
 }
 
-/** Returns the lines of the critical path, and for each other bar those to the dependants that ended last. */
+/**
+ * Returns the lines of the critical path, and for each other bar the line from the dependant that ended last. Lines from
+ * all dependants would cover a picture with many bars.
+ */
 function dependenciesOf (bars: readonly Bar[]): Dependency[] {
   const byName = new Map(bars.map(bar => [bar.name, bar]))
   const critical = bars.filter(bar => bar.isCritical).sort((a, b) => endOf(a) - endOf(b))
   const path = critical.slice(1).map((to, index) => ({ from: critical[index]!, to, isCritical: true }))
-  const others = bars.flatMap(to => to.waitedFor
-    .flatMap(name => byName.get(name) ?? [])
-    .filter(from => from !== to && !(from.isCritical && to.isCritical))
-    .sort((a, b) => endOf(b) - endOf(a))
-    .slice(0, mostDependencies)
-    .map(from => ({ from, to, isCritical: false })))
+  const others = bars.filter(bar => !bar.isCritical || bar === critical[0]).flatMap(to => {
+    const from = to.waitedFor.flatMap(name => byName.get(name) ?? []).filter(bar => bar !== to).reduce<Bar | null>(
+      (last, bar) => last === null || endOf(bar) > endOf(last) ? bar : last, null
+    )
+    return from === null ? [] : [{ from, to, isCritical: false }]
+  })
   return [...others, ...path]
 }
 
@@ -212,9 +212,8 @@ function byImportance (a: Bar, b: Bar): number {
 }
 
 function rank ({ severity, isCritical }: Bar): number {
-  if (severity === 'failed') return 0
-  if (severity === 'forced') return 1
-  return isCritical ? 2 : 3
+  if (isCritical) return 0
+  return { failed: 1, forced: 2, good: 3 }[severity]
 }
 
 function byStart (a: Bar, b: Bar): number {

@@ -85,6 +85,7 @@ function axis ({ endMs }: Layout, { name, plot }: Columns): string {
 }
 
 function rows (group: Group, layout: Layout, columns: Columns, paint: Paint): string[] {
+  if (group.bars.length + group.omitted === 0) return []
   const title = group.bars.some(bar => bar.isCritical) ? `${group.title} (* critical path)` : group.title
   const width = columns.name + columns.plot + columns.value + 2
   return [

@@ -1,5 +1,5 @@
 /** Says in words what a report shows: the same words stand in the text, in the SVG and on the page. */
-import { count, formatDate, formatDuration, listed, longestName } from './format'
+import { formatDate, formatDuration, listed, longestName } from './format'
 import { cutsOf, type Bar } from './layout'
 import { shorten } from './plain-text'
 import type { CutData, ErrorData, ReportData } from './report-data'
@@ -34,7 +34,7 @@ export function summary (report: ReportData): string[] {
     ...(['forced', 'failed', 'abandoned', 'cancelled'] as const).map(
       outcome => [outcome[0]!.toUpperCase() + outcome.slice(1), listed(named(outcome), 5)] as const
     ),
-    ['Errors', errors.length === 0 ? '' : count(errors.length, 'error')],
+    ['Errors', errors.length === 0 ? '' : errorLine(errors[0]!) + (errors.length > 1 ? ` and ${errors.length - 1} more` : '')],
     ['Critical path', listed(criticalPath, 8, ' → ')]
   ]
   return sentences.filter(([, text]) => text !== '').map(([label, text]) => `${label}: ${text}`)

@@ -1,0 +1,42 @@
+/** Writes files whole or not at all: into a temporary file beside each one, which then takes its name. */
+import { randomUUID } from 'node:crypto'
+import { lstat, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+
+/** A file to write. */
+export interface File {
+  readonly name: string
+  readonly content: string
+}
+
+/**
+ * Writes all files. If one cannot be written, no file is changed, and no temporary file is left.
+ *
+ * @throws the error of the file system, in one line
+ */
+export async function writeFiles (files: readonly File[]): Promise<void> {
+  const written: Array<{ readonly temporary: string, readonly target: string }> = []
+  try {
+    for (const { name, content } of files) {
+      const target = await targetOf(name)
+      const current = await stat(target).catch(() => null)
+      if (current !== null && !current.isFile()) {
+        // A pipe or a device has no name to give away. A directory makes this fail.
+        await writeFile(target, content)
+        continue
+      }
+      const temporary = join(dirname(target), `.${basename(target).slice(0, 100)}.${randomUUID()}.tmp`)
+      written.push({ temporary, target })
+      await writeFile(temporary, content, { flag: 'wx', mode: current?.mode ?? 0o666 })
+    }
+    for (const { temporary, target } of written) await rename(temporary, target)
+  } finally {
+    await Promise.all(written.map(({ temporary }) => rm(temporary, { force: true })))
+  }
+}
+
+/** A link keeps its place: the file that it leads to is written. */
+async function targetOf (name: string): Promise<string> {
+  const link = await lstat(name).catch(() => null)
+  return link?.isSymbolicLink() === true ? await realpath(name) : name
+}
