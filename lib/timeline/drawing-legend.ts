@@ -4,9 +4,6 @@ import type { Drawing, Measures } from './drawing'
 import type { Layout } from './layout'
 import { fillOf } from './theme'
 
-/** Average width of a character of the legend, in pixels. */
-const character = 6.4
-
 interface Entry {
   readonly sign: 'box' | 'line' | 'cross' | 'earlier'
   readonly colour: string
@@ -18,12 +15,17 @@ export function drawLegend (layout: Layout, top: number, { width }: Measures): D
   const elements: string[] = []
   let [x, y] = [0, top + 14]
   for (const { sign, colour, label } of entriesOf(layout)) {
-    const length = 18 + label.length * character
+    const length = 16 + widthOf(label)
     if (x > 0 && x + length > width) [x, y] = [0, y + 20]
     elements.push(signs[sign](x, y, colour), `<text x="${x + 16}" y="${y}" class="muted">${label}</text>`)
-    x += Math.round(length) + 14
+    x += Math.round(length) + 16
   }
   return { elements, height: elements.length === 0 ? 0 : y - top + 8 }
+}
+
+/** Estimates the width of a label in a font of 12 pixels. */
+function widthOf (label: string): number {
+  return [...label].reduce((width, character) => width + (/[ fijlrt]/.test(character) ? 4.5 : 7.5), 0)
 }
 
 function entriesOf ({ groups, inFlight, cut, dependencies }: Layout): Entry[] {

@@ -42,6 +42,8 @@ h1{font-size:21px}
 svg.wide{display:none}
 svg.narrow{display:block;max-width:480px}
 .summary div{display:block}
+tbody th{min-width:112px}
+th,td{padding-right:14px}
 }
 @media print{
 main{max-width:none;padding:0}
