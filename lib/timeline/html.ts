@@ -128,7 +128,7 @@ function tables (report: ReportData): string {
 function cells (bar: Bar, critical: boolean, waits: boolean, errors: boolean): string[] {
   const colour = bar.severity === 'good' ? '' : ` class="${bar.severity}"`
   return [
-    `<code>${bidi(escape(shorten(bar.name, longestName)))}</code>`,
+    `<code>${bidi(escape(shorten(bar.name.trim() === '' ? bar.label : bar.name, longestName)))}</code>`,
     `<span${colour}>${bar.outcome}</span>`,
     number(startOf(bar)),
     number(formatDuration(bar.durationMs)),

@@ -7,7 +7,7 @@ export interface Bar {
   readonly kind: 'phase' | 'task' | 'resource' | 'hook'
   /** The name, as the critical path has it. */
   readonly name: string
-  /** The name, as the picture has it: shorter for a hook. */
+  /** The name, as the picture has it: shorter for a hook, and never empty. */
   readonly label: string
   readonly outcome: string
   /** How bad the outcome is. */
@@ -134,7 +134,7 @@ function createBar (kind: Bar['kind'], name: string, timed: Timed, label = name)
   return {
     kind,
     name,
-    label,
+    label: label.trim() === '' ? '(no name)' : label,
     outcome,
     severity: severityOf(outcome),
     startedMs,
