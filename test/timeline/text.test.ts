@@ -1,4 +1,6 @@
 /** The timeline as text. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { cellsOf } from '../../lib/timeline/plain-text'
 import { renderText } from '../../lib/timeline/text'
@@ -138,4 +140,8 @@ t.test('of 1 000 resources and errors some are listed, and the others are counte
   t.ok(lines.length < 100)
   t.ok(lines.includes('  and 940 more'))
   t.ok(lines.includes('  and 990 more'))
+})
+
+t.test('docs/timeline.md shows this text', async t => {
+  t.match(readFileSync(join(__dirname, '../../docs/timeline.md'), 'utf8'), `\`\`\`text\n${renderText(sample)}\`\`\`\n`)
 })

@@ -1,6 +1,6 @@
 /** Writes files whole or not at all: into a temporary file beside each one, which then takes its name. */
 import { randomUUID } from 'node:crypto'
-import { lstat, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, lstat, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { clean } from '../../timeline/plain-text'
 
@@ -30,13 +30,15 @@ export async function writeFiles (files: readonly File[]): Promise<void> {
       }
       const temporary = join(dirname(target), `.${basename(target).slice(0, 100)}.${randomUUID()}.tmp`)
       written.push({ temporary, target })
-      await writeFile(temporary, content, { flag: 'wx', mode: existing?.mode ?? 0o666 })
+      await writeFile(temporary, content, { flag: 'wx' })
+      if (existing !== null) await chmod(temporary, existing.mode)
     }
     for (const { temporary, target } of written) await rename(temporary, target)
   } catch (error) {
     throw new Error(`cannot write ${clean(current)}: ${reasonOf(error)}`, { cause: error })
   } finally {
-    await Promise.all(written.map(({ temporary }) => rm(temporary, { force: true })))
+    // A temporary file that was renamed, or could not be created, is not there.
+    await Promise.all(written.map(({ temporary }) => rm(temporary).catch(() => {})))
   }
 }
 
