@@ -1,4 +1,5 @@
-// Draws the pictures of docs/timeline.md from report.json: `npm run docs:images`. Needs a Chromium: CHROMIUM, or an installed one.
+// Draws the pictures of docs/timeline.md from report.json: `npm run docs:images`.
+// Needs a Chromium: the one in the variable CHROMIUM, or an installed one.
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -33,7 +34,8 @@ async function shoot (name, options) {
   const picture = page.locator('svg.timeline:visible')
   const { y, height } = await picture.boundingBox()
   const path = join(folder, name)
-  await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width: options.viewport.width, height: y + height + 24 } })
+  const clip = { x: 0, y: 0, width: options.viewport.width, height: y + height + 24 }
+  await page.screenshot({ path, fullPage: true, clip })
   await page.close()
   console.log(`docs/images/${name}: ${Math.round(statSync(path).size / 1_024)} KiB`)
 }

@@ -10,6 +10,9 @@ const longestTime = 1e12
 /** Longest string that is kept, in UTF-16 code units. */
 const longestText = 10_000
 
+/** Most samples that are kept. A report has at most 200. */
+const mostSamples = 1_000
+
 type Fields = Readonly<Record<string, unknown>>
 
 /**
@@ -18,15 +21,15 @@ type Fields = Readonly<Record<string, unknown>>
  */
 export function checkReport (value: unknown): ReportData | 'later' | null {
   const report = fields(value)
-  const { outcome, phases, durationMs } = report
-  if (typeof report.schemaVersion === 'number' && report.schemaVersion > schemaVersion && 'outcome' in report) return 'later'
+  const { schemaVersion: version, outcome, phases, durationMs } = report
+  if (typeof version === 'number' && version > schemaVersion && 'outcome' in report) return 'later'
   if (!isOneOf(outcome, outcomes) || !Array.isArray(phases) || typeof durationMs !== 'number') return null
 
   const checkedPhases = items(phases, phase => ({
     phase: text(phase.phase, 'unknown'), ...span(phase), outcome: oneOf(phase.outcome, outcomes)
   }))
   // Without a version, the times of resources and hooks count from the beginning of the teardown.
-  const isOld = report.schemaVersion === undefined
+  const isOld = version === undefined
   const teardownMs = isOld ? checkedPhases.find(({ phase }) => phase === 'cleaning')?.startedMs ?? 0 : 0
   const requests = fields(report.requests)
   return {
@@ -38,7 +41,7 @@ export function checkReport (value: unknown): ReportData | 'later' | null {
     phases: checkedPhases,
     inFlight: items(report.inFlight, sample => ({
       atMs: time(sample.atMs), ...counts(sample, ['requests', 'streams', 'webSockets'])
-    })),
+    })).slice(0, mostSamples),
     requests: {
       ...counts(requests, ['completed', 'rejected', 'aborted']),
       cut: items(requests.cut, cut => ({

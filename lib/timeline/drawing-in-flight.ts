@@ -1,6 +1,6 @@
 /** Draws what was in flight over time, as stepped areas on top of each other, and what was cut. */
-import type { Drawing, Measures, Scale } from './drawing'
 import type { Layout } from './layout'
+import type { Drawing, Measures, Scale } from './measures'
 import { escape } from './plain-text'
 import type { InFlightData } from './report-data'
 

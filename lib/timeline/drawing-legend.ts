@@ -1,7 +1,7 @@
 /** Explains the colours and signs that a picture has, and no other. */
 import { areas } from './drawing-in-flight'
-import type { Drawing, Measures } from './drawing'
 import type { Layout } from './layout'
+import type { Drawing, Measures } from './measures'
 import { fillOf } from './theme'
 
 interface Entry {

@@ -1,48 +1,12 @@
 /** Draws a layout as the elements of an SVG, for a wide and for a narrow screen. The colours are in `theme.ts`. */
-import { formatDuration, formatTick } from './format'
+import type { Dependency } from './dependencies'
 import { drawInFlight } from './drawing-in-flight'
 import { drawLegend } from './drawing-legend'
-import { ticksOf, type Bar, type Dependency, type Group, type Layout } from './layout'
-import { escape, shorten } from './plain-text'
-import { fillOf } from './theme'
-import { barLine } from './words'
-
-/** Measures of a picture, in pixels. */
-export interface Measures {
-  readonly width: number
-  /** Left and right end of the plot. */
-  readonly left: number
-  readonly right: number
-  /** Height of a row, and of the bar in it. */
-  readonly row: number
-  readonly bar: number
-  /** Distance from the top of a row to the top of its bar, and to the baseline of its text. */
-  readonly barAt: number
-  readonly textAt: number
-  /** Right end of the durations, and left end of the outcomes. */
-  readonly durationAt: number
-  readonly outcomeAt: number | null
-  /** Most characters of a name. */
-  readonly name: number
-  /** How many labels the axis has. */
-  readonly ticks: number
-}
-
-/** Names stand at the left of the bars, times and outcomes at their right. */
-export const wide: Measures = {
-  width: 960, left: 232, right: 806, row: 22, bar: 12, barAt: 5, textAt: 15, durationAt: 876, outcomeAt: 886, name: 30, ticks: 8
-}
-
-/** Names, times and outcomes stand above the bars. */
-export const narrow: Measures = {
-  width: 358, left: 0, right: 358, row: 36, bar: 11, barAt: 20, textAt: 14, durationAt: 358, outcomeAt: null, name: 30, ticks: 4
-}
-
-/** A part of a picture, which begins at y = 0. */
-export interface Drawing {
-  readonly elements: readonly string[]
-  readonly height: number
-}
+import { drawRow } from './drawing-row'
+import { formatTick } from './format'
+import { ticksOf, type Bar, type Group, type Layout } from './layout'
+import { round, type Drawing, type Measures, type Scale } from './measures'
+import { escape } from './plain-text'
 
 /** Draws everything but the title. */
 export function draw (layout: Layout, measures: Measures): Drawing {
@@ -87,11 +51,8 @@ export function draw (layout: Layout, measures: Measures): Drawing {
   }
 }
 
-/** Returns the position of a time, rounded to a tenth of a pixel. */
-export type Scale = (ms: number) => number
-
 function scale ({ endMs }: Layout, { left, right }: Measures): Scale {
-  return ms => Math.round((left + Math.max(0, Math.min(ms / endMs, 1)) * (right - left)) * 10) / 10
+  return ms => round(left + Math.max(0, Math.min(ms / endMs, 1)) * (right - left))
 }
 
 function title (text: string, y: number): string {
@@ -120,52 +81,6 @@ function axis ({ endMs }: Layout, x: Scale, bottom: number, { right, ticks }: Me
   })
 }
 
-/** Draws a name, a bar, and its duration and outcome. The browser shows the title when the pointer is on the row. */
-function drawRow (bar: Bar, y: number, x: Scale, measures: Measures): string {
-  const { width, durationAt, outcomeAt, textAt } = measures
-  const isPlain = ['closed', 'completed', 'clean'].includes(bar.outcome) || bar.kind === 'phase'
-  const duration = formatDuration(bar.durationMs)
-  const values = outcomeAt === null
-    ? `<text x="${durationAt}" y="${textAt}" class="end ${textColour(bar)}">${isPlain ? '' : `${bar.outcome} `}${duration}</text>`
-    : `<text x="${durationAt}" y="${textAt}" class="end">${duration}</text>` +
-      (isPlain ? '' : `<text x="${outcomeAt}" y="${textAt}" class="${textColour(bar)}">${bar.outcome}</text>`)
-  return `<svg y="${y}" width="${width}" height="${measures.row}" overflow="hidden"><title>${escape(barLine(bar))}</title>` +
-    `<rect width="${width}" height="${measures.row}" fill="none" pointer-events="all"/>` +
-    `${drawName(bar, measures)}${drawBar(bar, x, measures)}${values}</svg>`
-}
-
-/** The inner SVG clips a name that is wider than its font promises. */
-function drawName ({ label, kind, isCritical }: Bar, { left, width, row, textAt, name }: Measures): string {
-  const classes = ['name', ...(isCritical ? ['strong'] : []), ...(kind === 'phase' ? ['muted'] : [])].join(' ')
-  const room = left === 0 ? width - 130 : left - 8
-  return `<svg width="${room}" height="${row}" overflow="hidden">` +
-    `<text x="0" y="${textAt}" class="${classes}">${escape(shorten(label, name))}</text></svg>`
-}
-
-function drawBar (bar: Bar, x: Scale, { bar: height, barAt, left, right }: Measures): string {
-  if (bar.drawn === null) {
-    return left === 0 ? '' : `<text x="${left + 4}" y="${barAt + 10}" class="muted">start unknown</text>`
-  }
-  const width = Math.max(2, round(x(bar.drawn.toMs) - x(bar.drawn.fromMs)))
-  const from = Math.min(x(bar.drawn.fromMs), right - width)
-  const middle = barAt + height / 2
-  const shape = `<rect x="${from}" y="${barAt}" width="${width}" height="${height}" rx="1.5" class="${fillOf(bar)}"/>`
-  // The bar is open to the left: it began before the picture.
-  const earlier = bar.isEarlier
-    ? `<path d="M${from + 6} ${middle - 3.5}l-4 3.5l4 3.5" class="stroke paper" stroke-width="1.5"/>`
-    : ''
-  const end = Math.min(from + width, right - 5)
-  const cross = bar.severity === 'good' || bar.kind === 'phase'
-    ? ''
-    : `<path d="M${end - 4} ${middle - 4}l8 8m0 -8l-8 8" class="stroke paper" stroke-width="4.5"/>` +
-      `<path d="M${end - 4} ${middle - 4}l8 8m0 -8l-8 8" class="stroke ${bar.severity}" stroke-width="2"/>`
-  return shape + earlier + cross
-}
-
-function textColour ({ severity, kind }: Bar): string {
-  return severity === 'good' || kind === 'phase' ? 'muted' : severity
-}
-
 /** A line down from the end of one bar, and then right to the beginning of the other one. */
 function connect (
   { from, to, isCritical }: Dependency, tops: ReadonlyMap<Bar, number>, x: Scale, { bar, barAt }: Measures
@@ -179,8 +94,4 @@ function connect (
   // A bar that begins right behind the other one is met from above or below, and any other bar from the left.
   if (end - start < 5) return `<path d="M${end} ${startY}V${toY + barAt + (isDown ? 0 : bar)}" class="${classes}"/>`
   return `<path d="M${start} ${startY}V${toY + barAt + bar / 2}H${end}" class="${classes}"/>`
-}
-
-function round (pixels: number): number {
-  return Math.round(pixels * 10) / 10
 }

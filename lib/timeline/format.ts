@@ -44,6 +44,12 @@ export function listed (names: readonly string[], most: number, separator = ', '
   return more > 0 ? `${first} and ${more} more` : first
 }
 
+/** Returns the first items of a list as lines, and a line with how many more there are. */
+export function firstLines<T> (items: readonly T[], most: number, line: (item: T) => string): string[] {
+  const more = items.length - most
+  return [...items.slice(0, most).map(line), ...(more > 0 ? [`and ${more} more`] : [])]
+}
+
 /** Removes zeros at the end of a decimal number. */
 function trim (number: string): string {
   return number.replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, '')

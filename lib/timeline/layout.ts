@@ -1,4 +1,5 @@
 /** Turns a report into bands, bars and marks: times and words, without pixels or characters. */
+import { dependenciesOf, endOf, markCritical, type Dependency } from './dependencies'
 import { count } from './format'
 import type { ErrorData, InFlightData, ReportData } from './report-data'
 
@@ -31,13 +32,6 @@ export interface Group {
   readonly bars: readonly Bar[]
   /** How many rows are left out. */
   readonly omitted: number
-}
-
-/** A line from the end of one bar to the beginning of another one, which waited for it. */
-export interface Dependency {
-  readonly from: Bar
-  readonly to: Bar
-  readonly isCritical: boolean
 }
 
 /** What was cut, at one point in time. */
@@ -154,51 +148,6 @@ function severityOf (outcome: string): Bar['severity'] {
   return outcome === 'forced' ? 'forced' : 'good'
 }
 
-/**
- * Marks the bars of the critical path. Two hooks of one plugin have the same name, so the path is followed from its end:
- * of the bars with a name, the one that ended last before the next bar began.
- */
-function markCritical (bars: readonly Bar[], path: readonly string[]): Bar[] {
-  const byName = groupByName(bars)
-  const critical = new Set<Bar>()
-  let next = Infinity
-  for (const name of path.toReversed()) {
-    const candidates = (byName.get(name) ?? []).filter(bar => !critical.has(bar)).sort((a, b) => endOf(b) - endOf(a))
-    const bar = candidates.find(bar => endOf(bar) <= next) ?? candidates[0]
-    if (bar === undefined) continue
-    critical.add(bar)
-    next = bar.startedMs ?? next
-  }
-  return bars.map(bar => critical.has(bar) ? { ...bar, isCritical: true } : bar)
-}
-
-function groupByName (bars: readonly Bar[]): Map<string, Bar[]> {
-  const groups = new Map<string, Bar[]>()
-  for (const bar of bars) {
-    const group = groups.get(bar.name)
-    if (group === undefined) groups.set(bar.name, [bar])
-    else group.push(bar)
-  }
-  return groups
-}
-
-/**
- * Returns the lines of the critical path, and for each other bar the line from the dependant that ended last. Lines from
- * all dependants would cover a picture with many bars.
- */
-function dependenciesOf (bars: readonly Bar[]): Dependency[] {
-  const byName = new Map(bars.map(bar => [bar.name, bar]))
-  const critical = bars.filter(bar => bar.isCritical).sort((a, b) => endOf(a) - endOf(b))
-  const path = critical.slice(1).map((to, index) => ({ from: critical[index]!, to, isCritical: true }))
-  const others = bars.filter(bar => !bar.isCritical || bar === critical[0]).flatMap(to => {
-    const from = to.waitedFor.flatMap(name => byName.get(name) ?? []).filter(bar => bar !== to).reduce<Bar | null>(
-      (last, bar) => last === null || endOf(bar) > endOf(last) ? bar : last, null
-    )
-    return from === null ? [] : [{ from, to, isCritical: false }]
-  })
-  return [...others, ...path]
-}
-
 function markOf (report: ReportData, endMs: number): Mark | null {
   const cuts = cutsOf(report)
   if (cuts.length === 0) return null
@@ -219,8 +168,4 @@ function rank ({ severity, isCritical }: Bar): number {
 function byStart (a: Bar, b: Bar): number {
   if (a.startedMs === null || b.startedMs === null) return Number(a.startedMs === null) - Number(b.startedMs === null)
   return a.startedMs - b.startedMs || endOf(a) - endOf(b)
-}
-
-function endOf ({ startedMs, durationMs }: Bar): number {
-  return (startedMs ?? 0) + durationMs
 }

@@ -66,7 +66,10 @@ function * split (text: string): Generator<Piece> {
 }
 
 /** The blocks of wide characters (Unicode Standard Annex 11, East Asian Width W and F). */
-const wide = /^[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{17000}-\u{18cff}\u{1b000}-\u{1b2ff}\u{20000}-\u{3fffd}]/u
+const wide = new RegExp('^[' +
+  '\\u1100-\\u115f\\u2e80-\\u303e\\u3041-\\ua4cf\\ua960-\\ua97f\\uac00-\\ud7a3\\uf900-\\ufaff\\ufe30-\\ufe6f' +
+  '\\uff01-\\uff60\\uffe0-\\uffe6\\u{17000}-\\u{18cff}\\u{1b000}-\\u{1b2ff}\\u{20000}-\\u{3fffd}' +
+']', 'u')
 
 function cellsOfGrapheme (grapheme: string): number {
   if (/^[\p{M}\p{Cf}]+$/u.test(grapheme)) return 0

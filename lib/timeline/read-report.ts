@@ -20,7 +20,9 @@ export function findReport (text: string): ReportData | string {
   let found = lastIn(whole)
   while (found === null && texts.length > 0) found = lastIn(parse(texts.pop()!))
   if (found === null) return 'no report of a shutdown found. Expected a report as JSON, or log lines in JSON'
-  if (found === 'later') return `the last report has a later schemaVersion than ${schemaVersion}. Update fastify-shutdown`
+  if (found === 'later') {
+    return `the last report has a later schemaVersion than ${schemaVersion}. Update fastify-shutdown`
+  }
   return found
 }
 

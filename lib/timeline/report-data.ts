@@ -1,5 +1,6 @@
 /**
- * A report as data, as its JSON has it. An error is a plain object. All `…Ms` are milliseconds since the shutdown began.
+ * A report as data, as its JSON has it. An error is a plain object. `startedMs` and `atMs` count from the beginning of
+ * the shutdown, in milliseconds.
  */
 
 /** How a shutdown, or a phase of it, ended. */

@@ -1,8 +1,9 @@
 /** A report as text for a terminal. It needs no colour, and no line is wider than the terminal. */
-import { formatDuration, formatTick, listed } from './format'
-import { layOut, ticksOf, type Bar, type Group, type Layout, type Mark } from './layout'
+import { firstLines, formatDuration, formatTick, listed } from './format'
+import { layOut, ticksOf, type Bar, type Group, type Layout } from './layout'
 import { cellsOf, clean, pad, shorten, wrap } from './plain-text'
-import type { InFlightData, ReportData } from './report-data'
+import type { ReportData } from './report-data'
+import { drawInFlight, type Columns, type Paint, type Style } from './text-in-flight'
 import { beginning, cutLine, errorLine, headline, summary } from './words'
 
 /** Settings of the text. */
@@ -18,9 +19,6 @@ const mostBars = 60
 
 /** Most errors and most cut requests in the text. */
 const mostListed = 10
-
-type Paint = (style: Style, text: string) => string
-type Style = 'bold' | 'dim' | 'good' | 'forced' | 'failed' | 'critical'
 
 const codes: Readonly<Record<Style, readonly [on: number, off: number]>> = {
   bold: [1, 22], dim: [2, 22], good: [32, 39], forced: [33, 39], failed: [31, 39], critical: [36, 39]
@@ -42,29 +40,21 @@ export function renderText (report: ReportData, { width = 100, color = false }: 
     '',
     paint('dim', axis(layout, columns)),
     ...rows(layout.phases, layout, columns, paint),
-    ...inFlight(layout, columns, paint),
+    ...drawInFlight(layout, columns, paint),
     ...layout.groups.flatMap(group => ['', ...rows(group, layout, columns, paint)]),
-    ...list('Requests that were cut', report.requests.cut.map(cutLine), cells, paint),
-    ...list('Errors', report.errors.map(errorLine), cells, paint),
+    ...list('Requests that were cut', firstLines(report.requests.cut, mostListed, cutLine), cells, paint),
+    ...list('Errors', firstLines(report.errors, mostListed, errorLine), cells, paint),
     '',
     ...summary(report).flatMap(sentence => hang(sentence, cells)),
     ...wrap(headline(report), cells).map(line => paint(severity, paint('bold', line)))
   ].map(line => `${line.trimEnd()}\n`).join('')
 }
 
-/** Widths in cells. A row is: mark and name, plot, value, and what a resource has waited for. */
-interface Columns {
-  readonly name: number
-  readonly plot: number
-  readonly value: number
-  /** 0 in a narrow terminal. */
-  readonly after: number
-}
-
 function columnsOf (groups: readonly Group[], width: number): Columns {
   const bars = groups.flatMap(group => group.bars)
   const longest = (lengths: readonly number[]): number => lengths.reduce((most, length) => Math.max(most, length), 10)
-  const name = 2 + Math.min(longest(bars.map(bar => cellsOf(shorten(bar.label, 40)))), Math.max(6, Math.floor(width / 3)))
+  const longestLabel = longest(bars.map(bar => cellsOf(shorten(bar.label, 40))))
+  const name = 2 + Math.min(longestLabel, Math.max(6, Math.floor(width / 3)))
   const value = Math.min(longest(bars.map(bar => valueOf(bar).length)), Math.max(1, width - name - 8))
   const waits = width >= 100 && bars.some(bar => bar.waitedFor.length > 0)
   const after = waits ? Math.min(24, longest(bars.map(bar => cellsOf(shorten(afterOf(bar), 24))))) : 0
@@ -135,47 +125,12 @@ function styleOf ({ kind, severity, isCritical }: Bar): Style | null {
   return isCritical ? 'critical' : null
 }
 
-const levels = '▁▂▃▄▅▆▇█'
-
-/** One row per kind that was in flight: the height of a cell is the most that was in flight in its time. */
-function inFlight ({ inFlight, endMs, cut }: Layout, { name, plot, value }: Columns, paint: Paint): string[] {
-  if (inFlight.length === 0 && cut === null) return []
-  const kinds = [['requests', 'requests'], ['streams', 'streams'], ['webSockets', 'WebSockets']] as const
-  const drawn = kinds.flatMap(([field, label]) => {
-    const most = inFlight.reduce((most, sample) => Math.max(most, sample[field]), 0)
-    if (most === 0) return []
-    const cells = mostPerCell(inFlight, field, endMs, plot)
-    const line = cells.map(number => number === 0 ? ' ' : levels[Math.ceil(number / most * levels.length) - 1]).join('')
-    return [`  ${pad(shorten(label, name - 2), name - 2)} ${line} ${shorten(`at most ${most}`, value)}`]
-  })
-  return ['', paint('bold', 'In flight'), ...drawn, ...(cut === null ? [] : [paint('forced', cutRow(cut))])]
-
-  function cutRow ({ atMs, label }: Mark): string {
-    const at = Math.min(plot - 1, Math.max(0, Math.round(atMs / endMs * plot) - 1))
-    return `  ${pad('cut', name - 2)} ${`${' '.repeat(at)}x`.padEnd(plot)} ${shorten(label, value)}`
-  }
-}
-
-function mostPerCell (
-  samples: readonly InFlightData[], field: 'requests' | 'streams' | 'webSockets', endMs: number, plot: number
-): number[] {
-  const cells = new Array<number>(plot).fill(0)
-  for (const [index, sample] of samples.entries()) {
-    const from = Math.min(plot - 1, Math.floor(sample.atMs / endMs * plot))
-    const until = Math.min(plot, Math.ceil((samples[index + 1]?.atMs ?? endMs) / endMs * plot))
-    for (let cell = from; cell < Math.max(until, from + 1); cell++) cells[cell] = Math.max(cells[cell]!, sample[field])
-  }
-  return cells
-}
-
 function list (title: string, lines: readonly string[], width: number, paint: Paint): string[] {
   if (lines.length === 0) return []
-  const more = lines.length - mostListed
   return [
     '',
     ...wrap(title, width).map(line => paint('bold', line)),
-    ...lines.slice(0, mostListed).flatMap(line => wrap(line, width - 2).map(part => `  ${part}`)),
-    ...(more > 0 ? [`  and ${more} more`] : [])
+    ...lines.flatMap(line => wrap(line, width - 2).map(part => `  ${part}`))
   ]
 }
 

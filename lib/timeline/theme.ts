@@ -1,4 +1,4 @@
-/** The colours of the picture and of the page, for a light and for a dark screen. Text has a contrast of at least 4.5. */
+/** The colours of the picture and the page, for a light and a dark screen. Text has a contrast of at least 4.5. */
 
 import type { Bar } from './layout'
 
@@ -43,7 +43,10 @@ export const pictureStyle = [
   '.timeline .middle{text-anchor:middle}',
   '.timeline .stroke{fill:none}',
   ...shades(0),
-  `@media screen and (prefers-color-scheme:dark){.timeline text{fill:${colours.ink[1]};stroke:${colours.paper[1]}}${shades(1).join('')}}`
+  '@media screen and (prefers-color-scheme:dark){',
+  `.timeline text{fill:${colours.ink[1]};stroke:${colours.paper[1]}}`,
+  ...shades(1),
+  '}'
 ].join('\n')
 
 function shades (index: 0 | 1): string[] {

@@ -1,5 +1,5 @@
 /** Says in words what a report shows: the same words stand in the text, in the SVG and on the page. */
-import { formatDate, formatDuration, listed, longestName } from './format'
+import { firstLines, formatDate, formatDuration, listed, longestName } from './format'
 import { cutsOf, type Bar } from './layout'
 import { shorten } from './plain-text'
 import type { CutData, ErrorData, ReportData } from './report-data'
@@ -15,8 +15,8 @@ export function headline ({ outcome, durationMs, exitCode }: ReportData): string
 
 /** Returns what began the shutdown, and when: `signal SIGTERM, 2026-11-27 02:21:26 UTC`. */
 export function beginning ({ reason, startedAt }: ReportData): string {
-  const cause = [reason.kind, shorten(reason.detail, longestMessage)].filter(word => word !== '').join(' ') || 'unknown reason'
-  return [cause, formatDate(startedAt)].filter(word => word !== '').join(', ')
+  const cause = joined([reason.kind, shorten(reason.detail, longestMessage)], ' ') || 'unknown reason'
+  return joined([cause, formatDate(startedAt)], ', ')
 }
 
 /** Returns sentences about the traffic, and about each part that did not end well. */
@@ -34,7 +34,7 @@ export function summary (report: ReportData): string[] {
     ...(['forced', 'failed', 'abandoned', 'cancelled'] as const).map(
       outcome => [outcome[0]!.toUpperCase() + outcome.slice(1), listed(named(outcome), 5)] as const
     ),
-    ['Errors', errors.length === 0 ? '' : errorLine(errors[0]!) + (errors.length > 1 ? ` and ${errors.length - 1} more` : '')],
+    ['Errors', firstLines(errors, 1, errorLine).join(' ')],
     ['Critical path', listed(criticalPath, 8, ' → ')]
   ]
   return sentences.filter(([, text]) => text !== '').map(([label, text]) => `${label}: ${text}`)
@@ -42,13 +42,13 @@ export function summary (report: ReportData): string[] {
 
 /** Returns one line about a request that was cut. */
 export function cutLine ({ method, route, ageMs, category, waitsFor }: CutData): string {
-  const request = [method, route].map(word => shorten(word, 2 * longestName)).filter(word => word !== '').join(' ') || 'a request'
+  const request = joined([method, route].map(word => shorten(word, 2 * longestName)), ' ') || 'a request'
   const details = [
     ageMs === null ? '' : `after ${formatDuration(ageMs)}`,
     category === '' ? '' : `category ${shorten(category, longestName)}`,
     waitsFor === 'app' ? 'waited for the app' : 'waited for its client'
   ]
-  return `${request}: ${details.filter(detail => detail !== '').join(', ')}`
+  return `${request}: ${joined(details, ', ')}`
 }
 
 /** Returns one line about an error. */
@@ -66,5 +66,11 @@ export function startOf ({ startedMs }: Bar): string {
 export function barLine (bar: Bar): string {
   const waited = bar.waitedFor.length === 0 ? '' : `, after ${listed(bar.waitedFor, 10)}`
   const error = bar.error === null ? '' : `. ${errorLine(bar.error)}`
-  return `${shorten(bar.name, longestMessage)}: ${bar.outcome}, start ${startOf(bar)}, ${formatDuration(bar.durationMs)}${waited}${error}`
+  const times = `start ${startOf(bar)}, ${formatDuration(bar.durationMs)}`
+  return `${shorten(bar.name, longestMessage)}: ${bar.outcome}, ${times}${waited}${error}`
+}
+
+/** Joins the words that are not empty. */
+function joined (words: readonly string[], separator: string): string {
+  return words.filter(word => word !== '').join(separator)
 }

@@ -1,7 +1,8 @@
 /** The picture is well-formed, harmless and complete. */
 import t from 'tap'
-import { narrow, draw, wide } from '../../lib/timeline/drawing'
+import { draw } from '../../lib/timeline/drawing'
 import { layOut } from '../../lib/timeline/layout'
+import { narrow, wide } from '../../lib/timeline/measures'
 import { renderSvg } from '../../lib/timeline/svg'
 import { empty, hostileNames, reportNamed, resource, sample } from '../helpers/reports'
 import { elementsOf } from '../helpers/xml'
