@@ -5,6 +5,10 @@ const commands: Readonly<Record<string, { readonly purpose: string, load(): Comm
   budget: {
     purpose: 'checks the times of a deployment',
     load: () => (require('./budget/command') as typeof import('./budget/command.js')).budget
+  },
+  timeline: {
+    purpose: 'draws the report of a shutdown',
+    load: () => (require('./timeline/command') as typeof import('./timeline/command.js')).timeline
   }
 }
 
