@@ -16,6 +16,8 @@ export interface PlatformDefaults {
   readonly gracePeriod: number | null
   /** Whether the environment contains the grace period. Otherwise it is the platform's default. */
   readonly gracePeriodKnown: boolean
+  /** What a new connection meets while draining, if the option is not set. @default 'auto' */
+  readonly newConnections?: Settings['newConnections']
 }
 
 /** The name of a platform; `plain` if no platform was detected. */
@@ -120,8 +122,8 @@ const foreign = ['prefix', 'logLevel', 'logSerializers']
 export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
   checkNames('options', given, [...names, ...foreign], 'an option', renamedOptions)
   const {
-    delay = platform.delay, timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = 'auto',
-    track = 'count', categories = {}, probes = false, exporters = [], resources = {}
+    delay = platform.delay, timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter,
+    newConnections = platform.newConnections ?? 'auto', track = 'count', categories = {}, probes = false, exporters = [], resources = {}
   } = given
   milliseconds('delay', delay, 0)
   if (gracePeriod !== undefined) milliseconds('gracePeriod', gracePeriod, 1)
