@@ -3,14 +3,17 @@
  * @fastify/autoload loads in an encapsulated context.
  */
 import { execFile } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { appendFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { run, translate, type Child } from '../helpers/children'
+import { eventually } from '../helpers/client'
+import { freePort } from '../helpers/services'
 
 const exec = promisify(execFile)
+const root = join(__dirname, '../..')
 const directory = translate(t.testdir(), ['lib'])
 const cli = require.resolve('fastify-cli/cli.js')
 const library = JSON.stringify(join(directory, 'lib/index.js'))
@@ -52,9 +55,23 @@ async function generate ({ options = '{}', direct = false, esm = false }: Option
   return app
 }
 
-async function start (t: Test, options: Options): Promise<Child & { readonly port: number }> {
-  const app = await generate(options)
-  const child = run(t, { args: [cli, 'start', ...options.args ?? [], '-l', 'info', '-p', '0', '-a', '127.0.0.1', 'app.js'], cwd: app })
+interface Started extends Child {
+  readonly port: number
+  /** Changes a file of the app. */
+  touch(): void
+}
+
+async function start (t: Test, options: Options): Promise<Started> {
+  return await startApp(t, await generate(options), 'app.js', options.args)
+}
+
+/** @param args more arguments of `fastify start` */
+async function startApp (t: Test, app: string, file: string, args: readonly string[] = []): Promise<Started> {
+  const child = run(t, {
+    args: [cli, 'start', ...args, ...args.includes('-p') ? [] : ['-p', '0'], '-l', 'info', '-a', '127.0.0.1', file],
+    cwd: app,
+    group: args.includes('-w')
+  })
   const port = await new Promise<number>((resolve, reject) => {
     const look = setInterval(() => {
       const port = /Server listening at http:\/\/127\.0\.0\.1:(\d+)/.exec(child.lines.join('\n'))?.[1]
@@ -68,7 +85,7 @@ async function start (t: Test, options: Options): Promise<Child & { readonly por
       reject(new Error(`It did not start: ${child.lines.join(' | ')} ${stderr}`))
     })
   })
-  return { ...child, port }
+  return { ...child, port, touch: () => appendFileSync(join(app, 'routes/slow.js'), '\n') }
 }
 
 function get (port: number, path: string): Promise<string> {
@@ -139,4 +156,102 @@ void t.test('the helper of fastify-cli for tests adds no listener of ours, and c
   const { code, stderr } = await child.ended
   t.strictSame([code, stderr], [0, ''])
   t.match(child.lines, ['status 200 running', 'database closed', 'report clean 0', 'closed shutdown'])
+})
+
+void t.test('the TypeScript template compiles with the types of the plugin, drains, and exits with 0', async t => {
+  const app = join(directory, 'app-ts')
+  await exec(process.execPath, [cli, 'generate', app, '--lang=ts'])
+  const tsc = require.resolve('typescript/bin/tsc')
+  // The package as it is published, because the app compiles against its declarations.
+  const installed = join(app, 'node_modules/fastify-shutdown')
+  mkdirSync(installed, { recursive: true })
+  cpSync(join(root, 'package.json'), join(installed, 'package.json'))
+  await exec(process.execPath, [tsc, '-p', join(root, 'tsconfig.build.json'), '--outDir', join(installed, 'dist')])
+  writeFileSync(join(app, 'src/plugins/shutdown.ts'), `
+    import fp from 'fastify-plugin'
+    import gracefulShutdown from 'fastify-shutdown'
+
+    export default fp(async (fastify) => {
+      fastify.register(gracefulShutdown, {
+        resources: { database: { close: async () => { console.log('database closed', fastify.shutdownState.phase) } } },
+        onReport: ({ outcome, exitCode }) => { console.log('report', outcome, exitCode) }
+      })
+    })
+  `)
+  writeFileSync(join(app, 'src/routes/slow.ts'), `
+    import { type FastifyPluginAsync } from 'fastify'
+
+    const slow: FastifyPluginAsync = async (fastify): Promise<void> => {
+      fastify.get('/slow', async () => {
+        console.log('slow begins')
+        await new Promise(resolve => setTimeout(resolve, 1500))
+        return fastify.shutdownState.phase
+      })
+    }
+
+    export default slow
+  `)
+  // The template does not set it, and TypeScript 6 requires it (TS5011).
+  await exec(process.execPath, [tsc, '--rootDir', 'src'], { cwd: app })
+  const child = await startApp(t, app, 'dist/app.js')
+  t.equal(await get(child.port, '/example'), '200 this is an example')
+  const answer = get(child.port, '/slow')
+  await child.said('slow begins')
+  child.kill('SIGTERM')
+  t.equal(await answer, '200 draining')
+  const { code, signal, stderr } = await child.ended
+  t.strictSame([code, signal, stderr], [0, null, ''])
+  t.strictSame([child.count('database closed cleaning'), child.count('report clean 0')], [1, 1])
+})
+
+void t.test('fastify start --watch', async t => {
+  /** Begins a slow request, and waits until its handler runs. */
+  async function begin (child: Started): Promise<{ readonly answer: Promise<string> }> {
+    const earlier = child.count('slow begins')
+    const answer = get(child.port, '/slow')
+    await eventually(() => child.count('slow begins') > earlier, () => child.lines)
+    return { answer }
+  }
+
+  void t.test('two changes during a request: it is answered, and the next process listens on the same port', async t => {
+    const child = await start(t, { args: ['-w', '-p', String(await freePort())] })
+    const { answer } = await begin(child)
+    // The watch begins some time after the app.
+    while (!child.lines.some(line => line.includes('"msg":"shutdown: draining"'))) {
+      child.touch()
+      await pause(200)
+    }
+    child.touch()
+    t.equal(await answer, '200 draining')
+    t.equal(await child.said('report'), 'clean 0')
+    while (await get(child.port, '/').catch(() => '') !== '200 {"root":true}') await pause(50)
+    t.notMatch((await stop(child)).stderr, 'EADDRINUSE')
+  })
+
+  void t.test('SIGTERM to the parent alone: the child answers its request, closes its resources, and ends', async t => {
+    const child = await start(t, { args: ['-w'] })
+    const { answer } = await begin(child)
+    process.kill(child.process.pid!, 'SIGTERM')
+    t.equal(await answer, '200 draining')
+    const { signal, stderr } = await child.ended
+    t.strictSame([signal, stderr], ['SIGTERM', ''], 'fastify-cli has no listener of its own in the parent')
+    t.strictSame([child.count('database closed'), child.count('report clean 0')], [1, 1])
+  })
+
+  void t.test('Ctrl-C: the request is answered, and the resources close', async t => {
+    const child = await start(t, { args: ['-w'] })
+    const { answer } = await begin(child)
+    t.equal((await stop(child)).stderr, '')
+    t.equal(await answer, '200 draining')
+    t.strictSame([child.count('database closed'), child.count('report clean 0')], [1, 1])
+  })
+
+  async function pause (ms: number): Promise<void> {
+    await new Promise(resolve => { setTimeout(resolve, ms) })
+  }
+
+  async function stop (child: Started): ReturnType<() => Started['ended']> {
+    child.kill('SIGINT')
+    return await child.ended
+  }
 })
