@@ -53,7 +53,8 @@ export function replaceFastifyCli (events: readonly string[]): boolean {
   return found.length > 0
 }
 
-function isCloseWithGrace (listener: (...args: any[]) => void): boolean { // any: each event has its own arguments
+/** Returns whether a listener is one of close-with-grace, whichever code has called it. */
+export function isCloseWithGrace (listener: (...args: any[]) => void): boolean { // any: each event has its own arguments
   const code = listeners[listener.name]
   return code !== undefined && listener.toString().includes(code)
 }

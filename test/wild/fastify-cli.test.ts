@@ -26,12 +26,14 @@ interface Options {
   /** More arguments of `fastify start`. */
   readonly args?: readonly string[]
   readonly esm?: boolean
+  /** The app is wrapped in fastify-plugin, so that it is not encapsulated. */
+  readonly wrapped?: boolean
 }
 
 let apps = 0
 
 /** Generates an app with a slow route, a slow resource and the plugin. */
-async function generate ({ options = '{}', direct = false, esm = false }: Options): Promise<string> {
+async function generate ({ options = '{}', direct = false, esm = false, wrapped = false }: Options): Promise<string> {
   const app = join(directory, `app-${++apps}`)
   await exec(process.execPath, [cli, 'generate', app, ...esm ? ['--esm'] : []])
   const [imports, exports] = esm
@@ -44,6 +46,7 @@ async function generate ({ options = '{}', direct = false, esm = false }: Option
       ...${options}
     })
   })`
+  if (wrapped) appendFileSync(join(app, 'app.js'), "module.exports = require('fastify-plugin')(module.exports)\n")
   writeFileSync(join(app, 'plugins/shutdown.js'), `${imports}${exports} ${direct ? `require(${library})` : registered}\n`)
   writeFileSync(join(app, 'routes/slow.js'), `${imports}${exports} async function (fastify) {
     fastify.get('/slow', async () => {
@@ -100,6 +103,7 @@ function get (port: number, path: string): Promise<string> {
 for (const [name, options] of Object.entries<Options>({
   'a generated app': {},
   'a generated app with ECMAScript modules': { esm: true },
+  'an app that is wrapped in fastify-plugin': { wrapped: true },
   'an app with --options': { args: ['--options'] }
 })) {
   void t.test(`${name} drains for its whole time, closes its resources, and exits with 0`, async t => {

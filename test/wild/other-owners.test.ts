@@ -62,6 +62,49 @@ for (const [name, code] of Object.entries(cleanups)) {
   })
 }
 
+void t.test('another listener of a signal is logged once at start, with what it means', async t => {
+  const child = await start(t, 'foreign listener', "process.once('SIGTERM', function cleanUp () {})", '{}', { fastify: "{ logger: { level: 'info' } }" })
+  child.kill('SIGTERM')
+  t.equal((await child.ended).code, 0)
+  const logged = child.lines.filter(line => line.includes('other listeners of'))
+  t.equal(logged.length, 1)
+  t.match(logged[0], /"level":30.*shutdown: other listeners of SIGTERM: cleanUp. The process ends when they are done/)
+})
+
+void t.test("close-with-grace of the app's own code", async t => {
+  const code = (delay: number): string => `
+    require('close-with-grace')({ delay: ${delay} }, async () => { await app.close(); say('close-with-grace ends') })
+    app.get('/slow', async () => { say('slow begins'); await sleep(800); return 'slow' })
+  `
+  async function stop (t: Test, delay: number): Promise<Child & { readonly answer: Promise<number | undefined> }> {
+    const child = await start(t, `close-with-grace ${delay}`, code(delay), '{}', { fastify: "{ logger: { level: 'warn' } }" })
+    const answer = new Promise<number | undefined>(resolve => {
+      get({ host: '127.0.0.1', port: Number(child.lines.find(line => line.startsWith('ready'))?.slice(6)), path: '/slow', agent: false }, response => resolve(response.resume().statusCode))
+        .once('error', () => resolve(undefined))
+    })
+    await child.said('slow begins')
+    child.kill('SIGTERM')
+    await child.ended
+    return { ...child, answer }
+  }
+
+  void t.test('with a delay that is long enough, both close the app, and the exit code is 0', async t => {
+    const child = await stop(t, 10_000)
+    t.equal(await child.answer, 200)
+    t.equal((await child.ended).code, 0)
+    t.strictSame([child.count('database closed'), child.count('report clean 0'), child.count('close-with-grace ends')], [1, 1, 1])
+  })
+
+  void t.test('with the 500 ms of `fastify eject`, it ends the process, of which the log warns once at start', async t => {
+    const child = await stop(t, 500)
+    t.equal(await child.answer, undefined)
+    t.equal((await child.ended).code, 1)
+    const warnings = child.lines.filter(line => line.includes('"level":40'))
+    t.equal(warnings.length, 1)
+    t.match(warnings[0], /close-with-grace ends the process when its own delay is over.*Remove it/)
+  })
+})
+
 void t.test('a listener that keeps the process alive has the time of timeouts.resources, then the process exits', async t => {
   const child = await start(t, 'endless', "process.on('SIGTERM', () => { setInterval(() => {}, 1_000) })", '{ timeouts: { resources: 400 } }')
   child.kill('SIGTERM')
