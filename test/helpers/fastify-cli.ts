@@ -65,8 +65,10 @@ export async function start (t: Test, directory: string, options: Options): Prom
 /** Starts an app, and waits until it listens. @param args more arguments of `fastify start` */
 export async function startApp (t: Test, app: string, file: string, args: readonly string[] = []): Promise<Started> {
   const child = run(t, {
-    args: [cli, 'start', ...args, ...args.includes('-p') ? [] : ['-p', '0'], '-l', 'info', '-a', '127.0.0.1', file],
+    args: [cli, 'start', ...args, '-l', 'info', '-a', '127.0.0.1', file],
     cwd: app,
+    // fastify-cli takes `-p 0` as no port at all, and listens on 3000.
+    env: { PORT: '0' },
     group: args.includes('-w')
   })
   const port = await new Promise<number>((resolve, reject) => {
