@@ -6,6 +6,7 @@
  */
 import { subscribe } from 'node:diagnostics_channel'
 import type { FastifyInstance } from 'fastify'
+import { loadingPlugins } from './util/loading-plugins'
 import { replaceMethod } from './util/replaced-methods'
 
 /** What is known about one instance, until this plugin is registered. */
@@ -42,15 +43,4 @@ function watch (root: FastifyInstance): void {
     return (original as (name: string, hook: unknown) => FastifyInstance).call(this, name, hook)
   } as typeof root.addHook)
   watched.set(root, { names, stop })
-}
-
-/**
- * Returns the names of the plugins that are loading now, the innermost one last. Fastify prints its plugins as a tree:
- * one line for each, which ends with the time that it took to load. The time of a plugin that is loading is -1.
- */
-export function loadingPlugins (app: FastifyInstance): string[] {
-  return app.printPlugins().split('\n')
-    .map(line => /^[\s│├└─┬]*(.*) (\S+) ms$/u.exec(line))
-    .flatMap(found => found === null || Number(found[2]) >= 0 ? [] : [found[1]!])
-    .filter(name => name !== 'root' && name !== 'bound _after')
 }

@@ -19,6 +19,8 @@ export interface PlatformDefaults {
   readonly gracePeriod: number | null
   /** Whether the environment contains the grace period. Otherwise it is the platform's default. */
   readonly gracePeriodKnown: boolean
+  /** What a new connection meets while draining, if the option is not set. @default 'auto' */
+  readonly newConnections?: Settings['newConnections']
 }
 
 /** The default of `delay.quiet`, in milliseconds. */
@@ -151,7 +153,7 @@ const foreign = ['prefix', 'logLevel', 'logSerializers']
 export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
   checkNames('options', given, [...names, ...foreign], 'an option', renamedOptions)
   const {
-    timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = 'auto',
+    timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = platform.newConnections ?? 'auto',
     track = 'count', categories = {}, probes = false, exporters = [], resources = {}
   } = given
   if (gracePeriod !== undefined) milliseconds('gracePeriod', gracePeriod, 1)

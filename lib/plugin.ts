@@ -23,6 +23,7 @@ import { createShutdown } from './lifecycle/shutdown'
 import { createState } from './lifecycle/state'
 import { createTasks } from './lifecycle/tasks'
 import { resolveOptions } from './options'
+import { isWatchedByFastifyCli } from './process/fastify-cli'
 import { detectPlatform, isClusterWorker } from './process/platform'
 import { connectManagers } from './process/process-managers'
 import { joinProcess } from './process/signals'
@@ -43,7 +44,11 @@ export function plugin (app: FastifyInstance, options: ShutdownOptions, done: (e
 
 function install (context: FastifyInstance, options: ShutdownOptions): void {
   const { root: app, enclosing } = findRoot(context)
-  const settings = resolveOptions(options, detectPlatform())
+  const settings = resolveOptions(options, {
+    ...detectPlatform(),
+    // fastify-cli may start the next process while this one drains, and it listens on the same port.
+    newConnections: isWatchedByFastifyCli() ? 'refuse' : 'auto'
+  })
   const warnings = [...settings.warnings, ...warningsOf(app)]
 
   const problems = createProblems()

@@ -3,7 +3,8 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { ShutdownRegistrationError } from './errors'
-import { earlierHooksOf, loadingPlugins } from './earlier-hooks'
+import { earlierHooksOf } from './earlier-hooks'
+import { loadingPlugins } from './util/loading-plugins'
 
 /** The contexts of Fastify around a registration. */
 export interface Contexts {

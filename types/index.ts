@@ -57,7 +57,7 @@ export type Track = 'count' | 'category' | 'detail'
 export interface Resource {
   /**
    * Names of the resources that this one uses. They close after it. A name may also be that of a registered plugin, such
-   * as `@fastify/mysql`: its onClose hooks run after it.
+   * as `@fastify/mysql`: its onClose hooks, and those of the plugins that it registers, run after it.
    */
   readonly dependsOn?: readonly string[]
   /** Stops taking new work. Called when lame-duck or draining begins. It may take `timeout` milliseconds. */

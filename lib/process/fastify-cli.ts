@@ -1,7 +1,11 @@
 /**
  * fastify-cli (`fastify start`): it closes the app with a close-with-grace of its own, which exits 500 ms after a
  * signal. The plugin takes the place of that one, and of no other.
+ *
+ * `fastify start --watch` runs the app in a child process. It sends a message before a restart, and closes the app
+ * itself. If it is ended, it ends no child: the child would run on, and keep its port.
  */
+import { type ManagedServer, type ManagerConnection, notManaged } from './process-manager'
 
 /** The listeners of close-with-grace, by their names, with a part of their code. */
 const listeners: Readonly<Record<string, string>> = {
@@ -10,7 +14,27 @@ const listeners: Readonly<Record<string, string>> = {
 
 /** Returns whether fastify-cli has started this app. */
 export function isFastifyCli (): boolean {
-  return Object.keys(require.cache).some(path => /[\\/]fastify-cli[\\/]start\.js$/.test(path))
+  return isLoaded(/[\\/]fastify-cli[\\/]start\.js$/)
+}
+
+/** Returns whether this process is the child of `fastify start --watch`. */
+export function isWatchedByFastifyCli (): boolean {
+  return process.connected && isLoaded(/[\\/]fastify-cli[\\/]lib[\\/]watch[\\/]fork\.js$/)
+}
+
+/** Connects the child of `fastify start --watch`: it shuts down if its parent has ended. */
+export function connectFastifyCli (server: ManagedServer): ManagerConnection {
+  if (!isWatchedByFastifyCli()) return notManaged
+  const onDisconnect = (): void => { void server.start({ kind: 'message', detail: 'disconnect' }) }
+  process.once('disconnect', onDisconnect)
+  return {
+    notifyReady () {},
+    close () { process.removeListener('disconnect', onDisconnect) }
+  }
+}
+
+function isLoaded (file: RegExp): boolean {
+  return Object.keys(require.cache).some(path => file.test(path))
 }
 
 /**
@@ -29,7 +53,8 @@ export function replaceFastifyCli (events: readonly string[]): boolean {
   return found.length > 0
 }
 
-function isCloseWithGrace (listener: (...args: any[]) => void): boolean { // any: each event has its own arguments
+/** Returns whether a listener is one of close-with-grace, whichever code has called it. */
+export function isCloseWithGrace (listener: (...args: any[]) => void): boolean { // any: each event has its own arguments
   const code = listeners[listener.name]
   return code !== undefined && listener.toString().includes(code)
 }

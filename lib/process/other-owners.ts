@@ -2,7 +2,8 @@
  * Other owners of the process: code that listens to the same signals and errors, such as NestJS, a crash reporter or a
  * hand-written `process.on('SIGTERM')`. The process does not exit while they may still work.
  */
-import { isFastifyCli, replaceFastifyCli } from './fastify-cli'
+import { isCloseWithGrace, isFastifyCli, replaceFastifyCli } from './fastify-cli'
+import { isTestRunner } from './platform'
 
 /**
  * The counters of signal-exit 4 and 3. It has one listener per signal and copy, which does nothing beside another one.
@@ -21,6 +22,11 @@ export function countOthers (event: string, ours: (value: never) => void): numbe
   return othersOf(event, ours).length - countSignalExit(event)
 }
 
+/** It is logged once, because close-with-grace listens to each signal. */
+const closeWithGraceWarning =
+  'close-with-grace ends the process when its own delay is over (10 s by default, 500 ms after `fastify eject`), also ' +
+  'if requests are in flight. Remove it, because the plugin closes the app at the same signals'
+
 /** What is known about the other owners when the app is ready. The log contains it once. */
 export interface OtherOwners {
   /** Facts that need no change. */
@@ -36,31 +42,34 @@ export interface OtherOwners {
  */
 export function meetOtherOwners (ours: ReadonlyMap<string, (value: never) => void>): OtherOwners {
   const notes: string[] = []
-  const warnings: string[] = []
+  const warnings = new Set<string>()
   if (ours.size === 0) {
-    if (isFastifyCli()) {
-      warnings.push(
+    // In a test, the helper of fastify-cli has started the app, and no signal ends the process.
+    if (isFastifyCli() && !isTestRunner()) {
+      warnings.add(
         "fastify-cli exits 500 ms after a signal, because 'signals' is false. Remove 'signals: false', or start the " +
         'app with --close-grace-delay and the milliseconds of your shutdown'
       )
     }
-    return { notes, warnings }
+    return { notes, warnings: [...warnings] }
   }
   if (replaceFastifyCli([...ours.keys()])) notes.push("the plugin takes the place of fastify-cli's close-with-grace")
   for (const [event, listener] of ours) {
     if (!event.startsWith('SIG') || countOthers(event, listener) <= 0) continue
     const others = othersOf(event, listener)
+    const named = others.filter(other => !isCloseWithGrace(other))
+    if (named.length < others.length) warnings.add(closeWithGraceWarning)
     if (others.some(isOpenTelemetry)) {
-      warnings.push(
+      warnings.add(
         `OpenTelemetry's automatic registration stops its SDK at ${event}, and the spans of requests in flight are ` +
         'lost. Start the SDK in code, and close it as a resource: { client: sdk }'
       )
-    } else {
-      const names = others.map(({ name }) => name || 'anonymous').join(', ')
+    } else if (named.length > 0) {
+      const names = named.map(({ name }) => name || 'anonymous').join(', ')
       notes.push(`other listeners of ${event}: ${names}. The process ends when they are done`)
     }
   }
-  return { notes, warnings }
+  return { notes, warnings: [...warnings] }
 }
 
 // any: each event has its own arguments

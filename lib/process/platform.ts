@@ -30,7 +30,7 @@ const testVariables = ['NODE_TEST_CONTEXT', 'JEST_WORKER_ID', 'VITEST', 'TAP'] a
 export function detectPlatform (
   env: NodeJS.ProcessEnv = process.env, cluster: { readonly isWorker: boolean } = nodeCluster
 ): Platform {
-  if (testVariables.some(name => env[name])) return platform('test-runner', null)
+  if (isTestRunner(env)) return platform('test-runner', null)
   if (env.KUBERNETES_SERVICE_HOST) {
     return platform('kubernetes', readTime(env, 'TERMINATION_GRACE_PERIOD_SECONDS', 'seconds', 1_000))
   }
@@ -42,6 +42,11 @@ export function detectPlatform (
   if (cluster.isWorker) return platform('cluster', null)
   if (env.NOTIFY_SOCKET) return platform('systemd', null)
   return platform(isFastifyCli() ? 'fastify-cli' : 'plain', null)
+}
+
+/** Returns whether this process runs tests. @param env @default process.env */
+export function isTestRunner (env: NodeJS.ProcessEnv = process.env): boolean {
+  return testVariables.some(name => env[name])
 }
 
 /** Returns whether this is a worker of node:cluster. Its listening sockets belong to the primary. */

@@ -28,11 +28,12 @@ export interface Registry {
    * Checks the whole graph when the app is ready, because all names are known then. Later additions are checked one by
    * one.
    *
-   * @param isPlugin returns whether a name in a `dependsOn` is that of a registered plugin. Its own onClose hooks then
-   *   run when the resources that depend on it have closed.
+   * @param isPlugin returns whether a name in a `dependsOn` is that of a registered plugin. Its onClose hooks then run
+   *   when the resources that depend on it have closed.
+   * @param pluginNames names of plugins that an error may suggest
    * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
    */
-  seal(isPlugin?: (name: string) => boolean): void
+  seal(isPlugin?: (name: string) => boolean, pluginNames?: Iterable<string>): void
   /**
    * Drops dependencies that are not valid. Called if the app closes before `seal` has succeeded, because every
    * registered resource must still close.
@@ -84,11 +85,11 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
       known.set(name, mergeResource(resource, known.get(name) ?? {}))
       positioned.add(name)
     },
-    seal (isPlugin = () => false) {
+    seal (isPlugin = () => false, pluginNames = []) {
       for (const { dependsOn = [] } of [...known.values()]) {
         for (const name of dependsOn) if (!known.has(name) && isPlugin(name)) addPlugin(name)
       }
-      check()
+      check(pluginNames)
       isSealed = true
     },
     dropBrokenDependencies () {
@@ -125,7 +126,7 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
     for (const [name, resource] of known) known.set(name, withDependencies(resource, keep))
   }
 
-  function check (): void {
+  function check (pluginNames: Iterable<string> = []): void {
     const all = current()
     for (const [name, resource] of all) {
       // An entry with only `dependsOn` or `timeout` describes a client that a plugin creates. `force` alone is never
@@ -137,7 +138,7 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
         )
       }
     }
-    checkGraph(all)
+    checkGraph(all, pluginNames)
   }
 }
 

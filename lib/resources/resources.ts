@@ -121,7 +121,7 @@ export function createResources (
         registry.adopt(name, resource)
         restores.push(restore)
       }
-      registry.seal(name => hooks.plugins.has(name) || app.hasPlugin(name))
+      registry.seal(name => hooks.plugins.has(name) || app.hasPlugin(name), hooks.plugins)
     },
     startTeardown (deadline) {
       const options: TeardownOptions = {

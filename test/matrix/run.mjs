@@ -1,9 +1,11 @@
 // `npm run test:matrix`: the tests over real sockets, against each version of Fastify 5 that closes differently, and under
 // each supported Node.js. Fastify 5.9.0, 5.10.0 and 5.11.0 reset requests in flight on a plain close; with the plugin none does.
+// Also the tests of NestJS against its version 12, which npm cannot install beside the version 11 of the root.
 //
 //   npm run test:matrix                       all of it
 //   npm run test:matrix -- fastify-5.9.0      one column
 //   npm run test:matrix -- node-24 node-26
+//   npm run test:matrix -- nest-12
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -13,10 +15,16 @@ const here = dirname(fileURLToPath(import.meta.url))
 const root = join(here, '..', '..')
 const modules = join(here, 'node_modules')
 const manifest = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
-const columns = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.optionalDependencies)]
+const nest = 'nest-12'
+const columns = [
+  ...Object.keys(manifest.dependencies).filter(name => name.startsWith('fastify-')),
+  ...Object.keys(manifest.optionalDependencies),
+  nest
+]
 
 /** Tests over real sockets: what they see depends on how Node and Fastify close. */
 const files = ['test/http/**/*.test.ts', 'test/lifecycle/phases.test.ts', 'test/resources/close-hooks.test.ts', 'test/wild/lazy-thenables.test.ts']
+const nestFiles = ['test/wild/nestjs.test.ts']
 
 const chosen = process.argv.slice(2)
 const unknown = chosen.find(name => !columns.includes(name))
@@ -37,13 +45,14 @@ console.log(`${rows.length - failed} passed, ${failed} failed`)
 process.exit(failed === 0 && rows.length > 0 ? 0 : 1)
 
 function run (name) {
-  const own = join(modules, name)
+  const isNest = name === nest
+  const own = join(modules, isNest ? '@nestjs/core' : name)
   const isNode = name.startsWith('node-')
   const node = isNode ? join(own, 'bin', 'node') : process.execPath
   if (!existsSync(isNode ? node : own)) return { ok: false, what: 'is not installed: its binary is for 64-bit Linux', failures: '' }
   const version = JSON.parse(readFileSync(join(own, 'package.json'), 'utf8')).version
   const tap = join(root, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs')
-  const { status, stdout } = spawnSync(node, [tap, 'run', '--disable-coverage', '--reporter=tap', ...files], {
+  const { status, stdout } = spawnSync(node, [tap, 'run', '--disable-coverage', '--reporter=tap', ...(isNest ? nestFiles : files)], {
     cwd: root,
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
@@ -51,7 +60,8 @@ function run (name) {
       ...process.env,
       // Children of tap find this one first.
       ...(isNode && { PATH: `${dirname(node)}:${process.env.PATH}` }),
-      ...(!isNode && { FASTIFY_MODULE: own })
+      ...(isNest && { NEST_FOLDER: here }),
+      ...(!isNode && !isNest && { FASTIFY_MODULE: own })
     }
   })
   const [, summary = ''] = /^# \{ (total: .*) \}$/m.exec(stdout) ?? []

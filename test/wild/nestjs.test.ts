@@ -1,4 +1,7 @@
-/** NestJS 11 on Fastify. Each case is a process of its own, with a request in flight at SIGTERM. */
+/**
+ * NestJS on Fastify: version 11, or the version that is installed in the folder NEST_FOLDER. Each case is a process of its
+ * own, with a request in flight at SIGTERM.
+ */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -6,13 +9,15 @@ import { run, translate, type Child } from '../helpers/children'
 
 const directory = translate(t.testdir(), ['lib'])
 const file = join(directory, 'nest.js')
+const folder = process.env['NEST_FOLDER'] ?? directory
 
 // Without decorators, because Node runs it as it is.
 writeFileSync(file, `
-  require('reflect-metadata')
-  const { Controller, Get, Module } = require('@nestjs/common')
-  const { NestFactory } = require('@nestjs/core')
-  const { FastifyAdapter } = require('@nestjs/platform-fastify')
+  const nest = require('node:module').createRequire(${JSON.stringify(join(folder, 'nest.js'))})
+  nest('reflect-metadata')
+  const { Controller, Get, Module } = nest('@nestjs/common')
+  const { NestFactory } = nest('@nestjs/core')
+  const { FastifyAdapter } = nest('@nestjs/platform-fastify')
   const http = require('node:http')
   const say = line => process.stdout.write(line + '\\n')
   const sleep = ms => new Promise(resolve => { setTimeout(resolve, ms) })
@@ -30,16 +35,16 @@ writeFileSync(file, `
   Module({ controllers: [Slow], providers: [Database] })(App)
 
   async function main () {
-    const nest = await NestFactory.create(App, new FastifyAdapter(), { logger: false })
-    await nest.register(require(${JSON.stringify(join(directory, 'lib/index.js'))}), {
+    const app = await NestFactory.create(App, new FastifyAdapter(), { logger: false })
+    await app.register(require(${JSON.stringify(join(directory, 'lib/index.js'))}), {
       delay: 0,
       onReport: ({ outcome, exitCode }) => say('report ' + outcome + ' ' + exitCode),
-      ...process.env.MODE === 'resource' ? { resources: { nest: { close: () => nest.close() } } } : {}
+      ...process.env.MODE === 'resource' ? { resources: { nest: { close: () => app.close() } } } : {}
     })
-    if (process.env.MODE === 'hooks') nest.enableShutdownHooks()
-    await nest.listen(0, '127.0.0.1')
+    if (process.env.MODE === 'hooks') app.enableShutdownHooks()
+    await app.listen(0, '127.0.0.1')
     process.on('exit', code => say('exit ' + code))
-    const { port } = nest.getHttpServer().address()
+    const { port } = app.getHttpServer().address()
     http.get({ port, path: '/slow', host: '127.0.0.1' }, response => response.on('data', data => say('answer ' + response.statusCode + ' ' + data)))
   }
   void main()

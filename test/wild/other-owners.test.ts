@@ -2,8 +2,8 @@
  * Other owners of the process: code that listens to the same signals and errors gets the time to finish. Each case is a
  * process of its own, with plain JavaScript as people write it.
  */
-import { createServer, type IncomingMessage } from 'node:http'
 import { once } from 'node:events'
+import { createServer, get, type IncomingMessage } from 'node:http'
 import { writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -12,13 +12,21 @@ import { run, translate, type Child } from '../helpers/children'
 
 const directory = translate(t.testdir(), ['lib'])
 
+interface Command {
+  /** Arguments of Node, before the script. */
+  readonly args?: readonly string[]
+  readonly env?: NodeJS.ProcessEnv
+  /** The options of Fastify, as code. */
+  readonly fastify?: string
+}
+
 /** Runs a script with an app that listens. `sleep` and `say` are there for it. */
-async function start (t: Test, name: string, code: string, options = '{}'): Promise<Child> {
+async function start (t: Test, name: string, code: string, options = '{}', { args = [], env = {}, fastify = '' }: Command = {}): Promise<Child> {
   const file = join(directory, `${name.replace(/\W+/g, '-')}.js`)
   writeFileSync(file, `
     const sleep = ms => new Promise(resolve => { setTimeout(resolve, ms) })
     const say = line => process.stdout.write(line + '\\n')
-    const app = require('fastify')()
+    const app = require('fastify')(${fastify})
     app.register(require(${JSON.stringify(join(directory, 'lib/index.js'))}), {
       resources: { database: { close: async () => { await sleep(20); say('database closed') } } },
       onReport: ({ outcome, exitCode, errors }) => say('report ' + outcome + ' ' + exitCode + ' ' + errors.map(error => error.message).join('; ')),
@@ -27,9 +35,9 @@ async function start (t: Test, name: string, code: string, options = '{}'): Prom
     app.get('/', async () => 'hello')
     process.on('exit', code => say('exit ' + code))
     ${code}
-    app.listen({ port: 0, host: '127.0.0.1' }).then(() => say('ready'))
+    app.listen({ port: 0, host: '127.0.0.1' }).then(() => say('ready ' + app.server.address().port))
   `)
-  const child = run(t, { args: [file], cwd: directory })
+  const child = run(t, { args: [...args, file], cwd: directory, env })
   await child.said('ready')
   return child
 }
@@ -53,6 +61,49 @@ for (const [name, code] of Object.entries(cleanups)) {
     else t.equal(exitCode, 0)
   })
 }
+
+void t.test('another listener of a signal is logged once at start, with what it means', async t => {
+  const child = await start(t, 'foreign listener', "process.once('SIGTERM', function cleanUp () {})", '{}', { fastify: "{ logger: { level: 'info' } }" })
+  child.kill('SIGTERM')
+  t.equal((await child.ended).code, 0)
+  const logged = child.lines.filter(line => line.includes('other listeners of'))
+  t.equal(logged.length, 1)
+  t.match(logged[0], /"level":30.*shutdown: other listeners of SIGTERM: cleanUp. The process ends when they are done/)
+})
+
+void t.test("close-with-grace of the app's own code", async t => {
+  const code = (delay: number): string => `
+    require('close-with-grace')({ delay: ${delay} }, async () => { await app.close(); say('close-with-grace ends') })
+    app.get('/slow', async () => { say('slow begins'); await sleep(800); return 'slow' })
+  `
+  async function stop (t: Test, delay: number): Promise<Child & { readonly answer: Promise<number | undefined> }> {
+    const child = await start(t, `close-with-grace ${delay}`, code(delay), '{}', { fastify: "{ logger: { level: 'warn' } }" })
+    const answer = new Promise<number | undefined>(resolve => {
+      get({ host: '127.0.0.1', port: Number(child.lines.find(line => line.startsWith('ready'))?.slice(6)), path: '/slow', agent: false }, response => resolve(response.resume().statusCode))
+        .once('error', () => resolve(undefined))
+    })
+    await child.said('slow begins')
+    child.kill('SIGTERM')
+    await child.ended
+    return { ...child, answer }
+  }
+
+  void t.test('with a delay that is long enough, both close the app, and the exit code is 0', async t => {
+    const child = await stop(t, 10_000)
+    t.equal(await child.answer, 200)
+    t.equal((await child.ended).code, 0)
+    t.strictSame([child.count('database closed'), child.count('report clean 0'), child.count('close-with-grace ends')], [1, 1, 1])
+  })
+
+  void t.test('with the 500 ms of `fastify eject`, it ends the process, of which the log warns once at start', async t => {
+    const child = await stop(t, 500)
+    t.equal(await child.answer, undefined)
+    t.equal((await child.ended).code, 1)
+    const warnings = child.lines.filter(line => line.includes('"level":40'))
+    t.equal(warnings.length, 1)
+    t.match(warnings[0], /close-with-grace ends the process when its own delay is over.*Remove it/)
+  })
+})
 
 void t.test('a listener that keeps the process alive has the time of timeouts.resources, then the process exits', async t => {
   const child = await start(t, 'endless', "process.on('SIGTERM', () => { setInterval(() => {}, 1_000) })", '{ timeouts: { resources: 400 } }')
@@ -133,4 +184,65 @@ void t.test('Sentry sends the event of a crash over a network with 30 ms of late
   t.equal((await child.ended).code, 1)
   t.ok(events.some(event => event.includes('boom for sentry')), `${events.length} events`)
   t.equal(child.count('report failed'), 1)
+})
+
+void t.test('OpenTelemetry', async t => {
+  interface Trace { readonly resourceSpans: ReadonlyArray<{ readonly scopeSpans: ReadonlyArray<{ readonly spans: ReadonlyArray<{ readonly kind: number }> }> }> }
+
+  /** Sends seven requests, and SIGTERM when all of them are in flight. @returns the spans of the server that were exported */
+  async function stopUnderLoad (t: Test, name: string, code: string, options: string, preload: string): Promise<{ readonly child: Child, readonly spans: number }> {
+    let spans = 0
+    const receiver = createServer((req, res) => { void receive(req).then(() => res.setHeader('content-type', 'application/json').end('{}')) })
+    async function receive (req: IncomingMessage): Promise<void> {
+      let body = ''
+      for await (const chunk of req.setEncoding('utf8')) body += String(chunk)
+      if (req.url !== '/v1/traces') return
+      const { resourceSpans } = JSON.parse(body) as Trace
+      const all = resourceSpans.flatMap(({ scopeSpans }) => scopeSpans).flatMap(({ spans }) => spans)
+      spans += all.filter(({ kind }) => kind === 2).length // SPAN_KIND_SERVER
+    }
+    await once(receiver.listen(0, '127.0.0.1'), 'listening')
+    t.teardown(() => { receiver.close().closeAllConnections() })
+    const env = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`,
+      OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
+      OTEL_METRICS_EXPORTER: 'none',
+      OTEL_LOGS_EXPORTER: 'none',
+      OTEL_NODE_RESOURCE_DETECTORS: 'none'
+    }
+    const slow = "app.get('/slow', async () => { say('slow begins'); await sleep(500); return 'slow' })"
+    const child = await start(t, name, code + slow, options, { args: ['--require', preload], env, fastify: "{ logger: { level: 'warn' } }" })
+    const port = Number(await child.said('ready'))
+    const answers = Array.from({ length: 7 }, () => new Promise(resolve => {
+      get({ host: '127.0.0.1', port, path: '/slow', agent: false }, response => { resolve(response.resume().statusCode) })
+    }))
+    while (child.count('slow begins') < 7) await new Promise(resolve => { setTimeout(resolve, 10) })
+    child.kill('SIGTERM')
+    t.strictSame(await Promise.all(answers), Array(7).fill(200))
+    const { code: exitCode, stderr } = await child.ended
+    t.strictSame([exitCode, stderr, child.count('report clean 0')], [0, '', 1])
+    return { child, spans }
+  }
+
+  void t.test('the zero-code start loses the spans of answers while draining, and the log warns of it with the remedy', async t => {
+    const { child, spans } = await stopUnderLoad(t, 'zero code', '', '{}', '@opentelemetry/auto-instrumentations-node/register')
+    t.ok(spans < 7, `${spans} spans`)
+    const warnings = child.lines.filter(line => line.includes('"level":40'))
+    t.equal(warnings.length, 1)
+    t.match(warnings[0], /OpenTelemetry's automatic registration stops its SDK at SIGTERM.*\{ client: sdk \}/)
+  })
+
+  void t.test('the SDK as a resource exports every span, and the log does not warn', async t => {
+    writeFileSync(join(directory, 'tracing.js'), `
+      const { NodeSDK } = require('@opentelemetry/sdk-node')
+      const { getNodeAutoInstrumentations } = require('@opentelemetry/auto-instrumentations-node')
+      const sdk = new NodeSDK({ instrumentations: getNodeAutoInstrumentations() })
+      sdk.start()
+      module.exports = { sdk }
+    `)
+    const resources = "{ resources: { database: { close: () => sleep(20) }, tracing: { client: require('./tracing.js').sdk } } }"
+    const { child, spans } = await stopUnderLoad(t, 'sdk', '', resources, './tracing.js')
+    t.equal(spans, 7)
+    t.equal(child.lines.filter(line => line.includes('"level":40')).length, 0)
+  })
 })
