@@ -44,13 +44,23 @@ function watch (root: FastifyInstance): void {
   watched.set(root, { names, stop })
 }
 
-/**
- * Returns the names of the plugins that are loading now, the innermost one last. Fastify prints its plugins as a tree:
- * one line for each, which ends with the time that it took to load. The time of a plugin that is loading is -1.
- */
+/** Returns the names of the plugins that are loading now, the innermost one last. */
 export function loadingPlugins (app: FastifyInstance): string[] {
+  return pluginTree(app).flatMap(({ name, loadTime }) => loadTime < 0 ? [name] : [])
+}
+
+/** Returns the names of all plugins that are registered, in any context. */
+export function registeredPlugins (app: FastifyInstance): string[] {
+  return pluginTree(app).map(({ name }) => name)
+}
+
+/**
+ * Fastify prints its plugins as a tree: one line for each, which ends with the time that it took to load, in
+ * milliseconds. The time of a plugin that is loading is -1.
+ */
+function pluginTree (app: FastifyInstance): { readonly name: string, readonly loadTime: number }[] {
   return app.printPlugins().split('\n')
     .map(line => /^[\s│├└─┬]*(.*) (\S+) ms$/u.exec(line))
-    .flatMap(found => found === null || Number(found[2]) >= 0 ? [] : [found[1]!])
-    .filter(name => name !== 'root' && name !== 'bound _after')
+    .flatMap(found => found === null ? [] : [{ name: found[1]!, loadTime: Number(found[2]) }])
+    .filter(({ name }) => name !== 'root' && name !== 'bound _after')
 }

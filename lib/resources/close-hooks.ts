@@ -6,6 +6,7 @@
  */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult } from '../../types/index'
+import { loadingPlugins } from '../earlier-hooks'
 import { toError } from '../errors'
 import { isAsyncFunction } from '../util/asynchronous'
 import { replaceMethod } from '../util/replaced-methods'
@@ -35,7 +36,7 @@ export interface CloseHooksOptions {
 export interface CloseHooks {
   /** The instances that have added an onClose hook. Their decorators may hold a client to adopt. */
   readonly instances: ReadonlySet<FastifyInstance>
-  /** The names of the plugins that have added an onClose hook. */
+  /** The names of the plugins that have added an onClose hook, and of the plugins that have registered these. */
   readonly plugins: ReadonlySet<string>
   /** Returns the running hooks, by name. */
   pending(): string[]
@@ -55,8 +56,6 @@ export function interceptCloseHooks (
   const instances = new Set<FastifyInstance>([root])
   const plugins = new Set<string>()
   const running = new Set<string>()
-  /** The chain of plugin names that each instance had when it last added a hook. */
-  const chains = new WeakMap<FastifyInstance, string>()
   const original = root.addHook as (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
 
   const restore = replaceMethod(root, 'addHook', () => function addHook (
@@ -64,21 +63,19 @@ export function interceptCloseHooks (
   ): FastifyInstance {
     if (name === 'preClose') return addPreClose(this, hook)
     const onClose = name === 'onClose' ? toOnClose(hook) : null
-    const plugin = nameOf(this, root)
     // If it is not a hook, Fastify throws its own error.
-    if (onClose === null) return original.call(this, name, wrapHook(name, hook, plugin))
+    if (onClose === null) return original.call(this, name, wrapHook(name, hook, nameOf(this, root)))
+    const owners = ownersOf(this, root)
+    const plugin = owners.at(-1)!
     instances.add(this)
-    plugins.add(plugin)
-    // Each of these plugins adds one hook. A second hook with the same name belongs to the plugin that has registered
-    // it: see `nameOf`.
-    const closesAdoptedClient = pluginsWithAdoptedClients.includes(plugin) && chains.get(this) !== this.pluginName
-    chains.set(this, this.pluginName)
+    for (const owner of owners) plugins.add(owner)
+    const closesAdoptedClient = pluginsWithAdoptedClients.includes(plugin)
     return original.call(this, name, async (instance: FastifyInstance) => {
       const teardown = await drained()
       // Adopted clients that do not depend on each other close in parallel. Any other hook may use what closes after
       // it.
       if (!closesAdoptedClient) await teardown.noneClosing()
-      await runInside(() => teardown.closeDependantsOf(plugin))
+      for (const owner of owners) await runInside(() => teardown.closeDependantsOf(owner))
       await run('onClose', plugin, onClose, instance, teardown.startedAt)
     })
   } as typeof root.addHook)
@@ -99,7 +96,7 @@ export function interceptCloseHooks (
   function addPreClose (app: FastifyInstance, hook: unknown): FastifyInstance {
     const preClose = toPreClose(hook)
     if (preClose === null) return original.call(app, 'preClose', hook)
-    const plugin = nameOf(app, root)
+    const plugin = ownersOf(app, root).at(-1)!
     return original.call(app, 'preClose', async () => {
       const teardown = await drained()
       await run('preClose', plugin, preClose, app, teardown.startedAt)
@@ -154,13 +151,23 @@ function call (hook: OnClose, instance: FastifyInstance): unknown {
   })
 }
 
+/**
+ * Returns the names of the plugins that are loading when a hook is added, the innermost one last: that plugin adds the
+ * hook. Returns `app` if no plugin is loading and the hook is added to the root.
+ */
+function ownersOf (instance: FastifyInstance, root: FastifyInstance): string[] {
+  const loading = loadingPlugins(root)
+  if (loading.length > 0) return loading.map(name => name.slice(0, 80))
+  return [instance === root ? 'app' : nameOf(instance, root)]
+}
+
 /** Last names in the root's chain if the app itself adds a hook. */
 const namesOfApp = ['fastify', 'fastify-shutdown']
 
 /**
- * Returns the name of the plugin that adds a hook: the last name in Fastify's chain of names, or `app` for the root. It
- * is not always right: after `await register(inner)`, the next hook of the outer plugin has the inner plugin's name.
- * Fastify names a plugin without a name by the first lines of its code.
+ * Returns the last name in Fastify's chain of names, or `app` for the root. Unlike `ownersOf`, it is fast, but not
+ * always right: after `await register(inner)`, the next hook of the outer plugin has the inner plugin's name. Fastify
+ * names a plugin without a name by the first lines of its code.
  */
 function nameOf (instance: FastifyInstance, root: FastifyInstance): string {
   const name = instance.pluginName.split(' -> ').at(-1) ?? ''

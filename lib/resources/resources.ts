@@ -1,6 +1,7 @@
 /** The resources of the app: their registry, the adopted clients, the app's own onClose hooks, and the teardown. */
 import type { FastifyInstance } from 'fastify'
 import type { HookResult, Resource, ResourceInput, ResourceResult } from '../../types/index'
+import { registeredPlugins } from '../earlier-hooks'
 import { ShutdownLateError } from '../errors'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { OnProblem } from '../lifecycle/problems'
@@ -121,7 +122,8 @@ export function createResources (
         registry.adopt(name, resource)
         restores.push(restore)
       }
-      registry.seal(name => hooks.plugins.has(name) || app.hasPlugin(name))
+      const plugins = new Set([...hooks.plugins, ...registeredPlugins(app)])
+      registry.seal({ has: name => plugins.has(name) || app.hasPlugin(name), known: () => plugins })
     },
     startTeardown (deadline) {
       const options: TeardownOptions = {
@@ -155,7 +157,7 @@ export function createResources (
   async function pause (name: string, resource: Resource): Promise<void> {
     const { time: own } = timeoutOf(resource, timeouts.resources)
     const time = lifecycle.deadline?.limit(own, reserveOf(timeouts)) ?? own
-    const settled = await within(time, () => resource.pause!())
+    const settled = await within(time, () => runInside(() => resource.pause!()))
     if (settled.status === 'fulfilled') return
     onProblem(`Resource '${name}' did not pause`, errorOf(settled, `The pause of resource '${name}'`, time))
   }
