@@ -15,7 +15,7 @@ import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
 import { createDeferred, once } from '../util/deferred'
 import { worstOutcome } from '../util/worst-outcome'
-import { after, errorOf, every, sleep, startDeadline, within, type Deadline } from '../util/time'
+import { after, errorOf, every, excludeStops, sleep, startDeadline, within, type Deadline } from '../util/time'
 import type { AppClose } from './app-close'
 import { createCaller } from './caller'
 import { createContainment } from './containment'
@@ -152,12 +152,13 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
     enter('cleaning')
     // Time in which the process was stopped, or its event loop was blocked, does not shorten the resources' time.
+    const includeStops = excludeStops()
     const cleaning = startDeadline(isAbandoned ? deadline.remaining() : Math.max(deadline.remaining(), reserve))
     lifecycle.extend(cleaning)
     teardown = parts.resources.startTeardown(cleaning)
     publishAfterClose(teardown, cleaning).catch((error: unknown) => {
       onProblem('The report could not be published', error)
-    })
+    }).finally(includeStops)
     return teardown
   }
 
