@@ -6,6 +6,7 @@ import { ShutdownLateError } from '../errors'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { OnProblem } from '../lifecycle/problems'
 import { reserveOf, type Settings } from '../options'
+import { writesTo } from '../util/node-internals'
 import { errorOf, turn, within, type Deadline } from '../util/time'
 import { interceptCloseHooks } from './close-hooks'
 import { timeoutOf } from './close-resource'
@@ -69,7 +70,10 @@ export function createResources (
   { settings, lifecycle, drain, finish, runInside, onResource, onHook, wrapHook, onProblem }: ResourcesOptions
 ): Resources {
   const { timeouts } = settings
-  const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
+  // The report is logged later, so the destination of the app's own log is flushed, as the log is, and not closed.
+  const adapt: Adapt = client => adaptClient(
+    writesTo(app.log, client) ? app.log : client, { detail: settings.track === 'detail' }
+  )
   const registry = createRegistry(settings.resources, adapt)
   const hookResults: HookResult[] = []
   const paused = new Map<string, Resource['pause']>()

@@ -319,3 +319,14 @@ t.test('replaced methods', async t => {
     t.match(await report, { webSockets: { closed: 0, terminated: 1 } })
   })
 })
+
+t.test('writesTo: without the private symbol of pino, no log writes to a destination', t => {
+  const destination = {}
+  const key = Symbol('pino.stream')
+  t.equal(internals.writesTo(Object.create({ [key]: destination }) as object, destination), true, 'also through a child logger')
+  t.equal(internals.writesTo({ [key]: { streams: [{ stream: {} }, { stream: destination }] } }, destination), true)
+  t.equal(internals.writesTo({ [key]: { streams: [{ stream: {} }] } }, destination), false)
+  t.equal(internals.writesTo({ [key]: undefined }, destination), false)
+  t.equal(internals.writesTo({ info () {} }, destination), false)
+  t.end()
+})
