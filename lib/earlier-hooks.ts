@@ -6,7 +6,7 @@
  */
 import { subscribe } from 'node:diagnostics_channel'
 import type { FastifyInstance } from 'fastify'
-import { loadingPlugins } from './util/loading-plugins'
+import { loadingPlugins } from './util/plugin-tree'
 import { replaceMethod } from './util/replaced-methods'
 
 /** What is known about one instance, until this plugin is registered. */

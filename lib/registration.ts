@@ -4,7 +4,7 @@
 import type { FastifyInstance } from 'fastify'
 import { ShutdownRegistrationError } from './errors'
 import { earlierHooksOf } from './earlier-hooks'
-import { loadingPlugins } from './util/loading-plugins'
+import { loadingPlugins } from './util/plugin-tree'
 
 /** The contexts of Fastify around a registration. */
 export interface Contexts {

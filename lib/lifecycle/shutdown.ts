@@ -15,7 +15,7 @@ import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
 import { createDeferred, once } from '../util/deferred'
 import { worstOutcome } from '../util/worst-outcome'
-import { after, every, sleep, startDeadline, within, type Deadline } from '../util/time'
+import { after, errorOf, every, excludeStops, sleep, startDeadline, within, type Deadline } from '../util/time'
 import type { AppClose } from './app-close'
 import { createCaller } from './caller'
 import { createContainment } from './containment'
@@ -159,12 +159,13 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
     enter('cleaning')
     // Time in which the process was stopped, or its event loop was blocked, does not shorten the resources' time.
+    const includeStops = excludeStops()
     const cleaning = startDeadline(isAbandoned ? deadline.remaining() : Math.max(deadline.remaining(), reserve))
     lifecycle.extend(cleaning)
     teardown = parts.resources.startTeardown(cleaning)
     publishAfterClose(teardown, cleaning).catch((error: unknown) => {
       onProblem('The report could not be published', error)
-    })
+    }).finally(includeStops)
     return teardown
   }
 
@@ -314,7 +315,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
   async function callOnReport (report: ShutdownReport): Promise<void> {
     const time = Math.max(leastReportTime, Math.min(timeouts.resources, parts.lifecycle.remaining()))
-    const settled = await within(time, () => settings.onReport?.(report))
-    if (settled.status === 'rejected') onProblem("'onReport' threw", settled.reason)
+    const settled = await within(time, () => parts.close.runInside(() => settings.onReport?.(report)))
+    if (settled.status !== 'fulfilled') onProblem("'onReport' failed", errorOf(settled, "'onReport'", time))
   }
 }

@@ -87,9 +87,8 @@ export function createTasks (
     run<T> (name: string, work: (signal: AbortSignal) => T | PromiseLike<T>) {
       const late = lateError(name)
       if (late !== null) {
-        // A timer that starts tasks often does not handle their rejections. By the symbol, the process listener does
-        // not take this one for a crash. Without our listener, the next line keeps Node from ending the process.
-        const rejected = Promise.reject(Object.defineProperty(late, kLateTask, { value: true }))
+        const rejected = Promise.reject(late)
+        // Without our process listener, an unhandled rejection would end the process.
         rejected.catch(() => {})
         return rejected
       }
@@ -129,8 +128,13 @@ export function createTasks (
     results: () => results
   }
 
+  /**
+   * Returns the error of a task that comes too late, or `null`. A timer that starts tasks often does not handle their
+   * errors. By the symbol, the process listener does not take this one for a crash.
+   */
   function lateError (name: string): Error | null {
-    return lifecycle.hasReached('cleaning') ? new ShutdownLateError(textOf(name), lifecycle.phase) : null
+    if (!lifecycle.hasReached('cleaning')) return null
+    return Object.defineProperty(new ShutdownLateError(textOf(name), lifecycle.phase), kLateTask, { value: true })
   }
 
   function follow (name: string, promise: PromiseLike<unknown>): void {

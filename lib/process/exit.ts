@@ -23,7 +23,8 @@ export interface ExitOptions {
  * or by itself within `wait` milliseconds.
  */
 export function exit (code: 0 | 1, { wait, flush, removeListeners, onLate }: ExitOptions): void {
-  process.exitCode = Number(process.exitCode) || code
+  // 0 is not set: Node would then also exit with 0 if an 'exit' listener throws.
+  if (code === 1) markFailed()
   if (wait === 0) {
     setImmediate(() => { void end() })
     return

@@ -9,7 +9,7 @@ import type { HookResult } from '../../types/index'
 import { toError } from '../errors'
 import { isAsyncFunction } from '../util/asynchronous'
 import { withResultJson } from '../util/error-json'
-import { loadingPlugins } from '../util/loading-plugins'
+import { loadingPlugins } from '../util/plugin-tree'
 import { replaceMethod } from '../util/replaced-methods'
 import { errorOf, now, within } from '../util/time'
 import { disposeOf } from './resource'
@@ -66,18 +66,18 @@ export function interceptCloseHooks (
     const onClose = name === 'onClose' ? toOnClose(hook) : null
     // If it is not a hook, Fastify throws its own error.
     if (onClose === null) return original.call(this, name, wrapHook(name, hook, nameOf(this, root)))
-    const owners = ownersOf(root)
-    const owner = owners.at(-1)!
+    const owners = ownersOf(this, root)
+    const plugin = owners.at(-1)!
     instances.add(this)
-    for (const each of owners) plugins.add(each)
-    const closesAdoptedClient = pluginsWithAdoptedClients.includes(owner)
+    for (const owner of owners) plugins.add(owner)
+    const closesAdoptedClient = pluginsWithAdoptedClients.includes(plugin)
     return original.call(this, name, async (instance: FastifyInstance) => {
       const teardown = await drained()
       // Adopted clients that do not depend on each other close in parallel. Any other hook may use what closes after
       // it.
       if (!closesAdoptedClient) await teardown.noneClosing()
-      for (const each of owners) await runInside(() => teardown.closeDependantsOf(each))
-      await run('onClose', owner, onClose, instance, teardown.beganAt)
+      for (const owner of owners) await runInside(() => teardown.closeDependantsOf(owner))
+      await run('onClose', plugin, onClose, instance, teardown.beganAt)
     })
   } as typeof root.addHook)
 
@@ -97,10 +97,10 @@ export function interceptCloseHooks (
   function addPreClose (app: FastifyInstance, hook: unknown): FastifyInstance {
     const preClose = toPreClose(hook)
     if (preClose === null) return original.call(app, 'preClose', hook)
-    const owner = ownersOf(root).at(-1)!
+    const plugin = ownersOf(app, root).at(-1)!
     return original.call(app, 'preClose', async () => {
       const teardown = await drained()
-      await run('preClose', owner, preClose, app, teardown.beganAt)
+      await run('preClose', plugin, preClose, app, teardown.beganAt)
     })
   }
 
@@ -153,22 +153,22 @@ function call (hook: OnClose, instance: FastifyInstance): unknown {
 }
 
 /**
- * Returns the plugins that are loading while a hook is added, the innermost one last: it adds the hook. Returns `app` if
- * the app itself adds it.
+ * Returns the names of the plugins that are loading when a hook is added, the innermost one last: that plugin adds the
+ * hook. Returns `app` if no plugin is loading and the hook is added to the root.
  */
-function ownersOf (root: FastifyInstance): readonly string[] {
+function ownersOf (instance: FastifyInstance, root: FastifyInstance): string[] {
   const loading = loadingPlugins(root)
-  return loading.length === 0 ? ['app'] : loading
+  if (loading.length > 0) return loading
+  return [instance === root ? 'app' : nameOf(instance, root)]
 }
 
 /** Last names in the root's chain if the app itself adds a hook. */
 const namesOfApp = ['fastify', 'fastify-shutdown']
 
 /**
- * Returns the name of the plugin that adds a hook of another kind: the last name in Fastify's chain of names, or `app`
- * for the root. It needs less time than `ownersOf`, and is not always right: after `await register(inner)`, the next
- * hook of the outer plugin has the inner plugin's name. Fastify names a plugin without a name by the first lines of its
- * code.
+ * Returns the last name in Fastify's chain of names, or `app` for the root. Unlike `ownersOf`, it is fast, but not
+ * always right: after `await register(inner)`, the next hook of the outer plugin has the inner plugin's name. Fastify
+ * names a plugin without a name by the first lines of its code.
  */
 function nameOf (instance: FastifyInstance, root: FastifyInstance): string {
   const name = instance.pluginName.split(' -> ').at(-1) ?? ''

@@ -38,34 +38,36 @@ export const noNeighbours: readonly never[] = []
 /**
  * Checks that resources can be ordered.
  *
- * @param others names that an error may suggest, beside those of the resources. @default none
+ * @param otherNames more names that an error may suggest. @default none
  * @throws FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY with "did you mean"
  * @throws FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY with the path
  */
-export function checkGraph (resources: ReadonlyMap<string, Resource>, others: Iterable<string> = []): void {
+export function checkGraph (
+  resources: ReadonlyMap<string, Resource>, otherNames: Iterable<string> = noNeighbours
+): void {
   interface PlainNode extends GraphNode<PlainNode> {}
   const nodes = new Map<string, PlainNode>()
   for (const [name, resource] of resources) {
     nodes.set(name, { name, resource, dependants: noNeighbours, dependencies: noNeighbours, openDependants: 0 })
   }
-  linkGraph(nodes, others)
+  linkGraph(nodes, otherNames)
 }
 
 /**
  * Sets `dependants`, `dependencies` and `openDependants` of nodes that have no neighbours yet.
  *
- * @param others as for `checkGraph`
+ * @param otherNames as `checkGraph`
  * @returns the groups of resources that `last` separates
  * @throws as `checkGraph`
  */
 export function linkGraph<N extends GraphNode<N>> (
-  nodes: ReadonlyMap<string, N>, others: Iterable<string> = []
+  nodes: ReadonlyMap<string, N>, otherNames: Iterable<string> = noNeighbours
 ): LastGroups<N> {
   for (const node of nodes.values()) {
     for (const name of node.resource.dependsOn ?? noNeighbours) {
       const dependency = nodes.get(name)
       if (dependency === undefined) {
-        throw new ShutdownDependencyError(node.name, redact(name), suggest(name, [...nodes.keys(), ...others]))
+        throw new ShutdownDependencyError(node.name, redact(name), suggest(name, [...nodes.keys(), ...otherNames]))
       }
       // `dependsOn` may contain a name twice. This node is then already the last dependant.
       if (dependency.dependants[dependency.dependants.length - 1] !== node) connect(node, dependency)

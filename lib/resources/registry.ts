@@ -4,6 +4,16 @@ import { ShutdownDuplicateError, ShutdownResourceError } from '../errors'
 import { checkGraph } from './dependency-graph'
 import { checkResourceName, mergeResource, toResource, toResources, type Adapt } from './resource'
 
+/** The registered plugins of Fastify. A resource may depend on them by name. */
+export interface PluginNames {
+  /** Returns whether a plugin of this name is registered. */
+  has(name: string): boolean
+  /** Returns the names that an error may suggest. */
+  known(): Iterable<string>
+}
+
+const noPlugins: PluginNames = { has: () => false, known: () => [] }
+
 /** The resources of one app. */
 export interface Registry {
   /** Every resource. A removed resource is dropped from the `dependsOn` lists; it is not an unknown name. */
@@ -28,12 +38,11 @@ export interface Registry {
    * Checks the whole graph when the app is ready, because all names are known then. Later additions are checked one by
    * one.
    *
-   * @param isPlugin returns whether a name in a `dependsOn` is that of a registered plugin. Its onClose hooks then run
-   *   when the resources that depend on it have closed.
-   * @param pluginNames names of plugins that an error may suggest
+   * @param registered the plugins, whose names a `dependsOn` may contain. The onClose hooks of such a plugin run when
+   *   the resources that depend on it have closed. @default none
    * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY, FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY
    */
-  seal(isPlugin?: (name: string) => boolean, pluginNames?: Iterable<string>): void
+  seal(registered?: PluginNames): void
   /**
    * Drops dependencies that are not valid. Called if the app closes before `seal` has succeeded, because every
    * registered resource must still close.
@@ -51,6 +60,7 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
   const positioned = new Set<string>()
   const plugins = new Set<string>()
   const removed = new Set<string>()
+  let registeredPlugins = noPlugins
   let isSealed = false
 
   return {
@@ -63,6 +73,7 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
       const wasRemoved = removed.delete(name)
       if (isSealed) {
         try {
+          addPluginsOf(known.get(name)!)
           check()
         } catch (error) {
           known.delete(name)
@@ -85,11 +96,10 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
       known.set(name, mergeResource(resource, known.get(name) ?? {}))
       positioned.add(name)
     },
-    seal (isPlugin = () => false, pluginNames = []) {
-      for (const { dependsOn = [] } of [...known.values()]) {
-        for (const name of dependsOn) if (!known.has(name) && isPlugin(name)) addPlugin(name)
-      }
-      check(pluginNames)
+    seal (registered = noPlugins) {
+      registeredPlugins = registered
+      for (const resource of [...known.values()]) addPluginsOf(resource)
+      check()
       isSealed = true
     },
     dropBrokenDependencies () {
@@ -103,10 +113,14 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
     }
   }
 
-  function addPlugin (name: string): void {
-    known.set(name, { close () {} })
-    positioned.add(name)
-    plugins.add(name)
+  /** Adds the plugins that a resource depends on. */
+  function addPluginsOf ({ dependsOn = [] }: Resource): void {
+    for (const name of dependsOn) {
+      if (known.has(name) || !registeredPlugins.has(name)) continue
+      known.set(name, { close () {} })
+      positioned.add(name)
+      plugins.add(name)
+    }
   }
 
   /** Keeps a removed name only while a resource lists it, because an app may add and remove any number of names. */
@@ -126,7 +140,7 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
     for (const [name, resource] of known) known.set(name, withDependencies(resource, keep))
   }
 
-  function check (pluginNames: Iterable<string> = []): void {
+  function check (): void {
     const all = current()
     for (const [name, resource] of all) {
       // An entry with only `dependsOn` or `timeout` describes a client that a plugin creates. `force` alone is never
@@ -138,7 +152,7 @@ export function createRegistry (declared: Readonly<Record<string, ResourceInput>
         )
       }
     }
-    checkGraph(all, pluginNames)
+    checkGraph(all, registeredPlugins.known())
   }
 }
 

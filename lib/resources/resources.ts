@@ -5,6 +5,8 @@ import { ShutdownLateError } from '../errors'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { OnProblem } from '../lifecycle/problems'
 import { reserveOf, type Settings } from '../options'
+import { writesTo } from '../util/node-internals'
+import { registeredPlugins } from '../util/plugin-tree'
 import { errorOf, now, turn, within, type Deadline } from '../util/time'
 import { interceptCloseHooks } from './close-hooks'
 import { timeoutOf } from './close-resource'
@@ -68,7 +70,10 @@ export function createResources (
   { settings, lifecycle, drain, finish, runInside, onResource, onHook, wrapHook, onProblem }: ResourcesOptions
 ): Resources {
   const { timeouts } = settings
-  const adapt: Adapt = client => adaptClient(client, { detail: settings.track === 'detail' })
+  // The report is logged later, so the destination of the app's own log is flushed, as the log is, and not closed.
+  const adapt: Adapt = client => adaptClient(
+    writesTo(app.log, client) ? app.log : client, { detail: settings.track === 'detail' }
+  )
   const registry = createRegistry(settings.resources, adapt)
   const hookResults: HookResult[] = []
   const paused = new Map<string, Resource['pause']>()
@@ -121,7 +126,8 @@ export function createResources (
         registry.adopt(name, resource)
         restores.push(restore)
       }
-      registry.seal(name => hooks.plugins.has(name) || app.hasPlugin(name), hooks.plugins)
+      const plugins = new Set([...hooks.plugins, ...registeredPlugins(app)])
+      registry.seal({ has: name => plugins.has(name) || app.hasPlugin(name), known: () => plugins })
     },
     startTeardown (deadline) {
       const options: TeardownOptions = {
@@ -156,7 +162,7 @@ export function createResources (
   async function pause (name: string, resource: Resource): Promise<void> {
     const { time: own } = timeoutOf(resource, timeouts.resources)
     const time = lifecycle.deadline?.limit(own, reserveOf(timeouts)) ?? own
-    const settled = await within(time, () => resource.pause!())
+    const settled = await within(time, () => runInside(() => resource.pause!()))
     if (settled.status === 'fulfilled') return
     onProblem(`Resource '${name}' did not pause`, errorOf(settled, `The pause of resource '${name}'`, time))
   }

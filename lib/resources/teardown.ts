@@ -39,7 +39,10 @@ export interface Teardown {
    * before it. A resource that only depends on it because it is `last` is not allowed by this.
    */
   allow(name: string): void
-  /** Allows the resources that depend on a plugin to close. Resolves when they have settled. */
+  /**
+   * Allows the resources that depend on a plugin to close, also those with a position of their own. Resolves when they
+   * have settled.
+   */
   closeDependantsOf(plugin: string): Promise<void>
   /** Allows every resource to close. */
   allowAll(): void
@@ -92,10 +95,10 @@ export function createTeardown (
   let openEarlier = earlier.size
 
   return {
-    allow,
+    allow: name => allow(name, positioned),
     async closeDependantsOf (plugin) {
       if (!plugins.has(plugin)) return
-      allow(plugin)
+      allow(plugin, none)
       await conditions.until(() => byName.get(plugin)!.state === 'settled')
     },
     allowAll () { entries.forEach(allowEntry) },
@@ -108,14 +111,15 @@ export function createTeardown (
     criticalPath: hooks => criticalPathOf(results(), hooks)
   }
 
-  function allow (name: string): void {
+  /** Allows a resource to close, and also its dependants that are not in `held`. */
+  function allow (name: string, held: ReadonlySet<string>): void {
     const entry = byName.get(name)
     if (entry === undefined) return // It was removed after its position was added.
     const allowed = new Set([entry])
     for (const each of allowed) {
       allowEntry(each)
       for (const dependant of each.dependants) {
-        if (!positioned.has(dependant.name)) allowed.add(dependant)
+        if (!held.has(dependant.name)) allowed.add(dependant)
       }
     }
   }

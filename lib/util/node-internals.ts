@@ -200,3 +200,20 @@ export function publish (channel: Channel, message: object, onSubscriberError: (
     }
   }
 }
+
+/**
+ * Returns whether a pino logger writes to this destination, also through `pino.multistream()`. pino keeps the stream of
+ * a logger under the symbol `pino.symbols.streamSym`, which is not in the global registry; this package does not import
+ * pino. Without it, the answer is `false`: the destination is then closed before the last lines are logged.
+ */
+export function writesTo (log: object, destination: object): boolean {
+  for (let holder: object | null = log; holder !== null; holder = Object.getPrototypeOf(holder) as object | null) {
+    const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'pino.stream')
+    if (key === undefined) continue
+    const stream = (holder as Record<symbol, { readonly streams?: unknown } | undefined>)[key]
+    if (stream === destination) return true
+    const { streams } = stream ?? {}
+    return Array.isArray(streams) && streams.some((each: { readonly stream: unknown }) => each.stream === destination)
+  }
+  return false
+}

@@ -20,10 +20,46 @@ export interface Deadline {
 /** Returns the milliseconds of a monotonic clock. */
 export const now = (): number => performance.now()
 
+/** Interval at which the clock is read while stops do not count, in milliseconds. A shorter stop is not noticed. */
+const clockStep = 250
+
+/** The time that does not count, in milliseconds. */
+let lost = 0
+let lastRead = 0
+let exclusions = 0
+let endReads = (): void => {}
+
+/**
+ * Begins to exclude time in which the process was stopped (SIGSTOP, a suspended machine), or its event loop was
+ * blocked: timers and deadlines wait longer by this time. The clock is read at an interval, and a longer pause between
+ * two reads is such a time.
+ *
+ * @returns a function that ends it. Call it once
+ */
+export function excludeStops (): () => void {
+  if (exclusions++ === 0) {
+    lastRead = now()
+    endReads = every(clockStep, readClock)
+  }
+  return () => {
+    if (--exclusions === 0) endReads()
+  }
+}
+
+/** Returns the milliseconds of a monotonic clock, without the time that does not count. */
+function readClock (): number {
+  const current = now()
+  if (exclusions > 0) {
+    if (current - lastRead > 2 * clockStep) lost += current - lastRead - clockStep
+    lastRead = current
+  }
+  return current - lost
+}
+
 /** Starts a deadline that ends in `total` milliseconds. */
 export function startDeadline (total: number): Deadline {
-  const began = now()
-  const remaining = (): number => Math.max(0, began + total - now())
+  const end = readClock() + total
+  const remaining = (): number => Math.max(0, end - readClock())
   return {
     remaining,
     limit: (timeout, reserve = 0) => Math.max(0, Math.min(timeout, remaining() - reserve))
@@ -40,9 +76,22 @@ export const longestTimer = 2 ** 31 - 1
  * @returns a function that cancels it
  */
 export function after (ms: number, fn: () => void, { keepAlive = true } = {}): () => void {
-  const timer = setTimeout(fn, Math.min(ms, longestTimer))
-  if (!keepAlive) timer.unref()
+  const time = Math.min(ms, longestTimer)
+  const due = readClock() + time
+  let timer: NodeJS.Timeout
+  start(time)
   return () => clearTimeout(timer)
+
+  function start (left: number): void {
+    timer = setTimeout(onTimer, left)
+    if (!keepAlive) timer.unref()
+  }
+
+  function onTimer (): void {
+    const left = due - readClock()
+    if (left < clockStep) fn()
+    else start(left)
+  }
 }
 
 /**

@@ -145,6 +145,29 @@ void t.test('app.close() inside a resource or a hook of the app resolves at once
   t.strictSame(calls, ['preClose', 'onClose', 'resource'])
 })
 
+void t.test('app.close() inside a pause or onReport resolves at once, because the shutdown waits for both', async t => {
+  const calls: string[] = []
+  const { app } = await serve(t, {
+    options: {
+      timeouts,
+      resources: {
+        worker: {
+          async pause () {
+            await app.close()
+            calls.push('pause')
+          }
+        }
+      },
+      async onReport () {
+        await app.close()
+        calls.push('onReport')
+      }
+    }
+  })
+  t.match(await app.shutdown.start(), { outcome: 'clean', exitCode: 0 })
+  t.strictSame(calls, ['pause', 'onReport'])
+})
+
 void t.test('app.close() of another app inside a resource waits for that app', async t => {
   const other = await serve(t, { options: { resources: { slow: { close: async () => { await new Promise(resolve => { setTimeout(resolve, 100) }) } } } } })
   let phase = ''

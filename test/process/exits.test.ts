@@ -107,6 +107,20 @@ t.test('the exit code', async t => {
     t.match(await report(service), { outcome: 'forced', exitCode: 1 })
   })
 
+  t.test('is 0 if the process was stopped in a hook for longer than its time: hooks and resources have their time', async t => {
+    const timeouts = { ...small, resources: 700 }
+    const service = await serve(t, directory, { hook: 'slow', options: { timeouts } })
+    service.kill('SIGTERM')
+    await service.said('hook')
+    service.kill('SIGSTOP')
+    // The time is the thing under test: more than the total and the backstop.
+    await new Promise(resolve => { setTimeout(resolve, small.total + backstop + 500) })
+    service.kill('SIGCONT')
+    t.equal((await service.ended).code, 0)
+    t.equal(service.count('resource closes'), 1)
+    t.match(await report(service), { outcome: 'clean', exitCode: 0 })
+  })
+
   t.test('is 1 if a resource or an onClose hook was abandoned, before the backstop', async t => {
     for (const hanging of [{ resource: 'hangs' }, { hook: 'hangs' }] as const) {
       const service = await serve(t, directory, { ...hanging, options: { timeouts: small } })

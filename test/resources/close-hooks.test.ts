@@ -432,5 +432,74 @@ t.test('a resource that depends on a plugin and hangs delays its hook only by it
 t.test('a name that is neither a resource nor a plugin is refused', async t => {
   const { app } = await build(t, { options: { resources: { worker: { dependsOn: ['@fastify/mysq'], close () {} } } } })
   void app.register(fp(async () => {}, { name: '@fastify/mysql' }))
-  await t.rejects(async () => await app.ready(), { code: 'FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY' })
+  await t.rejects(async () => await app.ready(), {
+    code: 'FST_ERR_SHUTDOWN_UNKNOWN_DEPENDENCY', message: /Did you mean '@fastify\/mysql'\?$/
+  })
+})
+
+/** A plugin with an onClose hook that records its own name. */
+function closing (name: string, calls: string[]): FastifyPluginAsync {
+  return fp(async app => { app.addHook('onClose', async () => { calls.push(name) }) }, { name })
+}
+
+t.test('dependsOn takes a plugin that registers other plugins: their hooks also wait', async t => {
+  const calls: string[] = []
+  const { app, report } = await serve(t, {
+    options: { resources: { worker: { dependsOn: ['database'], close: () => { calls.push('worker') } } } },
+    routes: app => {
+      void app.register(fp(async app => {
+        await app.register(closing('mysql', calls))
+        app.addHook('onClose', async () => { calls.push('database') })
+      }, { name: 'database' }))
+    }
+  })
+  await app.close()
+  t.strictSame(calls, ['worker', 'database', 'mysql'])
+  t.strictSame((await report).hooks.map(({ name }) => name), ['database', 'mysql'])
+})
+
+t.test('a hook that the app adds after an awaited plugin is reported as app', async t => {
+  const calls: string[] = []
+  const { app, report } = await serve(t, {
+    routes: async app => {
+      await app.register(closing('plugin', calls))
+      app.addHook('onClose', async () => {})
+    }
+  })
+  await app.close()
+  t.strictSame((await report).hooks.map(({ name }) => name), ['app', 'plugin'])
+})
+
+t.test('a resource that is added before the plugin that it depends on does not delay the close', async t => {
+  const calls: string[] = []
+  const { app } = await serve(t, {
+    routes: app => {
+      app.shutdown.resource('worker', { dependsOn: ['database'], close: () => { calls.push('worker') } })
+      void app.register(closing('database', calls))
+    }
+  })
+  const { outcome, durationMs } = await app.shutdown.start()
+  t.strictSame(calls, ['worker', 'database'])
+  t.equal(outcome, 'clean')
+  t.ok(durationMs < 5_000, 'it does not wait until the time of the hooks is up')
+})
+
+t.test('a resource that is added while the server runs may depend on a plugin', async t => {
+  const calls: string[] = []
+  const { app } = await serve(t, { routes: app => { void app.register(closing('database', calls)) } })
+  app.shutdown.resource('worker', { dependsOn: ['database'], close: () => { calls.push('worker') } })
+  t.throws(
+    () => app.shutdown.resource('other', { dependsOn: ['databas'], close () {} }), { message: /Did you mean 'database'/ }
+  )
+  await app.close()
+  t.strictSame(calls, ['worker', 'database'])
+})
+
+t.test('a resource may depend on a plugin of a child context that has no onClose hook', async t => {
+  const { app, report } = await serve(t, {
+    options: { resources: { worker: { dependsOn: ['quiet'], close () {} } } },
+    routes: app => { void app.register(async child => { await child.register(fp(async () => {}, { name: 'quiet' })) }) }
+  })
+  await app.close()
+  t.match(await report, { outcome: 'clean', resources: [{ name: 'worker', outcome: 'closed' }] })
 })

@@ -334,3 +334,14 @@ t.test('publish: without the list of subscribers, Node publishes the message', a
   internals.publish(unknownChannel as Channel, message, () => {})
   t.strictSame([heard, published], [[message], [message]])
 })
+
+t.test('writesTo: without the private symbol of pino, no log writes to a destination', t => {
+  const destination = {}
+  const key = Symbol('pino.stream')
+  t.equal(internals.writesTo(Object.create({ [key]: destination }) as object, destination), true, 'also through a child logger')
+  t.equal(internals.writesTo({ [key]: { streams: [{ stream: {} }, { stream: destination }] } }, destination), true)
+  t.equal(internals.writesTo({ [key]: { streams: [{ stream: {} }] } }, destination), false)
+  t.equal(internals.writesTo({ [key]: undefined }, destination), false)
+  t.equal(internals.writesTo({ info () {} }, destination), false)
+  t.end()
+})

@@ -70,6 +70,7 @@ void t.test('an interval whose tasks come too late is no crash, and another reje
     const child = await start(t, `
       options = { resources: { database: { close: () => sleep(300) } } }
       setInterval(async () => { await app.shutdown.task('tick', async () => {}) }, 20)
+      setInterval(() => { app.shutdown.waitUntil(sleep(1), { name: 'tock' }) }, 20)
       registered = app => app.addHook('onClose', async () => { ${error} await sleep(100) })`)
     child.kill('SIGTERM')
     t.equal((await child.ended).code, error === '' ? 0 : 1)
@@ -103,6 +104,25 @@ void t.test('pino', { jobs: 2 }, async t => {
       })
     }
   }
+
+  void t.test('the destination of the log may be a resource: the report is logged after it has closed', async t => {
+    const streams = {
+      'a destination': ['pino.destination({ dest: logFile, sync: false, minLength: 16000 })', 'stream'],
+      'a transport': ["pino.transport({ target: 'pino/file', options: { destination: logFile } })", 'stream'],
+      'one of several destinations': ['pino.destination({ dest: logFile, sync: false })', '{}, pino.multistream([{ stream }])']
+    }
+    for (const [name, [create, used]] of Object.entries(streams)) {
+      const child = await start(t, `
+        const pino = require('pino')
+        const stream = ${create}
+        loggerInstance = pino(${used})
+        options = { resources: { log: { client: stream } } }`)
+      child.kill('SIGTERM')
+      const { code, stderr } = await child.ended
+      t.strictSame([code, stderr], [0, ''], name)
+      t.match(child.log(), /"msg":"shutdown: clean in /, name)
+    }
+  })
 
   void t.test("thread-stream with a stuck worker throws in its 'exit' listener after 10 s: the process ends with exit code 1", async t => {
     const worker = join(directory, 'stuck-worker.js')

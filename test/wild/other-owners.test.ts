@@ -125,9 +125,9 @@ void t.test('without other listeners, the process exits at once, also with a run
 })
 
 void t.test("an 'exit' listener that throws cannot keep the process alive, and is shown on stderr", async t => {
-  for (const [how, end] of Object.entries({ signal: "say('x')", start: 'setTimeout(() => { app.shutdown.start() }, 100)' })) {
+  for (const [how, end] of Object.entries({ signal: "say('x')", 'signal beside another listener': "process.on('SIGTERM', () => {})", start: 'setTimeout(() => { app.shutdown.start() }, 100)' })) {
     const child = await start(t, `exit listener ${how}`, `process.on('exit', () => { throw new Error('_flushSync took too long') }); ${end}`)
-    if (how === 'signal') child.kill('SIGTERM')
+    if (how.startsWith('signal')) child.kill('SIGTERM')
     const { code, stderr } = await child.ended
     t.equal(code, 1, how)
     t.match(stderr, '_flushSync took too long', how)

@@ -41,7 +41,7 @@ export function createFastifySseDrain (
     timeout: Infinity,
     beginDraining () {
       // Repeatedly, because a request in flight may still open a connection, and a client may read slowly.
-      stop = every(step, () => table.replies().forEach(endIfOpen))
+      stop = every(step, endAllOpen)
     },
     async drain (ms) {
       try {
@@ -52,6 +52,16 @@ export function createFastifySseDrain (
       return 'clean'
     },
     pending: () => []
+  }
+
+  /** An error in a timer would be an uncaught exception. */
+  function endAllOpen (): void {
+    try {
+      table.replies().forEach(endIfOpen)
+    } catch (error) {
+      stop()
+      onProblem('The connections of @fastify/sse could not be ended', error)
+    }
   }
 
   function endIfOpen (reply: FastifyReply): void {
