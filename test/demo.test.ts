@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { judge, type Seen } from '../examples/demo/verdict'
@@ -63,7 +64,8 @@ t.test('the verdict names what was lost, and how often', async t => {
 })
 
 t.test('npm run demo stops a service under load, loses nothing and exits with 0', { timeout: 80_000 }, async t => {
-  const child = spawn('npm', ['run', 'demo'], { cwd: root, env: { ...process.env, NO_COLOR: '1' }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const page = join(t.testdir(), 'demo-report.html')
+  const child = spawn('npm', ['run', 'demo'], { cwd: root, env: { ...process.env, NO_COLOR: '1', DEMO_REPORT: page }, stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', text => { output += text })
   child.stderr.setEncoding('utf8').on('data', text => { output += text })
@@ -81,4 +83,6 @@ t.test('npm run demo stops a service under load, loses nothing and exits with 0'
   const phases = ['lame-duck', 'draining', 'cleaning', 'shutdown'].map(phase => output.indexOf(`  ${phase}: `))
   t.strictSame(phases, phases.slice().sort((a, b) => a - b), 'the phases come in order')
   t.notOk(phases.includes(-1), 'no phase is missing')
+  t.match(output, /^Clean shutdown in .* exit code 0$/m, 'it ends with the timeline')
+  t.match(readFileSync(page, 'utf8'), /<title>.*<svg/s)
 })

@@ -1,10 +1,14 @@
 /**
  * `npm run demo`: stops a real service with a real PostgreSQL under load, and accounts for every request that was sent
- * to it. Exit code 0 if nothing was lost, 1 if something was lost, 2 if there is no PostgreSQL.
+ * to it. It ends with the timeline of the shutdown, and writes it as a page. Exit code 0 if nothing was lost, 1 if something was lost, 2 if there is no PostgreSQL.
  */
+import { writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { Client } from 'pg'
+import { renderHtml } from '../../lib/timeline/html'
+import { readReport } from '../../lib/timeline/read-report'
+import { renderText } from '../../lib/timeline/text'
 import { createScreen, type Colour } from './screen'
 import { NoPostgresError, openPostgres, openRedis, type Server } from './servers'
 import { startService } from './service'
@@ -25,6 +29,9 @@ const explanations: Readonly<Record<string, string>> = {
   shutdown: 'the report is published'
 }
 
+/** The page with the timeline, in the current directory. */
+const page = process.env.DEMO_REPORT ?? 'demo-report.html'
+
 class InterruptedError extends Error {}
 
 /** Ctrl-C: everything that was started is stopped before the exit. */
@@ -43,6 +50,7 @@ async function main (): Promise<number> {
       line(`  Redis       ${redis?.origin ?? paint('yellow', 'left out: neither REDIS_URL nor a redis-server was found')}`)
       const verdict = judge(await Promise.race([stopUnderLoad(postgres, redis), interrupted]))
       print(verdict)
+      showTimeline()
       return verdict.good ? 0 : 1
     } finally {
       await redis?.stop()
@@ -51,6 +59,9 @@ async function main (): Promise<number> {
     await postgres.stop()
   }
 }
+
+/** The log line with the report. */
+let reportLine: string | null = null
 
 async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<Seen> {
   const timeline = createTimeline()
@@ -74,7 +85,10 @@ async function stopUnderLoad (postgres: Server, redis: Server | null): Promise<S
       if (name === 'draining') traffic?.lateComers()
     },
     waiting: message => at('dim', message),
-    report (report) { outcome = report.outcome },
+    report (report, line) {
+      outcome = report.outcome
+      reportLine = line
+    },
     trouble: text => { if (redis !== null || !text.startsWith('REDIS_URL')) at('yellow', `service: ${text}`) }
   })
 
@@ -163,6 +177,16 @@ function print ({ good, findings }: Verdict): void {
   }
   line()
   line(good ? paint('green', 'Verdict: good. Nothing was lost.') : paint('red', 'Verdict: bad. Look at the lines marked BAD.'))
+}
+
+function showTimeline (): void {
+  const report = reportLine === null ? null : readReport(reportLine)
+  if (report === null) return
+  writeFileSync(page, renderHtml(report))
+  line()
+  line(renderText(report, { width: Math.min(process.stdout.columns ?? 100, 120), color: screen.coloured }).trimEnd())
+  line()
+  line(`The same as a page: ${page}`)
 }
 
 async function rows<Row> (postgres: Server, sql: string): Promise<Row[]> {

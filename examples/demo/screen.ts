@@ -4,6 +4,8 @@ import type { WriteStream } from 'node:tty'
 export type Colour = 'red' | 'green' | 'yellow' | 'cyan' | 'dim' | 'bold'
 
 export interface Screen {
+  /** Whether `paint` adds colours. */
+  readonly coloured: boolean
   line(text?: string): void
   paint(colour: Colour, text: string): string
   /** Replaces the line at the bottom of a terminal. Does nothing without a terminal. */
@@ -20,6 +22,7 @@ export function createScreen (out: NodeJS.WritableStream & Partial<WriteStream>,
   let shown = ''
 
   return {
+    coloured,
     line (text = '') {
       out.write(shown === '' ? `${text}\n` : `${clear}${text}\n${shown}`)
     },

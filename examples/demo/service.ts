@@ -14,7 +14,8 @@ export interface ServiceListener {
   /** Entered `ms` milliseconds after the shutdown began. */
   phase(name: string, ms: number): void
   waiting(message: string): void
-  report(report: { readonly outcome: string }): void
+  /** @param line the log line that contains the report */
+  report(report: { readonly outcome: string }, line: string): void
   /** A log line of level warn or above, or a line that is not JSON. */
   trouble(line: string): void
 }
@@ -45,17 +46,17 @@ export async function startService (env: NodeJS.ProcessEnv, listener: ServiceLis
       if (entry === null) return listener.trouble(line)
       const listening = /^Server listening at http:\/\/.*:(\d+)$/.exec(entry.msg)
       if (listening !== null) return resolve(Number(listening[1]))
-      forward(entry, listener)
+      forward(entry, line, listener)
     })
     void exited.then(({ code }) => reject(new Error(`The service ended with code ${code} before it listened`)))
   })
   return { port, pid: child.pid!, exited, terminate: () => { child.kill('SIGTERM') } }
 }
 
-function forward (entry: LogLine, listener: ServiceListener): void {
+function forward (entry: LogLine, line: string, listener: ServiceListener): void {
   const { shutdown } = entry
   if (shutdown?.previous !== undefined) listener.phase(shutdown.phase!, shutdown.atMs!)
-  else if (shutdown?.phases !== undefined) listener.report({ outcome: shutdown.outcome! })
+  else if (shutdown?.phases !== undefined) listener.report({ outcome: shutdown.outcome! }, line)
   else if (shutdown?.pending !== undefined) listener.waiting(entry.msg.replace('shutdown: ', ''))
   // Fastify logs each 503 as an error. The clients count them.
   else if (entry.level >= 40 && entry.err?.code !== 'FST_ERR_SHUTDOWN_DRAINING') listener.trouble(entry.msg)
