@@ -75,8 +75,8 @@ interface Registered {
 }
 
 /**
- * Returns whether spans reach an SDK, and the version of the api that the SDK has registered. `incompatible`: the SDK has
- * registered an older version than that of this copy of the api, which then ignores it without an error.
+ * Returns whether spans reach an SDK, and the version of the api that the SDK has registered. `incompatible`: the SDK
+ * has registered an older version than that of this copy of the api, which then ignores it without an error.
  *
  * There is no public function for it. The symbol is that of api 1.x, in `internal/global-utils.ts`.
  */
@@ -92,6 +92,7 @@ export function registrationOf (api: OpenTelemetryApi): { status: 'ok' | 'none' 
 export async function flushProviders (api: OpenTelemetryApi): Promise<void> {
   const tracers = api.trace.getTracerProvider() as { getDelegate?(): object }
   // The api returns a proxy of the provider that the SDK has registered.
-  const providers: { forceFlush?(): Promise<void> }[] = [tracers.getDelegate?.() ?? tracers, api.metrics.getMeterProvider()]
+  const tracing = tracers.getDelegate?.() ?? tracers
+  const providers: { forceFlush?(): Promise<void> }[] = [tracing, api.metrics.getMeterProvider()]
   await Promise.all(providers.map(provider => provider.forceFlush?.()))
 }

@@ -1,8 +1,14 @@
-/** What a span contains: its name, its attributes, a failure or a cut, by the semantic conventions of OpenTelemetry where there are some. */
+/**
+ * What a span contains: its name, its attributes, a failure or a cut, by the semantic conventions of OpenTelemetry
+ * where there are some.
+ */
 import type { ResourceResult, ShutdownEvent, TaskResult } from '../../types/index'
 import { toError } from '../errors'
 import { errorToJson } from '../util/error-json'
 import type { Attributes, Span } from './opentelemetry-api'
+
+/** An event of this type. */
+export type EventOf<T extends ShutdownEvent['type']> = Extract<ShutdownEvent, { readonly type: T }>
 
 /** A span that is created when its resource, hook or task is over. */
 export interface Child extends Pick<ResourceResult | TaskResult, 'outcome' | 'startedMs' | 'durationMs'> {
@@ -15,7 +21,7 @@ export interface Child extends Pick<ResourceResult | TaskResult, 'outcome' | 'st
 const mostNames = 20
 
 /** Returns the span of a resource, a hook or a task. */
-export function childOf (event: Extract<ShutdownEvent, { readonly type: 'resource' | 'hook' | 'task' }>): Child {
+export function childOf (event: EventOf<'resource' | 'hook' | 'task'>): Child {
   switch (event.type) {
     case 'resource': {
       const { name, waitedFor } = event.result
@@ -30,7 +36,8 @@ export function childOf (event: Extract<ShutdownEvent, { readonly type: 'resourc
     }
     case 'task': {
       const { name } = event.result
-      return { ...event.result, name: `task ${name}`, attributes: { 'fastify_shutdown.task': name }, error: event.error }
+      const attributes = { 'fastify_shutdown.task': name }
+      return { ...event.result, name: `task ${name}`, attributes, error: event.error }
     }
   }
 }
@@ -50,12 +57,14 @@ export function fail (span: Span, thrown: unknown, time: number): void {
 }
 
 /** Returns the attributes of the event of a cut. */
-export function cutAttributes ({ what, name, ageMs }: Extract<ShutdownEvent, { readonly type: 'request-cut' }>): Attributes {
+export function cutAttributes ({ what, name, ageMs }: EventOf<'request-cut'>): Attributes {
   // The name of a request or stream is its method and the pattern of its route.
   const [, method, route] = /^([A-Z]+) (.*)$/.exec(name) ?? []
   return {
     'fastify_shutdown.cut.kind': what,
-    ...(method === undefined ? { 'fastify_shutdown.cut.name': name } : { 'http.request.method': method, 'http.route': route! }),
+    ...(method === undefined
+      ? { 'fastify_shutdown.cut.name': name }
+      : { 'http.request.method': method, 'http.route': route! }),
     ...(ageMs === null ? {} : { 'fastify_shutdown.cut.age_ms': ageMs })
   }
 }

@@ -1,11 +1,11 @@
 /**
- * The spans of one shutdown: `shutdown`, with a child for each phase, resource, hook and task, and an event for each cut.
- * A child is created when it is over, except a phase. All times are explicit, so that they are those of the report.
+ * The spans of one shutdown: `shutdown`, with a child for each phase, resource, hook and task, and an event for each
+ * cut. A child is created when it is over, except a phase. All times are explicit: they are those of the report.
  */
 import type { Outcome, Phase, ResourceResult, ShutdownEvent, ShutdownReport } from '../../types/index'
 import { worstOutcome } from '../util/worst-outcome'
 import { scope, type Attributes, type OpenTelemetryApi, type Span } from './opentelemetry-api'
-import { childOf, cutAttributes, fail, failedWith, type Child } from './opentelemetry-span'
+import { childOf, cutAttributes, fail, failedWith, type Child, type EventOf } from './opentelemetry-span'
 
 /** The spans of one shutdown. */
 export interface Spans {
@@ -58,7 +58,7 @@ export function createSpans (api: OpenTelemetryApi, attributes: Attributes, hasB
     end () { if (root !== null && !isOver) finish(root, Date.now() - began) }
   }
 
-  function enter (event: Extract<ShutdownEvent, { readonly type: 'phase' }>): void {
+  function enter (event: EventOf<'phase'>): void {
     endPhase(event.atMs)
     const shutdown = root ??= begin(event)
     if (event.phase !== 'shutdown') phase = { span: openPhase(shutdown, event.phase, event.atMs), outcome: 'clean' }
@@ -67,7 +67,7 @@ export function createSpans (api: OpenTelemetryApi, attributes: Attributes, hasB
     for (const problem of early.splice(0)) addTo(shutdown, problem)
   }
 
-  function begin ({ atMs, reason }: Extract<ShutdownEvent, { readonly type: 'phase' }>): Open {
+  function begin ({ atMs, reason }: EventOf<'phase'>): Open {
     began = Date.now() - atMs
     const own = { 'fastify_shutdown.reason.kind': reason.kind, 'fastify_shutdown.reason.detail': reason.detail }
     const options = { root: true, startTime: began, attributes: { ...attributes, ...own } }

@@ -20,8 +20,16 @@ export interface OpenTelemetryOptions {
    * plugin finds
    */
   readonly api?: OpenTelemetryApi
-  /** Attributes of all spans and metrics of this app. Metrics of apps with the same attributes are summed. @default {} */
+  /**
+   * Attributes of all spans and metrics of this app. Metrics of apps with the same attributes are summed. @default {}
+   */
   readonly attributes?: Readonly<Record<string, string>>
+}
+
+/** The metrics of one app. */
+interface StartedMetrics {
+  readonly observe: Parameters<ExporterSource['listen']>[0]
+  endReading(): void
 }
 
 /**
@@ -38,7 +46,7 @@ export function opentelemetry (options: OpenTelemetryOptions = {}): Exporter {
     name: 'opentelemetry',
     start ({ state, log, listen }) {
       const spans = createSpans(api, attributes, () => state.reason !== null)
-      let metrics: { endReading(): void, observe: Parameters<typeof listen>[0] } | null = null
+      let metrics: StartedMetrics | null = null
       let mustFlush = false
       const stop = listen(event => {
         // The app is ready, or it shuts down before. The SDK has started until then.
@@ -57,7 +65,7 @@ export function opentelemetry (options: OpenTelemetryOptions = {}): Exporter {
     }
   }
 
-  function startMetrics (state: ExporterSource['state']): { endReading(): void, observe: Parameters<ExporterSource['listen']>[0] } {
+  function startMetrics (state: ExporterSource['state']): StartedMetrics {
     const { readings, observe } = metricsOf(api)
     return { endReading: readings.add(attributes, state), observe: observe(attributes) }
   }

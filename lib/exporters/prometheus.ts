@@ -5,6 +5,7 @@
  * await app.register(gracefulShutdown, { exporters: [prometheus({ registry })] })
  */
 import type { Exporter } from '../../types/index'
+import { toError } from '../errors'
 import { checkNames, isPlainObject, throwInvalid } from '../options'
 import { findClient, type PrometheusClient, type PrometheusRegistry } from './prometheus-client'
 import { metricsOf } from './prometheus-metrics'
@@ -21,8 +22,8 @@ export interface PrometheusOptions {
   /** The client. @default the installed one of which `registry` is, prom-client or @platformatic/prom-client */
   readonly client?: PrometheusClient
   /**
-   * Labels of all metrics of this app. Apps that share a registry use the same names of labels. Apps with the same values
-   * are summed. @default {}
+   * Labels of all metrics of this app. Apps that share a registry use the same names of labels. Apps with the same
+   * values are summed. @default {}
    */
   readonly labels?: Readonly<Record<string, string>>
   /** Pushes all metrics of the registry after the report, within 900 ms. */
@@ -64,9 +65,9 @@ export function prometheus (options: PrometheusOptions = {}): Exporter {
           pushgateway === undefined ? null : push(pushgateway, registry.contentType, text),
           textfile === undefined ? null : replaceTextfile(textfile, text)
         ])
-        const errors: unknown[] = settled.flatMap(each => each.status === 'rejected' ? [each.reason] : [])
-        if (errors.length > 1) throw new AggregateError(errors, errors.map(error => (error as Error).message).join('; '))
+        const errors = settled.flatMap(each => each.status === 'rejected' ? [toError(each.reason)] : [])
         if (errors.length === 1) throw errors[0]
+        if (errors.length > 1) throw new AggregateError(errors, errors.map(({ message }) => message).join('; '))
       }
     }
   }

@@ -13,8 +13,8 @@ export interface Pushgateway {
   /** The label `job` of the group. */
   readonly jobName: string
   /**
-   * More labels of the group, by name. Each replica needs a value of its own, such as `instance`, because a push replaces
-   * the whole group. @default {}
+   * More labels of the group, by name. Each replica needs a value of its own, such as `instance`, because a push
+   * replaces the whole group. @default {}
    */
   readonly groupings?: Readonly<Record<string, string>>
 }

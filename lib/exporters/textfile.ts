@@ -11,8 +11,8 @@ export function checkTextfile (given: string): void {
 }
 
 /**
- * Replaces the file in one step, so that node-exporter never reads half of it. The new file is written beside it, because
- * a rename is atomic only within a file system. Its name does not end in `.prom`.
+ * Replaces the file in one step, so that node-exporter never reads half of it. The new file is written beside it,
+ * because a rename is atomic only within a file system. Its name does not end in `.prom`.
  */
 export async function replaceTextfile (path: string, text: string): Promise<void> {
   const temporary = `${path}.${randomUUID()}.tmp`

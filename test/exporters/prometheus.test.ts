@@ -296,6 +296,10 @@ t.test('a process that gets SIGTERM pushes and writes before it exits', async t 
   service.kill('SIGTERM')
   t.match(await service.ended, { code: 0, stderr: '' })
   t.equal(pushes.length, 1)
+  const failing = run(t, { args: service.process.spawnargs.slice(-1), env: { PROMETHEUS: JSON.stringify({ textfile: join(folder, 'none/shop.prom') }), TAP: '' } })
+  await failing.said('ready')
+  failing.kill('SIGTERM')
+  t.equal((await failing.ended).code, 1, 'a file that cannot be written is an error after the report')
   for (const text of [pushes[0]!.body, readFileSync(textfile, 'utf8')]) {
     t.equal(valueOf(text, 'fastify_shutdown_duration_seconds_count', { outcome: 'clean' }), 1)
     t.equal(valueOf(text, 'fastify_shutdown_resource_duration_seconds_count', { resource: 'db', outcome: 'closed' }), 1)
