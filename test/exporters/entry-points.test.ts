@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { loadPeers } from '../../lib/exporters/peer'
 import { shortDirectory, translate } from '../helpers/children'
 
 const root = join(__dirname, '../..')
@@ -49,4 +50,9 @@ t.test('without its package, an exporter names what to install', async t => {
     code: 'FST_ERR_SHUTDOWN_PEER',
     message: "'fastify-shutdown/opentelemetry' needs @opentelemetry/api, which is not installed. Run: npm install @opentelemetry/api"
   })
+})
+
+t.test('a package that is installed is loaded also if another one is missing', async t => {
+  t.equal(loadPeers<object>('prometheus', ['no-such-package', 'prom-client'])[0], require('prom-client'))
+  t.throws(() => loadPeers('prometheus', ['no-such-package']), { code: 'FST_ERR_SHUTDOWN_PEER' })
 })
