@@ -8,7 +8,7 @@ import { NodeSDK, metrics } from '@opentelemetry/sdk-node'
 import t, { type Test } from 'tap'
 import { opentelemetry, type OpenTelemetryOptions } from '../../lib/exporters/opentelemetry'
 import { createEvents } from '../../lib/lifecycle/events'
-import type { ExporterSource, Resource } from '../../types/index'
+import type { ExporterSource, Resource, ShutdownEvent, ShutdownReason } from '../../types/index'
 import { run, translate, type Child } from '../helpers/children'
 import { receiveOtlp, type ReceivedSpan, type Receiver } from '../helpers/otlp'
 import { build, serve, serveHeld } from '../helpers/serve'
@@ -131,6 +131,10 @@ t.test('a request that is cut is an event, and the outcome is forced', async t =
   t.match(named(spans(), 'phase draining'), { error: null, attributes: { 'fastify_shutdown.outcome': 'forced' } })
 })
 
+/** The first event of a shutdown, with the fields that the exporter reads. */
+const draining = (reason: ShutdownReason = { kind: 'start', detail: '' }): ShutdownEvent =>
+  ({ type: 'phase', phase: 'draining', previous: 'running', reason, atMs: 0 } as Partial<ShutdownEvent> as ShutdownEvent)
+
 /** An exporter that has started, with the events of a shutdown that the test makes up. */
 function startAlone (options: OpenTelemetryOptions = {}): { emit: ReturnType<typeof createEvents>['emit'], end: () => Promise<void>, lines: [string, string][] } {
   const events = createEvents(error => { throw error })
@@ -145,7 +149,7 @@ t.test('an uncaught error that begins the shutdown is the error of its span', as
   const { sdk, spans } = await startSdk(t)
   const { emit } = startAlone()
   emit({ type: 'problem', message: 'Uncaught error', error: new RangeError('too far') })
-  emit({ type: 'phase', phase: 'draining', previous: 'running', reason: { kind: 'error', detail: 'too far' }, atMs: 0 })
+  emit(draining({ kind: 'error', detail: 'too far' }))
   emit({ type: 'last-resources', names: ['telemetry'], atMs: 5 })
   await sdk.shutdown()
   t.match(named(spans(), 'shutdown'), { error: 'too far', attributes: { 'error.type': 'RangeError', 'fastify_shutdown.outcome': 'failed' } })
@@ -154,7 +158,7 @@ t.test('an uncaught error that begins the shutdown is the error of its span', as
 t.test('no span stays open if there is no report, and none begins after the end', async t => {
   const { sdk, spans } = await startSdk(t)
   const { emit, end } = startAlone()
-  const phase = { type: 'phase', phase: 'draining', previous: 'running', reason: { kind: 'start', detail: '' }, atMs: 0 } as const
+  const phase = draining()
   emit({ type: 'task', result: { name: 'early', outcome: 'completed', startedMs: 0, durationMs: 0 }, error: null })
   emit(phase)
   await end()
@@ -166,7 +170,7 @@ t.test('no span stays open if there is no report, and none begins after the end'
 t.test('a shutdown with many tasks has at most 1 000 children beside its phases, and no span is lost in the queue', async t => {
   const { sdk, spans } = await startSdk(t)
   const { emit } = startAlone()
-  emit({ type: 'phase', phase: 'draining', previous: 'running', reason: { kind: 'start', detail: '' }, atMs: 0 })
+  emit(draining())
   for (let index = 0; index < 3_000; index++) emit({ type: 'task', result: { name: `task ${index}`, outcome: 'completed', startedMs: 0, durationMs: 1 }, error: null })
   emit({ type: 'request-cut', what: 'websocket', name: '/chat', ageMs: null })
   emit({ type: 'last-resources', names: ['telemetry'], atMs: 5 })
@@ -192,7 +196,7 @@ t.test('the log says why no span is exported', async t => {
     writeFileSync(version, readFileSync(version, 'utf8').replace(/VERSION = '1\.\d+/, "VERSION = '1.99"))
     const second = startAlone({ api: require(copy) as typeof api })
     second.emit(ready)
-    second.emit({ type: 'phase', phase: 'draining', previous: 'running', reason: { kind: 'start', detail: '' }, atMs: 0 })
+    second.emit(draining())
     await second.end()
     t.match(second.lines, [['warn', /uses @opentelemetry\/api 1\.\d+\.\d+, and the plugin found a newer copy/]])
     const same = startAlone()
