@@ -38,6 +38,10 @@ export const ShutdownDependencyError = createError<[string, string, string]>(
 export const ShutdownCircleError = createError<[string]>(
   'FST_ERR_SHUTDOWN_CIRCULAR_DEPENDENCY', 'Resources depend on each other in a circle: %s', 500
 )
+/** A package that an exporter uses is not installed. It is an optional peer dependency. */
+export const ShutdownPeerError = createError<[string, string, string]>(
+  'FST_ERR_SHUTDOWN_PEER', "'fastify-shutdown/%s' needs %s, which is not installed. Run: npm install %s", 500
+)
 /** A task or a resource was added too late, or `listen()` was called too late. */
 export const ShutdownLateError = createError<[string, string]>(
   'FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in phase '%s'", 500

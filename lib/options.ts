@@ -409,10 +409,12 @@ export function checkNames (
   }
 }
 
-function isPlainObject (value: unknown): value is Record<string, any> { // any: the caller narrows each of its values
+/** Returns whether a value is an object and not a list. */
+export function isPlainObject (value: unknown): value is Record<string, any> { // any: the caller narrows each of its values
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function throwInvalid (name: string, expected: string, value: unknown): never {
+/** @throws FST_ERR_SHUTDOWN_OPTION with expected and received */
+export function throwInvalid (name: string, expected: string, value: unknown): never {
   throw new ShutdownOptionError(`Expected '${name}' to be ${expected}, got ${received(value)}`)
 }

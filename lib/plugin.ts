@@ -87,10 +87,12 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
     runInside: close.runInside,
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: result => events.emit({ type: 'hook', result }),
+    onLastResources: (names, atMs) => events.emit({ type: 'last-resources', names, atMs }),
     wrapHook: lateHooks.wrapHook,
     onProblem
   })
-  const endExporters = startAppExporters(app.log, settings.exporters, { state, listen: events.listen }, onProblem)
+  const source = { state, log: app.log, listen: events.listen }
+  const endExporters = startAppExporters(settings.exporters, source, onProblem)
   const sequence = createShutdown({
     lifecycle,
     settings,

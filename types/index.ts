@@ -2,7 +2,7 @@
  * The public contract as types: options, state, methods and the report.
  * A `.ts` file and not a `.d.ts`, because tsc does not copy hand-written declarations into `dist`.
  */
-import type { FastifyInstance, FastifyPluginCallback, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginCallback, FastifyRequest } from 'fastify'
 import type { Readable } from 'node:stream'
 
 /** The phases of a server's life, in their order. A phase may be skipped, and is entered at most once. */
@@ -128,6 +128,8 @@ export interface Exporter {
 export interface ExporterSource {
   /** The live state. */
   readonly state: ShutdownState
+  /** The log of the app, for what the exporter itself has to report. */
+  readonly log: FastifyBaseLogger
   /**
    * Calls the listener with each event of the wanted types.
    *
@@ -181,6 +183,17 @@ export type ShutdownEvent =
   }
   | { readonly type: 'resource', readonly result: ResourceResult }
   | { readonly type: 'hook', readonly result: HookResult }
+  | {
+    /**
+     * The resources that close before the `last` ones have settled, and the first `last` resource closes right after
+     * this event. Emitted at most once, and not if no resource is `last`.
+     */
+    readonly type: 'last-resources',
+    /** The names of the `last` resources. */
+    readonly names: readonly string[],
+    /** Milliseconds since the shutdown began. */
+    readonly atMs: number
+  }
   | { readonly type: 'task', readonly result: TaskResult, readonly error: Error | null }
   | { readonly type: 'problem', readonly message: string, readonly error: unknown }
   | { readonly type: 'report', readonly report: ShutdownReport }

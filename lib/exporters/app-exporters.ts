@@ -1,5 +1,4 @@
 /** The exporters of one app: its log, diagnostics_channel, and the option `exporters`. */
-import type { FastifyBaseLogger } from 'fastify'
 import type { Exporter, ExporterSource } from '../../types/index'
 import type { OnProblem } from '../lifecycle/problems'
 import { diagnosticsChannelExporter } from './diagnostics-channel'
@@ -14,18 +13,19 @@ import { flushLog, logExporter } from './log'
  * @returns a function that ends the exporters and flushes the log. It never rejects
  */
 export function startAppExporters (
-  log: FastifyBaseLogger,
-  given: readonly Exporter[],
-  source: ExporterSource,
-  onProblem: OnProblem
+  given: readonly Exporter[], source: ExporterSource, onProblem: OnProblem
 ): () => Promise<void> {
+  const { log } = source
   // A subscriber may be any library of the process, so its error is not one of this shutdown.
   const onSubscriberError = (error: unknown): void => {
     log.warn({ err: error }, 'shutdown: a subscriber of diagnostics_channel threw')
   }
-  const end = startExporters([logExporter(log), diagnosticsChannelExporter(onSubscriberError), ...given], source, onProblem)
+  const endOwn = startExporters([logExporter(log), diagnosticsChannelExporter(onSubscriberError)], source, onProblem)
+  const endGiven = startExporters(given, source, onProblem)
   return async () => {
-    await end()
+    // The given exporters end first, so that the log has a line about one that fails.
+    await endGiven()
+    await endOwn()
     await flushLog(log)
   }
 }

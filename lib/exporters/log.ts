@@ -82,6 +82,7 @@ function write (log: Log, event: ShutdownEvent): void {
       )
       return
     case 'request-rejected':
+    case 'last-resources':
       return
     case 'request-cut':
       log.warn(

@@ -55,6 +55,8 @@ export interface ResourcesOptions {
   readonly runInside: <T>(part: () => T) => T
   readonly onResource: (result: ResourceResult) => void
   readonly onHook: (result: HookResult) => void
+  /** Called once with the names of the `last` resources, right before the first of them closes. */
+  readonly onLastResources: (names: readonly string[], atMs: number) => void
   /** Replaces a hook of the app that is not an onClose hook, by the name of the plugin that adds it. */
   readonly wrapHook: (name: string, hook: unknown, plugin: string) => unknown
   readonly onProblem: OnProblem
@@ -67,7 +69,9 @@ export interface ResourcesOptions {
  */
 export function createResources (
   app: FastifyInstance,
-  { settings, lifecycle, drain, finish, runInside, onResource, onHook, wrapHook, onProblem }: ResourcesOptions
+  {
+    settings, lifecycle, drain, finish, runInside, onResource, onHook, onLastResources, wrapHook, onProblem
+  }: ResourcesOptions
 ): Resources {
   const { timeouts } = settings
   // The report is logged later, so the destination of the app's own log is flushed, as the log is, and not closed.
@@ -136,7 +140,8 @@ export function createResources (
         beganAt: now() - lifecycle.elapsed(),
         positioned: registry.positioned,
         plugins: registry.plugins,
-        onResult: onResource
+        onResult: onResource,
+        onLastResources
       }
       try {
         if (!lifecycle.booted) registry.dropBrokenDependencies()

@@ -30,6 +30,8 @@ export interface TeardownOptions {
   readonly beganAt?: number
   /** Called with the result of each resource when it has settled. */
   readonly onResult?: (result: ResourceResult) => void
+  /** Called once with the names of the `last` resources, right before the first of them closes. */
+  readonly onLastResources?: (names: readonly string[], atMs: number) => void
 }
 
 /** The teardown: closes all resources. */
@@ -67,6 +69,8 @@ const none: ReadonlySet<never> = new Set()
 interface Entry extends Reported<Entry> {
   /** `held` until it is allowed to close, `allowed` while it waits for its dependants. */
   state: 'held' | 'allowed' | 'closing' | 'settled'
+  /** Whether it is one of the `last` resources. A resource that is added late is not. */
+  isLast: boolean
 }
 
 /**
@@ -78,6 +82,7 @@ export function createTeardown (
   resources: Iterable<readonly [name: string, resource: Resource]>, options: TeardownOptions
 ): Teardown {
   const { timeout, remaining = () => Infinity, beganAt = now(), onResult = () => {} } = options
+  const { onLastResources = () => {} } = options
   const { positioned = new Set<string>(), plugins = new Set<string>() } = options
   /** In the order in which they were added. A resource that is added late may have the same name as another. */
   const entries: Entry[] = []
@@ -87,11 +92,15 @@ export function createTeardown (
   /** Entries that start after the entry that is starting now. */
   const startQueue: Entry[] = []
   let isStarting = false
+  let lastHaveBegun = false
   let unsettled = 0
   let closing = 0
   for (const [name, resource] of resources) byName.set(name, addEntry(name, resource))
   const { lasts, earlier } = linkGraph(byName)
-  for (const entry of lasts) entry.earlier = earlier
+  for (const entry of lasts) {
+    entry.earlier = earlier
+    entry.isLast = true
+  }
   let openEarlier = earlier.size
 
   return {
@@ -137,6 +146,7 @@ export function createTeardown (
       earlier: none,
       openDependants: 0,
       state: 'held',
+      isLast: false,
       startedAt: -1,
       sharedTimeout: null,
       result: null
@@ -174,6 +184,10 @@ export function createTeardown (
   }
 
   function start (entry: Entry): void {
+    if (!lastHaveBegun && entry.isLast) {
+      lastHaveBegun = true
+      onLastResources(lasts.map(({ name }) => name), now() - beganAt)
+    }
     entry.state = 'closing'
     closing++
     closer.close(entry)

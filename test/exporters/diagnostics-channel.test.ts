@@ -7,7 +7,7 @@ import type { ShutdownEvent } from '../../types/index'
 import { connect, eventually, get } from '../helpers/client'
 import { serve, serveHeld } from '../helpers/serve'
 
-const types: readonly ShutdownEvent['type'][] = ['platform', 'phase', 'waiting', 'request-rejected', 'request-cut', 'task', 'resource', 'hook', 'problem', 'report']
+const types: readonly ShutdownEvent['type'][] = ['platform', 'phase', 'waiting', 'request-rejected', 'request-cut', 'task', 'resource', 'hook', 'last-resources', 'problem', 'report']
 const timeouts = { requests: 1_200, streams: 100, tasks: 100, resources: 100, total: 5_000 }
 
 function listen (t: Test, type: string, listener: (event: any) => void): void { // any: each test looks into its own shape
@@ -20,7 +20,7 @@ t.test('each type of event has its own channel', async t => {
   const seen = new Map<string, any[]>() // any: as above
   for (const type of types) listen(t, type, event => { seen.set(type, [...seen.get(type) ?? [], event]) })
   const { app, report } = await serveHeld(t, {
-    options: { timeouts, resources: { db: { close () { throw new Error('no') } } } },
+    options: { timeouts, resources: { db: { close () { throw new Error('no') } }, log: { last: true, close () {} } } },
     routes: app => { app.addHook('preClose', async () => {}) }
   })
   app.shutdown.on('draining', () => { throw new Error('listener') })
@@ -39,7 +39,8 @@ t.test('each type of event has its own channel', async t => {
   t.strictSame(of('request-rejected'), [{ type: 'request-rejected', method: 'GET', route: '/hold' }])
   t.match(of('request-cut'), [{ what: 'request', name: 'GET /hold' }])
   t.match(of('task'), [{ result: { name: 'mail', outcome: 'completed' }, error: null }])
-  t.match(of('resource'), [{ result: { name: 'db', outcome: 'failed', error: { message: 'no' } } }])
+  t.match(of('resource'), [{ result: { name: 'db', outcome: 'failed', error: { message: 'no' } } }, { result: { name: 'log', outcome: 'closed' } }])
+  t.match(of('last-resources'), [{ names: ['log'] }])
   t.match(of('hook'), [{ result: { hook: 'preClose', name: 'app', outcome: 'closed' } }])
   t.match(of('problem'), [{ message: 'A phase listener threw', error: { message: 'listener' } }])
   t.equal(of('report')[0].report, await report)

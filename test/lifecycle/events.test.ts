@@ -23,6 +23,7 @@ import { settled, virtualTime } from '../helpers/time'
 const reason: ShutdownReason = { kind: 'signal', detail: 'SIGTERM' }
 const problem: ShutdownEvent = { type: 'problem', message: 'x', error: null }
 const state = {} as ShutdownState
+const log = {} as FastifyBaseLogger
 
 const resource = (name: string, outcome: ResourceResult['outcome'], error: Error | null = null): ResourceResult => Object.freeze(withResultJson({ name, outcome, startedMs: 0, durationMs: 1, waitedFor: [], error }))
 const hook = (name: string, outcome: HookResult['outcome'], error: Error | null = null): HookResult => Object.freeze(withResultJson<HookResult>({ hook: 'onClose', name, outcome, startedMs: 0, durationMs: 1, error }))
@@ -99,7 +100,7 @@ t.test('exporters', t => {
       { name: 'hangs', start: () => () => new Promise(() => {}) },
       { name: 'nothing', start () {} },
       { name: 'fine', start: () => async () => { done.push('fine') } }
-    ], { state, listen: () => () => {} }, (...each) => problems.push(each))
+    ], { state, log, listen: () => () => {} }, (...each) => problems.push(each))
     t.match(problems, [["Exporter 'broken' did not start", { message: 'start' }]])
     const begin = time.now()
     await time.until(end())
@@ -114,7 +115,7 @@ t.test('exporters', t => {
   t.test('exporters receive the events and can read the state', async t => {
     const events = createEvents(() => {})
     const heard: string[] = []
-    startExporters([{ name: 'x', start (source) { t.equal(source.state, state); return source.listen(({ type }) => { heard.push(type) }) } }], { state, listen: events.listen }, () => {})
+    startExporters([{ name: 'x', start (source) { t.equal(source.state, state); return source.listen(({ type }) => { heard.push(type) }) } }], { state, log, listen: events.listen }, () => {})
     events.emit(problem)
     t.same(heard, ['problem'])
   })
@@ -124,7 +125,7 @@ t.test('exporters', t => {
     const heard: unknown[] = []
     const listener = (message: unknown): void => { heard.push(message) }
     channel('fastify-shutdown:problem').subscribe(listener)
-    const undo = diagnosticsChannelExporter(() => {}).start({ state, listen: events.listen }) as () => void
+    const undo = diagnosticsChannelExporter(() => {}).start({ state, log, listen: events.listen }) as () => void
     events.emit(problem)
     events.emit({ type: 'waiting', phase: 'draining', elapsedMs: 0, remainingMs: 0, pending: [] })
     t.same(heard, [problem])
@@ -142,7 +143,7 @@ t.test('the log', t => {
     const lines: { level: string, data: unknown, line: string }[] = []
     const level = (level: string) => (data: unknown, line?: string) => { lines.push(line === undefined ? { level, data: null, line: data as string } : { level, data, line }) }
     const log = { info: level('info'), warn: level('warn'), error: level('error'), debug: level('debug') } as unknown as FastifyBaseLogger
-    void logExporter(log).start({ state, listen (listener) { listener(event); return () => {} } })
+    void logExporter(log).start({ state, log, listen (listener) { listener(event); return () => {} } })
     return lines
   }
 
@@ -205,7 +206,7 @@ t.test('the log', t => {
   t.test('a log whose methods reject causes no unhandled rejection', async t => {
     const rejecting = { info: async () => { throw new Error('no') } }
     const events = createEvents(() => {})
-    logExporter(rejecting as unknown as FastifyBaseLogger).start({ state, listen: events.listen })
+    logExporter(rejecting as unknown as FastifyBaseLogger).start({ state, log, listen: events.listen })
     events.emit({ type: 'report', report: createReport(story(), counts) })
     // tap fails a test if there is an unhandled rejection.
     await new Promise(resolve => { setImmediate(resolve) })

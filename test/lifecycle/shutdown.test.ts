@@ -115,6 +115,7 @@ function set (t: Test, cast: Cast = {}): Stage {
     runInside: part => part(),
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: () => {},
+    onLastResources: () => {},
     wrapHook: (_name, hook) => hook,
     onProblem
   })

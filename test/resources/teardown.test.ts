@@ -84,6 +84,26 @@ t.test('order', t => {
     t.ok(before('other ends', 'logs begins'))
   })
 
+  t.test('the moment right before the first resource that is last closes is reported once, and not if none is last', async t => {
+    const time = virtualTime(t)
+    const { entries, closes } = recorder()
+    const run = (resources: Record<string, Resource>): ReturnType<typeof createTeardown> => {
+      const teardown = createTeardown(Object.entries(resources), {
+        timeout: 100, onLastResources: (names, atMs) => { entries.push(`${names.join(' and ')} at ${atMs}`) }
+      })
+      teardown.allowAll()
+      return teardown
+    }
+    const both = { logs: { last: true, close: closes('logs') }, traces: { last: true, close: closes('traces') }, other: { close: closes('other', 20) } }
+    const teardown = run(both)
+    await time.until(teardown.finished())
+    teardown.add('late', { last: true, close: closes('late') })
+    await time.until(teardown.finished())
+    t.same(entries.slice(0, 5), ['other begins', 'other ends', 'logs and traces at 20', 'logs begins', 'traces begins'])
+    await time.until(run({ logs: { close: closes('logs') } }).finished())
+    t.equal(entries.filter(entry => entry.includes(' at ')).length, 1)
+  })
+
   t.test('resources that are last wait for each other, and the critical path leads through them', async t => {
     const time = virtualTime(t)
     const { criticalPath, resources, durationMs } = await time.until(teardown({
