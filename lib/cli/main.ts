@@ -5,6 +5,10 @@ const commands: Readonly<Record<string, { readonly purpose: string, load(): Comm
   budget: {
     purpose: 'checks the times of a deployment',
     load: () => (require('./budget/command') as typeof import('./budget/command.js')).budget
+  },
+  drill: {
+    purpose: 'rehearses the shutdown of any HTTP server',
+    load: () => (require('./drill/command') as typeof import('./drill/command.js')).drill
   }
 }
 
