@@ -114,3 +114,20 @@ function classOfAnswer ({ status, retryAfter }: Extract<Ending, { kind: 'answer'
   if (status !== 503) return 'answered'
   return retryAfter ? 'rejected' : 'rejectedWithoutRetryAfter'
 }
+
+/** Describes what the client saw, such as `reused connection: RST; retry: refused`. */
+export function describe ({ ending, reused, accepted, retry }: Pick<Attempt, 'ending' | 'reused' | 'accepted' | 'retry'>): string {
+  const connection = reused ? 'reused connection' : `new connection${accepted === null ? '' : accepted ? ', accepted' : ', not accepted'}`
+  return `${connection}: ${wordsOf(ending)}${retry === null ? '' : `; retry: ${wordsOf(retry)}`}`
+}
+
+function wordsOf (ending: Ending): string {
+  switch (ending.kind) {
+    case 'answer': return `status ${ending.status}`
+    case 'closed': return `${ending.unread ? 'FIN, RST' : 'FIN'}${ending.began ? ' within the answer' : ''}`
+    case 'reset': return `RST${ending.began ? ' within the answer' : ''}`
+    case 'pending': return `no byte for ${Math.round(ending.silentMs)} ms`
+    case 'invalid': return 'no valid HTTP'
+    case 'refused': return 'refused'
+  }
+}

@@ -173,10 +173,13 @@ function startExchange (socket: net.Socket, request: DrillRequest, bytes: string
   const onEnd = (): void => {
     answer.end()
     if (look()) return
-    if (began()) return end({ kind: 'closed', began: true, unread: false })
-    // The server's system answers data for a closed socket by RST. It has arrived if the request met a closed socket.
+    // A write fails if RST has arrived. The server's system sends it if the request met a closed socket. Behind a part
+    // of an answer it is a reset: libuv reports data and RST that arrive together as an end.
     socket.off('error', onError)
-    socket.write('\r\n', error => end({ kind: 'closed', began: false, unread: error != null }))
+    socket.write('\r\n', error => {
+      const isReset = error != null
+      end(isReset && began() ? { kind: 'reset', began: true } : { kind: 'closed', began: began(), unread: isReset })
+    })
   }
   const onError = (): void => end({ kind: 'reset', began: began() })
   const onClose = (): void => end({ kind: 'reset', began: began() })

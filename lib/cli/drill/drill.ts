@@ -1,6 +1,6 @@
 /** The whole drill: its restarts one after the other, and one verdict over all. */
 import { readFileSync } from 'node:fs'
-import { now, sleep } from '../../util/time'
+import { now } from '../../util/time'
 import type { DrillOptions } from './arguments'
 import { CannotRunError } from './cannot-run'
 import type { Interruption } from './interruption'
@@ -70,8 +70,8 @@ async function findServer (options: DrillOptions, lastPid: number | null, interr
 }
 
 /** Reads a pid file, until it names a running process that is not the one before. */
-async function readPid (file: string, lastPid: number | null, readyMs: number, { wait }: Interruption): Promise<number> {
-  for (const deadline = now() + readyMs; ; await wait(sleep(50))) {
+async function readPid (file: string, lastPid: number | null, readyMs: number, { pause }: Interruption): Promise<number> {
+  for (const deadline = now() + readyMs; ; await pause(50)) {
     let text: string | null = null
     try {
       text = readFileSync(file, 'utf8').trim()

@@ -1,4 +1,6 @@
 /** Ends a drill early: by a signal to the drill, or by an error in it. What the drill has started is killed. */
+import { setMaxListeners } from 'node:events'
+import { after } from '../../util/time'
 import { CannotRunError } from './cannot-run'
 
 /** Signals that end the drill. */
@@ -16,6 +18,8 @@ export interface Interruption {
   onEnd (work: () => void): () => void
   /** Waits for a promise. Rejects with the reason if the drill must end. */
   wait<T> (promise: Promise<T>): Promise<T>
+  /** Waits for some milliseconds. Rejects with the reason if the drill must end. */
+  pause (ms: number): Promise<void>
 }
 
 /** Runs `drill`, and ends it when a signal or an uncaught error comes. @throws CannotRunError if it was ended */
@@ -32,6 +36,7 @@ export async function interruptible<T> (drill: (interruption: Interruption) => P
     end(new CannotRunError(`an error in the drill: ${error instanceof Error ? error.message : String(error)}`))
   }
   const onExit = (): void => { for (const work of works) work() }
+  setMaxListeners(0, signal)
   const aborted = new Promise<never>((_resolve, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason), { once: true })
   })
@@ -45,7 +50,19 @@ export async function interruptible<T> (drill: (interruption: Interruption) => P
         works.add(work)
         return () => { works.delete(work) }
       },
-      wait: promise => Promise.race([promise, aborted])
+      wait: promise => Promise.race([promise, aborted]),
+      pause: ms => new Promise((resolve, reject) => {
+        const onAbort = (): void => {
+          cancel()
+          reject(signal.reason)
+        }
+        const cancel = after(ms, () => {
+          signal.removeEventListener('abort', onAbort)
+          resolve()
+        })
+        signal.addEventListener('abort', onAbort, { once: true })
+        if (signal.aborted) onAbort()
+      })
     })
   } finally {
     for (const name of signals) process.off(name, onSignal)

@@ -18,6 +18,8 @@ export interface Sample {
   readonly path: string
   /** How long it took, in milliseconds. */
   readonly tookMs: number
+  /** What the client saw, such as `reused connection: RST; retry: refused`. */
+  readonly detail: string
 }
 
 /** A bar of the histogram: the requests that were sent in it. */
@@ -65,6 +67,7 @@ export interface Entry {
   readonly sentAt: number
   /** `null` without an answer. */
   readonly status: number | null
+  readonly detail: string
   /** Whether the answer closes a connection that the client wanted to reuse. */
   readonly closes: boolean
 }
@@ -86,7 +89,7 @@ export function startRecord (): Record {
     statuses,
     get marks () { return marks },
     signal () { marks = { ...marks, signal: now() } },
-    add ({ request, class: name, sentAt, status, closes }) {
+    add ({ request, class: name, sentAt, status, detail, closes }) {
       const time = now()
       const isAfter = marks.signal !== null
       const counts = isAfter ? after : before
@@ -108,7 +111,7 @@ export function startRecord (): Record {
         if (name === 'refused' && marks.refused === null) marks = { ...marks, refused: time }
       }
       if ((lostClasses.includes(name) || name === 'rejectedWithoutRetryAfter') && failed.length < mostSamples) {
-        failed.push({ sentAt, class: name, method: request.method, path: request.path, tookMs: round(time - sentAt) })
+        failed.push({ sentAt, class: name, method: request.method, path: request.path, tookMs: round(time - sentAt), detail })
       }
     },
     samples: () => failed.map(({ sentAt, ...sample }) => ({ atMs: round(sentAt - (marks.signal ?? began)), ...sample })),

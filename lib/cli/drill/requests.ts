@@ -1,7 +1,8 @@
 /** Sends the requests of a drill: half on keep-alive connections, half on one-shot connections. */
-import { every, now, sleep } from '../../util/time'
+import { setMaxListeners } from 'node:events'
+import { every, now, turn, within } from '../../util/time'
 import { watchAccepted } from './accepted'
-import { classify, mayRetry, type Ending } from './classes'
+import { classify, describe, mayRetry, type Ending } from './classes'
 import { createConnection, openSocket, type Connection, type DrillRequest, type Exchange } from './connection'
 import type { Record } from './record'
 import type { Target } from './target'
@@ -40,6 +41,8 @@ export function startRequests ({ target, requests, rate, connections, onError }:
   const { address, host } = target
   const accepted = watchAccepted(address.port)
   const abandonment = new AbortController()
+  // Each connection that is being opened listens.
+  setMaxListeners(0, abandonment.signal)
   const idle: Connection[] = []
   const exchanges = new Set<Exchange>()
   const inFlight = new Set<Promise<void>>()
@@ -76,6 +79,8 @@ export function startRequests ({ target, requests, rate, connections, onError }:
   }
 
   async function send (request: DrillRequest, keepAlive: boolean): Promise<void> {
+    // A connection that the server has closed while the drill was stopped must not be taken for an idle one.
+    await turn()
     const sentAt = now()
     let connection = keepAlive ? takeIdle() : undefined
     let result: { ending: Ending, closes: boolean } | null = null
@@ -97,6 +102,7 @@ export function startRequests ({ target, requests, rate, connections, onError }:
       request,
       class: classify({ ...attempt, afterSignal: record.marks.signal !== null }, hung),
       sentAt,
+      detail: describe(attempt),
       status: last.kind === 'answer' ? last.status : null,
       closes
     })
@@ -135,7 +141,7 @@ export function startRequests ({ target, requests, rate, connections, onError }:
 
   return {
     stop,
-    async settle (ms) { await Promise.race([Promise.all(inFlight), sleep(ms)]) },
+    async settle (ms) { await within(ms, () => Promise.all(inFlight)) },
     async abandon (hungMs) {
       stop()
       hung = hungMs

@@ -55,11 +55,11 @@ export async function runRestart (
     target, requests, rate, connections, onError: error => failed.resolve(Promise.reject(error))
   }, record)
   failed.promise.catch(() => {})
-  const pause = (ms: number): Promise<void> => wait(Promise.race([sleep(ms), failed.promise]))
 
   try {
-    await Promise.race([pause(options.beforeMs), server.ended])
-    if (server.end !== null) throw new CannotRunError(`the server ended during the traffic before ${options.signal}`)
+    const early = await within(options.beforeMs, () => wait(Promise.race([server.ended, failed.promise])))
+    if (early.status === 'rejected') throw early.reason
+    if (early.status === 'fulfilled') throw new CannotRunError(`the server ended during the traffic before ${options.signal}`)
     if (record.before.answered === 0) throw new CannotRunError(`no request was answered before ${options.signal}`)
     const open = await wait(listeners(server))
 
@@ -74,7 +74,7 @@ export async function runRestart (
     if (settled.status === 'rejected') throw settled.reason
     const ended = settled.status === 'late' ? null : settled.value
     progress(ended === null ? `not over after ${options.graceMs / 1_000} s` : `the process ended after ${Math.round(ended.at - signalAt)} ms`)
-    if (ended !== null) await pause(tailMs)
+    if (ended !== null) await interruption.pause(tailMs)
     const hungMs = await finishTraffic(traffic, ended !== null, options.graceMs)
     const [streamCounts, webSocketCounts] = await wait(Promise.all([streams.finish(ended === null ? 0 : hungMs), webSockets.finish(ended === null ? 0 : hungMs)]))
     const process = await processResult(server, { open, target: target.address, signalAt, record, graceMs: options.graceMs, startMs: server.owned ? readyAt - startedAt : null })

@@ -1,7 +1,7 @@
 /** The server under the drill: a command that the drill starts, or a process that runs already. */
 import { spawn } from 'node:child_process'
 import { createDeferred } from '../../util/deferred'
-import { now, sleep } from '../../util/time'
+import { now, sleep, within } from '../../util/time'
 import { CannotRunError } from './cannot-run'
 import type { Interruption } from './interruption'
 import { commandOf, isRunning } from './process-table'
@@ -83,7 +83,8 @@ export async function startServer (command: readonly string[], interruption: Int
       tree.stop()
       tree.kill()
       // Something outside of the tree may hold the outputs.
-      await Promise.race([closed, Promise.all([ended, sleep(500)])])
+      await ended
+      await within(500, () => closed)
       child.stdout.destroy()
       child.stderr.destroy()
       forget()

@@ -1,5 +1,5 @@
 /** Event streams (SSE) that are open at the signal, and how they end. */
-import { every, now, sleep } from '../../util/time'
+import { every, now, sleep, within } from '../../util/time'
 import { CannotRunError } from './cannot-run'
 import type { Ending } from './classes'
 import { createConnection, openSocket, type Exchange } from './connection'
@@ -81,7 +81,7 @@ export async function openStreams (target: Target, paths: readonly string[]): Pr
     },
     async finish (ms) {
       reopen()
-      await Promise.race([Promise.all(atSignal.map(({ exchange }) => exchange!.ended)), sleep(ms)])
+      await within(ms, () => Promise.all(atSignal.map(({ exchange }) => exchange!.ended)))
       for (const { exchange } of all) exchange?.abandon()
       await Promise.all(all.map(({ exchange }) => exchange?.ended))
       const counts = noStreams()

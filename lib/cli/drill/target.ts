@@ -1,6 +1,6 @@
 /** Finds where the server answers, and waits until it is ready. */
 import tls from 'node:tls'
-import { after, now, sleep } from '../../util/time'
+import { after, now } from '../../util/time'
 import type { AnswerHead } from './answer'
 import type { DrillOptions } from './arguments'
 import { CannotRunError } from './cannot-run'
@@ -77,7 +77,7 @@ export async function findTarget (server: Server, options: DrillOptions, interru
     secondLook = best !== undefined
     unavailable ||= found.length > 0
     if (now() - began >= options.readyMs) throw new CannotRunError(await notReady(options, seen, unavailable))
-    await interruption.wait(sleep(lookInterval))
+    await interruption.pause(lookInterval)
   }
 }
 

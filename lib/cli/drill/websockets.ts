@@ -1,6 +1,6 @@
 /** WebSockets that are open at the signal, and how they end. */
 import { randomBytes } from 'node:crypto'
-import { after, sleep } from '../../util/time'
+import { after, within } from '../../util/time'
 import { receiveAnswer } from './answer'
 import { CannotRunError } from './cannot-run'
 import { openSocket } from './connection'
@@ -58,7 +58,7 @@ export async function openWebSockets (target: Target, paths: readonly string[]):
   return {
     signal () { atSignal = all.filter(({ ending }) => ending === null) },
     async finish (ms) {
-      await Promise.race([Promise.all(atSignal.map(({ ended }) => ended)), sleep(ms)])
+      await within(ms, () => Promise.all(atSignal.map(({ ended }) => ended)))
       const counts = noWebSockets()
       for (const { ending } of atSignal) {
         counts.opened++

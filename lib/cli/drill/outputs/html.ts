@@ -53,11 +53,11 @@ function reasons ({ reasons }: DrillResult): string {
 function section (restart: Restart, index: number, count: number): string {
   const name = count === 1 ? 'Over time' : `Restart ${index + 1} of ${count}`
   const { failures } = restart
-  const rows = failures.map(({ atMs, method, path, class: kind, tookMs }) => [`${atMs} ms`, `${method} ${path}`, kind, `${tookMs} ms`])
+  const rows = failures.map(({ atMs, method, path, class: kind, tookMs, detail }) => [`${atMs} ms`, `${method} ${path}`, kind, `${tookMs} ms`, detail])
   return [
     `<h2>${name}</h2>`,
     drawChart(restart, `${name}: requests by class over time. The tables have the same numbers.`),
-    ...rows.length === 0 ? [] : [table(['sent, from the signal', 'request', 'class', 'took'], rows, `The first ${rows.length} requests that were lost or rejected without Retry-After`)]
+    ...rows.length === 0 ? [] : [table(['sent, from the signal', 'request', 'class', 'took', 'what the client saw'], rows, `The first ${rows.length} requests that were lost or rejected without Retry-After`)]
   ].join('\n')
 }
 

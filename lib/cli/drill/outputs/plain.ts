@@ -23,7 +23,7 @@ export function formatPlain (result: DrillResult): string {
     ...result.notes.map(note => `note: ${note}\n`),
     '\n',
     ...result.reasons.map(({ message, hint }) => `failed: ${message}\n        ${hint}\n`),
-    `${result.verdict}: ${result.lost} lost of ${rows.reduce((sum, { total }) => sum + total, 0)} requests\n`
+    `verdict: ${result.verdict}, ${result.lost} lost of ${rows.reduce((sum, { total }) => sum + total, 0)} requests\n`
   ].join(''))
 }
 
