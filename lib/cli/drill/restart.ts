@@ -16,7 +16,7 @@ import { commandOf } from './process-table'
 import { round, startRecord, type Record } from './record'
 import { startRequests, type Traffic } from './requests'
 import type { ProcessResult, Restart } from './result'
-import type { Server } from './server'
+import type { ProcessEnd, Server } from './server'
 import { openStreams } from './streams'
 import { chooseRequests, findTarget, listeners } from './target'
 import { openWebSockets } from './websockets'
@@ -77,7 +77,7 @@ export async function runRestart (
     if (ended !== null) await interruption.pause(tailMs)
     const hungMs = await finishTraffic(traffic, ended !== null, options.graceMs)
     const [streamCounts, webSocketCounts] = await wait(Promise.all([streams.finish(ended === null ? 0 : hungMs), webSockets.finish(ended === null ? 0 : hungMs)]))
-    const process = await processResult(server, { open, target: target.address, signalAt, record, graceMs: options.graceMs, startMs: server.owned ? readyAt - startedAt : null })
+    const process = await processResult(server, { end: ended, open, target: target.address, signalAt, record, graceMs: options.graceMs, startMs: server.owned ? readyAt - startedAt : null })
     const began = record.marks.began
     return {
       requests: names,
@@ -110,6 +110,8 @@ async function finishTraffic (traffic: Traffic, ended: boolean, graceMs: number)
 }
 
 interface Seen {
+  /** Its end within the grace period. The end of the traffic may end it later. */
+  readonly end: ProcessEnd | null
   /** Its listening sockets before the signal. */
   readonly open: readonly Address[]
   readonly target: Address
@@ -119,13 +121,13 @@ interface Seen {
   readonly startMs: number | null
 }
 
-async function processResult (server: Server, { open, target, signalAt, record, graceMs, startMs }: Seen): Promise<ProcessResult> {
-  const { end, pid } = server
+async function processResult (server: Server, { end, open, target, signalAt, record, graceMs, startMs }: Seen): Promise<ProcessResult> {
+  const { pid } = server
   const { leaving, refused, lastServed } = record.marks
   const orphans = end === null ? [] : await remaining(server)
   const closingAt = refused !== null && (end === null || refused < end.at) ? refused : end?.at ?? null
   const drainingAt = leaving !== null && (closingAt === null || leaving < closingAt) ? leaving : null
-  const openListeners = await stillOpen(server, open, target, orphans)
+  const openListeners = await stillOpen(server, open, target, end === null ? [pid, ...server.tree.descendants()] : orphans)
   const since = (from: number | null, to: number | null): number | null => from === null || to === null ? null : round(to - from)
   return {
     pid,
@@ -155,8 +157,7 @@ async function remaining (server: Server): Promise<number[]> {
 }
 
 /** Returns which of the listening sockets before the signal still accept connections. */
-async function stillOpen (server: Server, open: readonly Address[], target: Address, orphans: readonly number[]): Promise<string[]> {
-  const pids = server.end === null ? [server.pid, ...server.tree.descendants()] : orphans
+async function stillOpen (server: Server, open: readonly Address[], target: Address, pids: readonly number[]): Promise<string[]> {
   const held = new Set((await findListeners(pids)).map(formatListener))
   // Where the sockets of the process are not visible, the port itself shows it.
   const candidates = open.length > 0 ? open.filter(listener => held.has(formatListener(listener))) : server.owned ? [target] : []

@@ -38,6 +38,9 @@ export interface Server {
 /** Longest output that is kept, in characters. */
 const longestOutput = 4 * 2 ** 20
 
+/** Longest wait for the end of processes that were killed, in milliseconds. */
+const killMs = 2_000
+
 /** Interval for looking at a process that is not a child, in milliseconds. */
 const lookInterval = 20
 
@@ -82,6 +85,7 @@ export async function startServer (command: readonly string[], interruption: Int
     async release () {
       tree.stop()
       tree.kill()
+      for (const deadline = now() + killMs; tree.descendants().length > 0 && now() < deadline;) await sleep(10)
       // Something outside of the tree may hold the outputs.
       await ended
       await within(500, () => closed)

@@ -41,7 +41,7 @@ export function noStreams (): StreamCounts {
   return { opened: 0, ended: 0, truncated: 0, reset: 0, hung: 0 }
 }
 
-/** Opens the streams. @throws CannotRunError if a path does not answer 200 */
+/** Opens the streams. @throws CannotRunError if a path does not answer by an event stream */
 export async function openStreams (target: Target, paths: readonly string[]): Promise<Streams> {
   const all = paths.flatMap(path => Array<string>(perPath).fill(path)).map(path => ({ path, exchange: null as Exchange | null, ending: null as Ending | null }))
   type Stream = typeof all[number]
@@ -55,9 +55,10 @@ export async function openStreams (target: Target, paths: readonly string[]): Pr
     void exchange.ended.then(ending => { stream.ending = ending })
     const deadline = now() + headTimeout
     while (exchange.head === null && stream.ending === null && now() < deadline) await sleep(5)
-    if (exchange.head?.status === 200) return
+    const { status, headers } = exchange.head ?? {}
+    if (status === 200 && /^text\/event-stream\b/i.test(headers?.get('content-type') ?? '')) return
     exchange.abandon()
-    throw new CannotRunError(`GET ${stream.path} does not answer by a stream: ${exchange.head === null ? 'no answer' : `status ${exchange.head.status}`}`)
+    throw new CannotRunError(`GET ${stream.path} does not answer by a stream: ${status === undefined ? 'no answer' : `status ${status}, content-type ${headers?.get('content-type') ?? 'unknown'}`}`)
   }
 
   try {

@@ -69,7 +69,7 @@ export async function findTarget (server: Server, options: DrillOptions, interru
     const left = began + options.readyMs - now()
     const found = await interruption.wait(answering(
       addresses.filter(({ host }) => fixed !== null || isLoopback(host) || options.allowedHosts.includes(host)),
-      options.url?.host ?? null, request, Math.max(1, Math.min(probeTimeout, left))
+      options.url?.host ?? null, request, Math.max(500, Math.min(probeTimeout, left))
     ))
     const best = found.find(({ status }) => status !== 503)
     // A second look: another port of the server may answer a moment later.

@@ -4,7 +4,7 @@ import t from 'tap'
 import { total } from '../../../lib/cli/drill/classes'
 import { clean, drill, drillShortly, failed, fixture } from './helpers'
 
-t.jobs = 2
+t.jobs = 3
 
 /** A test that runs beside others. */
 const together = { buffered: true }
