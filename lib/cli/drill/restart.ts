@@ -77,7 +77,7 @@ export async function runRestart (
     if (ended !== null) await interruption.pause(tailMs)
     const hungMs = await finishTraffic(traffic, ended !== null, options.graceMs)
     const [streamCounts, webSocketCounts] = await wait(Promise.all([streams.finish(ended === null ? 0 : hungMs), webSockets.finish(ended === null ? 0 : hungMs)]))
-    const process = await processResult(server, { end: ended, open, target: target.address, signalAt, record, graceMs: options.graceMs, startMs: server.owned ? readyAt - startedAt : null })
+    const process = await processResult(server, { end: ended, open, target: options.url === null ? target.address : null, signalAt, record, graceMs: options.graceMs, startMs: server.owned ? readyAt - startedAt : null })
     const began = record.marks.began
     return {
       requests: names,
@@ -114,7 +114,8 @@ interface Seen {
   readonly end: ProcessEnd | null
   /** Its listening sockets before the signal. */
   readonly open: readonly Address[]
-  readonly target: Address
+  /** Where it answers, if the drill has found it. */
+  readonly target: Address | null
   readonly signalAt: number
   readonly record: Record
   readonly graceMs: number
@@ -157,12 +158,12 @@ async function remaining (server: Server): Promise<number[]> {
 }
 
 /** Returns which of the listening sockets before the signal still accept connections. */
-async function stillOpen (server: Server, open: readonly Address[], target: Address, pids: readonly number[]): Promise<string[]> {
+async function stillOpen (server: Server, open: readonly Address[], target: Address | null, pids: readonly number[]): Promise<string[]> {
   const held = new Set((await findListeners(pids)).map(formatListener))
-  // Where the sockets of the process are not visible, the port itself shows it.
-  const candidates = open.length > 0 ? open.filter(listener => held.has(formatListener(listener))) : server.owned ? [target] : []
+  // Where the sockets of the process are not visible, the port itself shows it. A URL may be that of a proxy.
+  const candidates = open.length > 0 ? open.filter(listener => held.has(formatListener(listener))) : server.owned && target !== null ? [target] : []
   const checked = await Promise.all(candidates.map(async listener => {
-    const addresses = reachable(listener).filter(({ host }) => isLoopback(host) || host === target.host)
+    const addresses = reachable(listener).filter(({ host }) => isLoopback(host) || host === listener.host)
     const accepts = await Promise.all(addresses.map(accepted))
     return accepts.includes(true) ? [formatListener(listener)] : []
   }))

@@ -25,6 +25,9 @@ const probeTimeout = 5_000
 /** How often the server is looked for, in milliseconds. */
 const lookInterval = 50
 
+/** Statuses of a server that is not ready, or of a proxy in front of it. */
+const unavailableStatuses = new Set([502, 503, 504])
+
 /** The answer to a probe. */
 interface ProbeResult {
   readonly head: AnswerHead
@@ -51,7 +54,7 @@ export async function probe (address: Address, host: string, request: DrillReque
 }
 
 /**
- * Waits until the server answers with another status than 503.
+ * Waits until the server answers with another status than 502, 503 and 504.
  *
  * @throws CannotRunError if it ends before, or does not answer in time
  */
@@ -71,7 +74,7 @@ export async function findTarget (server: Server, options: DrillOptions, interru
       addresses.filter(({ host }) => fixed !== null || isLoopback(host) || options.allowedHosts.includes(host)),
       options.url?.host ?? null, request, Math.max(500, Math.min(probeTimeout, left))
     ))
-    const best = found.find(({ status }) => status !== 503)
+    const best = found.find(({ status }) => !unavailableStatuses.has(status))
     // A second look: another port of the server may answer a moment later.
     if (best !== undefined && (fixed !== null || secondLook)) return best.target
     secondLook = best !== undefined
@@ -106,7 +109,7 @@ function endedEarly ({ end, output, owned, pid }: Server): string {
 
 async function notReady ({ readyMs, url, allowedHosts }: DrillOptions, seen: readonly Address[], unavailable: boolean): Promise<string> {
   const time = `in ${readyMs / 1_000} s`
-  if (unavailable) return `the server answered 503 only, ${time}`
+  if (unavailable) return `the server answered 502, 503 or 504 only, ${time}`
   const names = seen.map(formatListener).join(' and ')
   if (seen.length === 0) return `the command does not listen on a TCP port ${time}`
   const [foreign] = seen.filter(({ host }) => !isLoopback(host) && !allowedHosts.includes(host))
