@@ -51,10 +51,13 @@ export function startRequests ({ target, requests, rate, connections, onError }:
   let sent = 0
   let hung = 0
 
-  /** Takes the connection that was idle for the longest time, if all keep-alive connections are open. */
+  /**
+   * Takes the connection that was idle for the longest time. Before the signal, first all keep-alive connections are
+   * opened. After it, a client uses each connection that it has.
+   */
   function takeIdle (): Connection | undefined {
     idle.splice(0, Infinity, ...idle.filter(connection => connection.usable))
-    return idle.length + busyKeepAlive > connections ? idle.shift() : undefined
+    return idle.length + busyKeepAlive > connections || record.marks.signal !== null ? idle.shift() : undefined
   }
 
   async function run (connection: Connection, request: DrillRequest, keepAlive: boolean): Promise<{ ending: Ending, closes: boolean }> {

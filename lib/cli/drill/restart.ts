@@ -9,7 +9,6 @@ import type { DrillOptions } from './arguments'
 import { CannotRunError } from './cannot-run'
 import { total } from './classes'
 import { openSocketWithin, type Address } from './connection'
-import { isLoopback, reachable } from './hosts'
 import type { Interruption } from './interruption'
 import { findListeners, formatListener } from './listeners'
 import { commandOf } from './process-table'
@@ -157,20 +156,15 @@ async function remaining (server: Server): Promise<number[]> {
   }
 }
 
-/** Returns which of the listening sockets before the signal still accept connections. */
+/** Returns which of the listening sockets before the signal are still open. The system accepts connections to them. */
 async function stillOpen (server: Server, open: readonly Address[], target: Address | null, pids: readonly number[]): Promise<string[]> {
   const held = new Set((await findListeners(pids)).map(formatListener))
+  if (open.length > 0) return open.map(formatListener).filter(listener => held.has(listener))
   // Where the sockets of the process are not visible, the port itself shows it. A URL may be that of a proxy.
-  const candidates = open.length > 0 ? open.filter(listener => held.has(formatListener(listener))) : server.owned && target !== null ? [target] : []
-  const checked = await Promise.all(candidates.map(async listener => {
-    const addresses = reachable(listener).filter(({ host }) => isLoopback(host) || host === listener.host)
-    const accepts = await Promise.all(addresses.map(accepted))
-    return accepts.includes(true) ? [formatListener(listener)] : []
-  }))
-  return checked.flat()
+  return server.owned && target !== null && await accepts(target) ? [formatListener(target)] : []
 }
 
-async function accepted (address: Address): Promise<boolean> {
+async function accepts (address: Address): Promise<boolean> {
   const socket = await openSocketWithin(1_000, address).catch(() => null)
   if (socket === null || 'kind' in socket) return false
   socket.destroy()
