@@ -102,7 +102,9 @@ async function answering (
 }
 
 function endedEarly ({ end, output, owned, pid }: Server): string {
-  const last = output.trim().split('\n').at(-1)!.replace(/[^\x20-\x7e\u00a0-\uffff]/g, '').slice(0, 200)
+  const lines = output.split('\n').map(line => line.replace(/\p{Cc}/gu, ' ').trimEnd()).filter(line => line !== '' && !/^\s+at /.test(line))
+  // The last error, because a stack or a version follows it.
+  const last = (lines.findLast(line => /error/i.test(line)) ?? lines.at(-1) ?? '').trim().slice(0, 200)
   const how = end!.signal === null ? (end!.code === null ? '' : ` with exit code ${end!.code}`) : ` by ${end!.signal}`
   return `${owned ? 'the command' : `process ${pid}`} ended early${how}, before it answered a request${last === '' ? '' : `: ${last}`}`
 }

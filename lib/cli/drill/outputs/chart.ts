@@ -39,14 +39,14 @@ export function drawChart (restart: Restart, title: string): string {
     })
   })
   return [
-    `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeXml(title)}">`,
+    `<div class="scroll" tabindex="0" role="group" aria-label="Chart"><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeXml(title)}">`,
     ...[0, highest / 2, highest].map(count =>
       `<line class="grid" x1="${plot.left}" x2="${plot.right}" y1="${number(y(count))}" y2="${number(y(count))}"/>` +
       `<text class="axis" text-anchor="end" x="${plot.left - 8}" y="${number(y(count) + 4)}">${count}</text>`),
     ...ticks(lengthMs).map(ms => `<text class="axis" text-anchor="middle" x="${number(x(ms))}" y="${plot.bottom + 18}">${ms / 1_000} s</text>`),
     ...stacks,
     ...drawMarks(restart, x),
-    '</svg>',
+    '</svg></div>',
     `<ul class="legend" aria-label="Colours">${used.map(name => `<li><span class="${name}"></span>${escapeXml(classLabels[name])}</li>`).join('')}</ul>`,
     `<p class="caption">Requests per ${stepMs} ms, by the time at which they were sent.</p>`
   ].join('\n')
