@@ -16,7 +16,7 @@ code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% } caption { text-align: left; color: var(--soft); font-size: .85rem }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); font-weight: normal } thead th { color: var(--soft) }
 .number { text-align: right; font-variant-numeric: tabular-nums }
-svg, .timeline { display: block; width: 100%; min-width: 38rem; height: auto } th, td { white-space: nowrap } td:last-child { white-space: normal; min-width: 12rem }
+svg, .timeline { display: block; width: 100%; min-width: 38rem; height: auto } td { white-space: nowrap } th[scope=row] { min-width: 6rem } td:last-child { white-space: normal; min-width: 12rem }
 .number:last-child { min-width: 0 } .grid { stroke: var(--line) } .axis { fill: var(--soft); font-size: 12px }
 .mark { stroke: var(--text); stroke-width: 1.5 } .mark.end { stroke-dasharray: 4 3 } .label { fill: var(--text); font-size: 12px }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; padding: 0; margin: .25rem 0; font-size: .85rem }
