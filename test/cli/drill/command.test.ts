@@ -7,12 +7,18 @@ import net from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { isRunning } from '../../../lib/cli/drill/process-table'
+import { watchTree } from '../../../lib/cli/drill/process-tree'
 import { run } from '../../helpers/children'
 import { clean, drill, failed, fixture, main } from './helpers'
 
+t.jobs = 4
+
+/** A test that runs beside others. */
+const together = { buffered: true }
+
 const node = (script: string): string[] => clean(process.execPath, '-e', script)
 
-t.test('a drill that cannot run has exit code 2 and one clear line', async t => {
+t.test('a drill that cannot run has exit code 2 and one clear line', together, async t => {
   const cases: ReadonlyArray<readonly [args: readonly string[], command: readonly string[], line: RegExp]> = [
     [[], ['no-such-command'], /cannot start 'no-such-command': there is no such command/],
     [[], [join(__dirname, 'helpers.ts')], /cannot start '.*': it is not executable/],
@@ -50,7 +56,7 @@ t.test('wrong arguments have exit code 2 and the usage', async t => {
   t.equal((await drill('--help')).code, 0)
 })
 
-t.test('files are written whole, with equal counts, beside the JSON', async t => {
+t.test('files are written whole, with equal counts, beside the JSON', together, async t => {
   const directory = t.testdir()
   const file = (name: string): string => join(directory, name)
   const { code, stdout } = await drill(
@@ -86,7 +92,7 @@ async function supervised (t: Test): Promise<{ url: string, pidFile: string }> {
   return { url: `http://127.0.0.1:${port}`, pidFile }
 }
 
-t.test('a running server, by --url and --pid-file, with restarts', async t => {
+t.test('a running server, by --url and --pid-file, with restarts', together, async t => {
   const { url, pidFile } = await supervised(t)
   const { code, stdout, stderr } = await drill('--url', url, '--pid-file', pidFile, '--restarts', '2', '--before', '0.4', '--json')
   t.equal(code, 0, stderr)
@@ -97,7 +103,7 @@ t.test('a running server, by --url and --pid-file, with restarts', async t => {
   t.match(result.notes.at(-1), 'the exit code is unknown')
 })
 
-t.test('a running server, by --pid alone, is found and is not killed', async t => {
+t.test('a running server, by --pid alone, is found and is not killed', together, async t => {
   const [, ...args] = clean(process.execPath, '-e', "require('http').createServer((_, response) => response.end()).listen(0, '127.0.0.1', () => console.log('ready')); process.on('SIGTERM', () => {})")
   const child = spawn('env', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
@@ -116,7 +122,7 @@ t.test('a process that does not exist, and a pid file that names none', async t 
   t.match((await drill('--pid-file', join(file, 'missing'))).stderr, 'ENOENT')
 })
 
-t.test('--url beside a command decides', async t => {
+t.test('--url beside a command decides', together, async t => {
   const other = http.createServer((_, response) => { response.end('other') }).listen(0, '127.0.0.1')
   await once(other, 'listening')
   t.teardown(() => {
@@ -133,7 +139,7 @@ t.test('--url beside a command decides', async t => {
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   for (const moment of ['is ready', 'SIGTERM: ']) {
-    t.test(`${signal} to the drill leaves no child behind, after '${moment}'`, async t => {
+    t.test(`${signal} to the drill leaves no child behind, after '${moment}'`, together, async t => {
       const child = spawn(process.execPath, [
         '-e', `require(${JSON.stringify(main)}).run(process.argv.slice(1), process).then(code => { process.exitCode = code })`, 'drill', '--before', '0.3', '--',
         ...clean('sh', '-c', 'trap "" TERM; "$@" & wait', 'sh', ...fixture('faulty', 'detached orphan'))
@@ -146,24 +152,20 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
         if (stderr.includes(moment)) resolve()
       }))
       const pid = Number(/pid (\d+)/.exec(stderr)![1])
-      const session = readdirSync('/proc').filter(name => /^\d+$/.test(name)).filter(name => {
-        try {
-          return readFileSync(`/proc/${name}/cmdline`, 'utf8').includes('detached orphan')
-        } catch {
-          return false
-        }
-      }).map(Number).filter(found => found !== child.pid)
-      t.ok(session.includes(pid))
+      const tree = watchTree(pid, true)
+      const left = tree.descendants()
+      tree.stop()
+      t.ok(left.length >= 2, 'the server and its child')
       child.kill(signal)
       const [code] = await closed as [number | null]
       t.equal(code, 2)
       t.match(stderr.trim().split('\n').at(-1), `fastify-shutdown: interrupted by ${signal}`)
-      t.strictSame([pid, ...session].filter(isRunning), [])
+      t.strictSame([pid, ...left].filter(isRunning), [])
     })
   }
 }
 
-t.test('an error in the drill leaves no child behind', async t => {
+t.test('an error in the drill leaves no child behind', together, async t => {
   const script = `const { run } = require(${JSON.stringify(main)})
     let written = ''
     const stderr = { write (text) { process.stderr.write(text); if (text.includes('is ready')) setImmediate(() => { throw new Error('a fault in the drill') }) } }
