@@ -28,11 +28,15 @@ function subjects (databaseUrl) {
     { name: 'Express with @godaddy/terminus', command: server('terminus') },
     {
       name: 'an app under fastify-cli',
-      command: [process.execPath, cli, 'start', '-p', '0', '-a', '127.0.0.1', join(root, 'bench/drill/servers/fastify-cli.mjs')]
+      command: [
+        process.execPath, cli, 'start', '-p', '0', '-a', '127.0.0.1', join(root, 'bench/drill/servers/fastify-cli.mjs')
+      ]
     },
     {
       name: "Python's http.server",
-      command: ['python3', '-m', 'http.server', '0', '--bind', '127.0.0.1', '--directory', join(root, 'bench/drill/servers')],
+      command: [
+        'python3', '-m', 'http.server', '0', '--bind', '127.0.0.1', '--directory', join(root, 'bench/drill/servers')
+      ],
       skip: !runs('python3')
     }
   ]
@@ -62,7 +66,9 @@ write([
 ].join('\n'))
 
 function drill ({ command, options = [], env = {} }) {
-  const args = ['drill', '--json', '--restarts', String(restarts), '--before', '1', '--grace', '10', ...options, '--', ...command]
+  const args = [
+    'drill', '--json', '--restarts', String(restarts), '--before', '1', '--grace', '10', ...options, '--', ...command
+  ]
   return new Promise((resolve, reject) => {
     execFile(process.execPath, [join(root, 'bin/fastify-shutdown.js'), ...args], { env: { ...process.env, ...env }, maxBuffer: 2 ** 26 }, (_error, stdout, stderr) => {
       if (stdout === '') reject(new Error(stderr))

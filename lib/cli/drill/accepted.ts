@@ -1,5 +1,6 @@
 /**
- * Finds out which connections the server has accepted. In Linux's table of sockets, a connection in the accept queue has
+ * Finds out which connections the server has accepted. In Linux's table of sockets, a connection in the accept queue
+ * has
  * no inode.
  */
 import { after, now } from '../../util/time'
@@ -24,7 +25,9 @@ export interface AcceptWatch {
 
 /** Returns whether the server has accepted a connection; `null` if the table does not have the server's end. */
 export function isAccepted (table: readonly TcpEntry[], serverPort: number, clientPort: number): boolean | null {
-  const entry = table.find(({ local, remotePort, listens }) => !listens && local.port === serverPort && remotePort === clientPort)
+  const entry = table.find(
+    ({ local, remotePort, listens }) => !listens && local.port === serverPort && remotePort === clientPort
+  )
   return entry === undefined ? null : entry.inode !== '0'
 }
 
@@ -40,7 +43,9 @@ export function watchAccepted (port: number): AcceptWatch {
   }
 
   async function look (): Promise<void> {
-    const due = (): boolean => [...waiting.values()].some(({ since, accepted }) => accepted !== true && now() - since > youngest)
+    const due = (): boolean => [...waiting.values()].some(
+      ({ since, accepted }) => accepted !== true && now() - since > youngest
+    )
     if (due()) {
       const table = await readTcpTable()
       for (const [clientPort, entry] of waiting) entry.accepted = isAccepted(table, port, clientPort) ?? entry.accepted

@@ -115,7 +115,11 @@ function bodyOf ({ status, headers }: AnswerHead, method: string, keep: (data: B
   if (method === 'HEAD' || status === 204 || status === 304) return bodyOfLength(0, keep)
   if (/(?:^|,)\s*chunked\s*$/i.test(headers.get('transfer-encoding') ?? '')) return chunkedBody(keep)
   const length = headers.get('content-length')
-  return length === undefined ? bodyOfLength(Infinity, keep) : bodyOfLength(/^\d+$/.test(length) ? Number(length) : NaN, keep)
+  return length === undefined
+    ? bodyOfLength(Infinity, keep)
+    : bodyOfLength(
+      /^\d+$/.test(length) ? Number(length) : NaN, keep
+    )
 }
 
 /** A body of known length. @param length `Infinity`: until the connection ends */

@@ -34,46 +34,6 @@ export interface DrillOptions {
   readonly markdown: string | null
 }
 
-/** The help of the command. */
-export const usage = `Usage: fastify-shutdown drill [options] -- COMMAND [arguments]
-       fastify-shutdown drill [options] --url URL --pid PID
-
-Starts a server, sends requests, sends SIGTERM in the middle, and accounts for every request. It works with any HTTP/1
-server.
-
-Server
-  --url URL           where the server answers (default: the listening sockets of the command and its children)
-  --pid PID           the process of a server that runs already
-  --pid-file FILE     a file with this pid, which is read before each signal
-  --ready SECONDS     longest wait until the server answers (default: 30)
-  --signal NAME       (default: SIGTERM)
-  --restarts N        repeats the drill N times, and gives one verdict (default: 1)
-  --allow-host NAME   a host that is not this machine; may be repeated
-
-Traffic
-  --path PATH         may be repeated (default: the GET operations without required parameters of the OpenAPI document at
-                      /documentation/json or /openapi.json, else /)
-  --method METHOD     (default: GET)
-  --body TEXT         sent as application/json if it is JSON
-  --rate N            requests per second (default: 200)
-  --connections N     keep-alive connections; as many one-shot connections are used beside them (default: 8)
-  --sse PATH          two event streams on this path; may be repeated
-  --ws PATH           two WebSockets on this path; may be repeated
-  --traffic FILE      JSON: { "requests": [{ "method", "path", "headers", "body", "weight" }], "sse": [], "ws": [],
-                      "rate", "connections" }
-  --before SECONDS    length of the traffic before the signal (default: 2)
-
-Verdict
-  --grace SECONDS     longest time from the signal to the end of the process (default: 30)
-  --lost N            lost requests that are allowed: reset, truncated or without an answer (default: 0)
-
-Output
-  --json              prints JSON, and nothing else, to standard output
-  --html FILE         --junit FILE         --markdown FILE
-
-Exit code: 0 passed, 1 failed, 2 the drill could not run.
-`
-
 /** Parses the arguments. @throws UsageError */
 export function parseArguments (args: readonly string[]): DrillOptions {
   const end = args.indexOf('--')
@@ -106,17 +66,25 @@ export function parseArguments (args: readonly string[]): DrillOptions {
       markdown: { type: 'string' }
     }
   })
-  if (positionals.length > 0) throw new UsageError(`unexpected argument '${positionals[0]}': the command comes behind --`)
+  if (positionals.length > 0) {
+    throw new UsageError(`unexpected argument '${positionals[0]}': the command comes behind --`)
+  }
   if (command?.length === 0) throw new UsageError('expected a command behind --')
   const pid = values.pid === undefined ? null : whole('pid', values.pid, 1, 2 ** 31 - 1)
   const pidFile = values['pid-file'] ?? null
   const restarts = whole('restarts', values.restarts ?? '1', 1, 10_000)
-  if (command !== null && (pid !== null || pidFile !== null)) throw new UsageError('expected a command, or --pid, but not both')
+  if (command !== null && (pid !== null || pidFile !== null)) {
+    throw new UsageError('expected a command, or --pid, but not both')
+  }
   if (pid !== null && pidFile !== null) throw new UsageError('expected --pid or --pid-file, but not both')
   if (command === null && pid === null && pidFile === null) {
-    throw new UsageError(values.url === undefined ? 'expected a command behind --' : '--url needs a command behind --, --pid or --pid-file')
+    throw new UsageError(
+      values.url === undefined ? 'expected a command behind --' : '--url needs a command behind --, --pid or --pid-file'
+    )
   }
-  if (pid !== null && restarts > 1) throw new UsageError('--restarts with a running server needs --pid-file, because each restart has another pid')
+  if (pid !== null && restarts > 1) {
+    throw new UsageError('--restarts with a running server needs --pid-file, because each restart has another pid')
+  }
   return {
     command,
     url: values.url === undefined ? null : parseUrl(values.url),
@@ -149,11 +117,19 @@ function mergePlan (file: Plan | null, values: {
 }): Required<Plan> {
   const isRequest = values.path !== undefined || values.method !== undefined || values.body !== undefined
   return {
-    requests: isRequest ? (values.path ?? ['/']).map(given => parseRequest(given, values.method, values.body)) : file?.requests ?? [],
+    requests: isRequest
+      ? (values.path ?? ['/']).map(
+          given => parseRequest(given, values.method, values.body)
+        )
+      : file?.requests ?? [],
     sse: values.sse?.map(given => checked(() => path('--sse', given))) ?? file?.sse ?? [],
     ws: values.ws?.map(given => checked(() => path('--ws', given))) ?? file?.ws ?? [],
     rate: values.rate === undefined ? file?.rate ?? 200 : whole('rate', values.rate, ...limits.rate),
-    connections: values.connections === undefined ? file?.connections ?? 8 : whole('connections', values.connections, ...limits.connections)
+    connections: values.connections === undefined
+      ? file?.connections ?? 8
+      : whole(
+        'connections', values.connections, ...limits.connections
+      )
   }
 }
 
@@ -184,25 +160,35 @@ function checked<T> (check: () => T): T {
 
 function parseUrl (given: string): URL {
   const text = /^[a-z]+:\/\//i.test(given) ? given : `http://${given}`
-  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) throw new UsageError(`expected --url to be a URL such as http://127.0.0.1:3000, got '${given}'`)
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
+    throw new UsageError(`expected --url to be a URL such as http://127.0.0.1:3000, got '${given}'`)
+  }
   return new URL(text)
 }
 
 function parseSignal (given: string): NodeJS.Signals {
-  const name = (given.toUpperCase().startsWith('SIG') ? given.toUpperCase() : `SIG${given.toUpperCase()}`) as NodeJS.Signals
+  const name = (
+    given.toUpperCase().startsWith('SIG') ? given.toUpperCase() : `SIG${given.toUpperCase()}`
+  ) as NodeJS.Signals
   if (name === 'SIGKILL' || name === 'SIGSTOP') throw new UsageError(`no server can handle ${name}`)
-  if (!Object.hasOwn(constants.signals, name)) throw new UsageError(`unknown signal '${given}'${suggest(name, Object.keys(constants.signals))}`)
+  if (!Object.hasOwn(constants.signals, name)) {
+    throw new UsageError(`unknown signal '${given}'${suggest(name, Object.keys(constants.signals))}`)
+  }
   return name
 }
 
 function seconds (name: string, given: string): number {
   const value = Number(given)
-  if (!/^\d+(\.\d+)?$/.test(given) || value < 0.1 || value > 86_400) throw new UsageError(`expected --${name} to be seconds from 0.1 to 86400, got '${given}'`)
+  if (!/^\d+(\.\d+)?$/.test(given) || value < 0.1 || value > 86_400) {
+    throw new UsageError(`expected --${name} to be seconds from 0.1 to 86400, got '${given}'`)
+  }
   return value * 1_000
 }
 
 function whole (name: string, given: string, least: number, most: number): number {
-  if (!/^\d+$/.test(given) || Number(given) < least || Number(given) > most) throw new UsageError(`expected --${name} to be a whole number from ${least} to ${most}, got '${given}'`)
+  if (!/^\d+$/.test(given) || Number(given) < least || Number(given) > most) {
+    throw new UsageError(`expected --${name} to be a whole number from ${least} to ${most}, got '${given}'`)
+  }
   return Number(given)
 }
 

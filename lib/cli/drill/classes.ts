@@ -116,7 +116,9 @@ function classOfAnswer ({ status, retryAfter }: Extract<Ending, { kind: 'answer'
 }
 
 /** Describes what the client saw, such as `reused connection: RST; retry: refused`. */
-export function describe ({ ending, reused, accepted, retry }: Pick<Attempt, 'ending' | 'reused' | 'accepted' | 'retry'>): string {
+export function describe (
+  { ending, reused, accepted, retry }: Pick<Attempt, 'ending' | 'reused' | 'accepted' | 'retry'>
+): string {
   const connection = reused ? 'reused connection' : `new connection${accepted === null ? '' : accepted ? ', accepted' : ', not accepted'}`
   return `${connection}: ${wordsOf(ending)}${retry === null ? '' : `; retry: ${wordsOf(retry)}`}`
 }

@@ -1,6 +1,6 @@
 /** `fastify-shutdown drill`: rehearses the shutdown of any HTTP server under traffic. */
 import type { Command, Output } from '../command'
-import { parseArguments, usage } from './arguments'
+import { parseArguments } from './arguments'
 import { runDrill } from './drill'
 import { interruptible } from './interruption'
 import { formatHtml } from './outputs/html'
@@ -8,6 +8,7 @@ import { formatJUnit } from './outputs/junit'
 import { formatMarkdown } from './outputs/markdown'
 import { formatPlain } from './outputs/plain'
 import { writeWhole } from './outputs/write'
+import { usage } from './usage'
 
 /** The command. Exit code 0 if the drill passed, 1 if it failed. */
 export const drill: Command = {

@@ -47,7 +47,9 @@ export interface Connection {
 }
 
 /** Errors of this machine, and not of the server. */
-const ownErrors = new Set(['EADDRNOTAVAIL', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EPERM'])
+const ownErrors = new Set(
+  ['EADDRNOTAVAIL', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EPERM']
+)
 
 /** Opens a socket. @returns the socket, or the ending of a request that finds no connection */
 export function openSocket (address: Address, abandoned?: AbortSignal): Promise<net.Socket | Ending> {
@@ -68,8 +70,11 @@ export function openSocket (address: Address, abandoned?: AbortSignal): Promise<
     socket.once('error', (error: NodeJS.ErrnoException) => {
       settle()
       if (error.code === 'ECONNREFUSED') resolve({ kind: 'refused' })
-      else if (ownErrors.has(error.code ?? '')) reject(new CannotRunError(`no connection to port ${address.port}: ${error.code}`))
-      else resolve({ kind: 'reset', began: false })
+      else if (ownErrors.has(error.code ?? '')) {
+        reject(
+          new CannotRunError(`no connection to port ${address.port}: ${error.code}`)
+        )
+      } else resolve({ kind: 'reset', began: false })
     })
     socket.once('connect', () => {
       settle()
@@ -119,7 +124,9 @@ export function createConnection (socket: net.Socket): Connection {
         ended: exchange.ended.then(ending => {
           busy = false
           answers++
-          if (ending.kind !== 'answer' || !keepAlive || exchange.head?.keepAlive === false || exchange.extra) socket.destroy()
+          if (ending.kind !== 'answer' || !keepAlive || exchange.head?.keepAlive === false || exchange.extra) {
+            socket.destroy()
+          }
           usableUntil = now() + idleTime(exchange.head)
           return ending
         })
@@ -128,7 +135,9 @@ export function createConnection (socket: net.Socket): Connection {
   }
 }
 
-/** Returns the milliseconds that an idle connection may be reused: four fifths of the server's `Keep-Alive: timeout`. */
+/**
+ * Returns the milliseconds that an idle connection may be reused: four fifths of the server's `Keep-Alive: timeout`.
+ */
 function idleTime (head: AnswerHead | null): number {
   const seconds = /timeout=(\d+)/i.exec(head?.headers.get('keep-alive') ?? '')?.[1]
   return seconds === undefined ? Infinity : Number(seconds) * 800
@@ -146,7 +155,9 @@ function formatRequest ({ method, path, headers = {}, body }: DrillRequest, host
   return `${method} ${path} HTTP/1.1\r\n${[...all].map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${body ?? ''}`
 }
 
-function startExchange (socket: net.Socket, request: DrillRequest, bytes: string): Exchange & { readonly extra: boolean } {
+function startExchange (
+  socket: net.Socket, request: DrillRequest, bytes: string
+): Exchange & { readonly extra: boolean } {
   const answer = receiveAnswer(request.method)
   let lastByteAt = now()
   let finish!: (ending: Ending) => void

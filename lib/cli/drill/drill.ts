@@ -19,7 +19,9 @@ export interface DrillRun {
 }
 
 /** Runs the drill. @throws CannotRunError */
-export async function runDrill (options: DrillOptions, interruption: Interruption, progress: Progress): Promise<DrillRun> {
+export async function runDrill (
+  options: DrillOptions, interruption: Interruption, progress: Progress
+): Promise<DrillRun> {
   const startedAt = new Date().toISOString()
   const began = now()
   const restarts: Restart[] = []
@@ -70,13 +72,17 @@ async function findServer (options: DrillOptions, lastPid: number | null, interr
 }
 
 /** Reads a pid file, until it names a running process that is not the one before. */
-async function readPid (file: string, lastPid: number | null, readyMs: number, { pause }: Interruption): Promise<number> {
+async function readPid (
+  file: string, lastPid: number | null, readyMs: number, { pause }: Interruption
+): Promise<number> {
   for (const deadline = now() + readyMs; ; await pause(50)) {
     let text: string | null = null
     try {
       text = readFileSync(file, 'utf8').trim()
     } catch (error) {
-      if (now() > deadline || lastPid === null) throw new CannotRunError(`cannot read ${file}: ${(error as NodeJS.ErrnoException).code}`)
+      if (now() > deadline || lastPid === null) {
+        throw new CannotRunError(`cannot read ${file}: ${(error as NodeJS.ErrnoException).code}`)
+      }
     }
     const isPid = text !== null && /^[1-9]\d{0,9}$/.test(text)
     if (isPid && Number(text) !== lastPid && isRunning(Number(text))) return Number(text)

@@ -16,7 +16,9 @@ export function isLoopback (host: string): boolean {
  */
 export async function addressesOf (url: URL, allowed: readonly string[]): Promise<Address[]> {
   if (url.protocol === 'https:') {
-    throw new CannotRunError(`${url.origin} uses TLS, which the drill does not support: use the port of a plain listener`)
+    throw new CannotRunError(
+      `${url.origin} uses TLS, which the drill does not support: use the port of a plain listener`
+    )
   }
   const host = url.hostname.replace(/^\[|\]$/g, '')
   const isAllowed = allowed.some(name => name.toLowerCase().replace(/^\[|\]$/g, '') === host.toLowerCase())

@@ -53,7 +53,9 @@ async function socketInodes (pid: number): Promise<Set<string>> {
 
 /** Reads the TCP sockets in the network namespace of a process. */
 export async function readTcpTable (pid: number | 'self' = 'self'): Promise<TcpEntry[]> {
-  const texts = await Promise.all(['tcp', 'tcp6'].map(name => readFile(`/proc/${pid}/net/${name}`, 'utf8').catch(() => '')))
+  const texts = await Promise.all(
+    ['tcp', 'tcp6'].map(name => readFile(`/proc/${pid}/net/${name}`, 'utf8').catch(() => ''))
+  )
   return texts.flatMap(parseTcpTable)
 }
 

@@ -37,7 +37,9 @@ function basePath (document: Json): string {
 }
 
 function streams (operation: Json): boolean {
-  const contents = Object.values(object(operation.responses)).flatMap(response => Object.keys(object(object(response).content)))
+  const contents = Object.values(object(operation.responses)).flatMap(
+    response => Object.keys(object(object(response).content))
+  )
   return [...contents, ...list(operation.produces)].some(type => String(type).startsWith('text/event-stream'))
 }
 

@@ -61,7 +61,9 @@ function parseRequest (name: string, value: unknown): DrillRequest[] {
     path: path(`${name}.path`, request.path),
     headers: {
       ...body === undefined || typeof body === 'string' || hasType ? {} : { 'content-type': 'application/json' },
-      ...Object.fromEntries(Object.entries(headers).map(([header, value]) => [header, headerValue(`${name}.headers`, header, value)]))
+      ...Object.fromEntries(
+        Object.entries(headers).map(([header, value]) => [header, headerValue(`${name}.headers`, header, value)])
+      )
     },
     ...body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }
   }
@@ -76,7 +78,11 @@ export function method (name: string, value: unknown): string {
 
 /** Checks a path with its query. */
 export function path (name: string, value: unknown): string {
-  return typeof value === 'string' && /^\/[!-~]*$/.test(value) ? value : wrong(name, "a path that begins with '/'", value)
+  return typeof value === 'string' && /^\/[!-~]*$/.test(value)
+    ? value
+    : wrong(
+      name, "a path that begins with '/'", value
+    )
 }
 
 function headerValue (name: string, header: string, value: unknown): string {

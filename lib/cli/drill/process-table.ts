@@ -1,4 +1,7 @@
-/** Lists the processes of this machine: from /proc on Linux, from `ps` elsewhere. Ended ones that wait for their parent are left out. */
+/**
+ * Lists the processes of this machine: from /proc on Linux, from `ps` elsewhere. Ended ones that wait for their parent
+ * are left out.
+ */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 
@@ -41,7 +44,9 @@ export function commandOf (pid: number): string {
   try {
     const text = hasProc
       ? readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
-      : execFileSync('ps', ['-p', String(pid), '-o', 'command='], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+      : execFileSync(
+        'ps', ['-p', String(pid), '-o', 'command='], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }
+      )
     return text.replace(/\p{Cc}/gu, ' ').trim().slice(0, 200)
   } catch {
     return ''

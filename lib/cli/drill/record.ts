@@ -111,13 +111,19 @@ export function startRecord (): Record {
         if (name === 'refused' && marks.refused === null) marks = { ...marks, refused: time }
       }
       if ((lostClasses.includes(name) || name === 'rejectedWithoutRetryAfter') && failed.length < mostSamples) {
-        failed.push({ sentAt, class: name, method: request.method, path: request.path, tookMs: round(time - sentAt), detail })
+        failed.push(
+          { sentAt, class: name, method: request.method, path: request.path, tookMs: round(time - sentAt), detail }
+        )
       }
     },
-    samples: () => failed.map(({ sentAt, ...sample }) => ({ atMs: round(sentAt - (marks.signal ?? began)), ...sample })),
+    samples: () => failed.map(
+      ({ sentAt, ...sample }) => ({ atMs: round(sentAt - (marks.signal ?? began)), ...sample })
+    ),
     bars: () => [...bars].sort(([a], [b]) => a - b).map(([at, counts]) => ({
       atMs: at * barMs,
-      counts: Object.fromEntries(requestClasses.flatMap(name => counts[name] === undefined ? [] : [[name, counts[name]]]))
+      counts: Object.fromEntries(
+        requestClasses.flatMap(name => counts[name] === undefined ? [] : [[name, counts[name]]])
+      )
     }))
   }
 }

@@ -37,7 +37,9 @@ export interface TrafficOptions {
 const mostRetries = 3
 
 /** Starts to send requests. */
-export function startRequests ({ target, requests, rate, connections, onError }: TrafficOptions, record: Record): Traffic {
+export function startRequests (
+  { target, requests, rate, connections, onError }: TrafficOptions, record: Record
+): Traffic {
   const { address, host } = target
   const accepted = watchAccepted(address.port)
   const abandonment = new AbortController()
@@ -60,7 +62,9 @@ export function startRequests ({ target, requests, rate, connections, onError }:
     return idle.length + busyKeepAlive > connections || record.marks.signal !== null ? idle.shift() : undefined
   }
 
-  async function run (connection: Connection, request: DrillRequest, keepAlive: boolean): Promise<{ ending: Ending, closes: boolean }> {
+  async function run (
+    connection: Connection, request: DrillRequest, keepAlive: boolean
+  ): Promise<{ ending: Ending, closes: boolean }> {
     const exchange = connection.send(request, host, keepAlive)
     exchanges.add(exchange)
     if (abandonment.signal.aborted) exchange.abandon()

@@ -58,7 +58,9 @@ export async function runRestart (
   try {
     const early = await within(options.beforeMs, () => wait(Promise.race([server.ended, failed.promise])))
     if (early.status === 'rejected') throw early.reason
-    if (early.status === 'fulfilled') throw new CannotRunError(`the server ended during the traffic before ${options.signal}`)
+    if (early.status === 'fulfilled') {
+      throw new CannotRunError(`the server ended during the traffic before ${options.signal}`)
+    }
     if (record.before.answered === 0) throw new CannotRunError(`no request was answered before ${options.signal}`)
     const open = await wait(listeners(server))
 
@@ -72,11 +74,17 @@ export async function runRestart (
     const settled = await within(options.graceMs, () => wait(Promise.race([server.ended, failed.promise])))
     if (settled.status === 'rejected') throw settled.reason
     const ended = settled.status === 'late' ? null : settled.value
-    progress(ended === null ? `not over after ${options.graceMs / 1_000} s` : `the process ended after ${Math.round(ended.at - signalAt)} ms`)
+    progress(
+      ended === null ? `not over after ${options.graceMs / 1_000} s` : `the process ended after ${Math.round(ended.at - signalAt)} ms`
+    )
     if (ended !== null) await interruption.pause(tailMs)
     const hungMs = await finishTraffic(traffic, ended !== null, options.graceMs)
-    const [streamCounts, webSocketCounts] = await wait(Promise.all([streams.finish(ended === null ? 0 : hungMs), webSockets.finish(ended === null ? 0 : hungMs)]))
-    const process = await processResult(server, { end: ended, open, target: options.url === null ? target.address : null, signalAt, record, graceMs: options.graceMs, startMs: server.owned ? readyAt - startedAt : null })
+    const [streamCounts, webSocketCounts] = await wait(
+      Promise.all([streams.finish(ended === null ? 0 : hungMs), webSockets.finish(ended === null ? 0 : hungMs)])
+    )
+    const process = await processResult(
+      server, { end: ended, open, target: options.url === null ? target.address : null, signalAt, record, graceMs: options.graceMs, startMs: server.owned ? readyAt - startedAt : null }
+    )
     const began = record.marks.began
     return {
       requests: names,
@@ -121,14 +129,20 @@ interface Seen {
   readonly startMs: number | null
 }
 
-async function processResult (server: Server, { end, open, target, signalAt, record, graceMs, startMs }: Seen): Promise<ProcessResult> {
+async function processResult (
+  server: Server, { end, open, target, signalAt, record, graceMs, startMs }: Seen
+): Promise<ProcessResult> {
   const { pid } = server
   const { leaving, refused, lastServed } = record.marks
   const orphans = end === null ? [] : await remaining(server)
   const closingAt = refused !== null && (end === null || refused < end.at) ? refused : end?.at ?? null
   const drainingAt = leaving !== null && (closingAt === null || leaving < closingAt) ? leaving : null
-  const openListeners = await stillOpen(server, open, target, end === null ? [pid, ...server.tree.descendants()] : orphans)
-  const since = (from: number | null, to: number | null): number | null => from === null || to === null ? null : round(to - from)
+  const openListeners = await stillOpen(
+    server, open, target, end === null ? [pid, ...server.tree.descendants()] : orphans
+  )
+  const since = (
+    from: number | null, to: number | null
+  ): number | null => from === null || to === null ? null : round(to - from)
   return {
     pid,
     ended: end !== null,
@@ -157,7 +171,9 @@ async function remaining (server: Server): Promise<number[]> {
 }
 
 /** Returns which of the listening sockets before the signal are still open. The system accepts connections to them. */
-async function stillOpen (server: Server, open: readonly Address[], target: Address | null, pids: readonly number[]): Promise<string[]> {
+async function stillOpen (
+  server: Server, open: readonly Address[], target: Address | null, pids: readonly number[]
+): Promise<string[]> {
   const held = new Set((await findListeners(pids)).map(formatListener))
   if (open.length > 0) return open.map(formatListener).filter(listener => held.has(listener))
   // Where the sockets of the process are not visible, the port itself shows it. A URL may be that of a proxy.

@@ -43,13 +43,17 @@ export function noStreams (): StreamCounts {
 
 /** Opens the streams. @throws CannotRunError if a path does not answer by an event stream */
 export async function openStreams (target: Target, paths: readonly string[]): Promise<Streams> {
-  const all = paths.flatMap(path => Array<string>(perPath).fill(path)).map(path => ({ path, exchange: null as Exchange | null, ending: null as Ending | null }))
+  const all = paths.flatMap(path => Array<string>(perPath).fill(path)).map(
+    path => ({ path, exchange: null as Exchange | null, ending: null as Ending | null })
+  )
   type Stream = typeof all[number]
 
   async function open (stream: Stream): Promise<void> {
     const socket = await openSocket(target.address)
     if ('kind' in socket) throw new CannotRunError(`GET ${stream.path}: the stream was ${socket.kind}`)
-    const exchange = createConnection(socket).send({ method: 'GET', path: stream.path, headers: { accept: 'text/event-stream' } }, target.host, true)
+    const exchange = createConnection(socket).send(
+      { method: 'GET', path: stream.path, headers: { accept: 'text/event-stream' } }, target.host, true
+    )
     stream.exchange = exchange
     stream.ending = null
     void exchange.ended.then(ending => { stream.ending = ending })
@@ -58,7 +62,9 @@ export async function openStreams (target: Target, paths: readonly string[]): Pr
     const { status, headers } = exchange.head ?? {}
     if (status === 200 && /^text\/event-stream\b/i.test(headers?.get('content-type') ?? '')) return
     exchange.abandon()
-    throw new CannotRunError(`GET ${stream.path} does not answer by a stream: ${status === undefined ? 'no answer' : `status ${status}, content-type ${headers?.get('content-type') ?? 'unknown'}`}`)
+    throw new CannotRunError(
+      `GET ${stream.path} does not answer by a stream: ${status === undefined ? 'no answer' : `status ${status}, content-type ${headers?.get('content-type') ?? 'unknown'}`}`
+    )
   }
 
   try {

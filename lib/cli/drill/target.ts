@@ -35,7 +35,9 @@ interface ProbeResult {
 }
 
 /** Sends one request on a connection of its own. @returns `null` without a complete HTTP/1 answer in time */
-export async function probe (address: Address, host: string, request: DrillRequest, ms: number): Promise<ProbeResult | null> {
+export async function probe (
+  address: Address, host: string, request: DrillRequest, ms: number
+): Promise<ProbeResult | null> {
   const controller = new AbortController()
   const cancel = after(ms, () => controller.abort())
   try {
@@ -102,14 +104,18 @@ async function answering (
 }
 
 function endedEarly ({ end, output, owned, pid }: Server): string {
-  const lines = output.split('\n').map(line => line.replace(/\p{Cc}/gu, ' ').trimEnd()).filter(line => line !== '' && !/^\s+at /.test(line))
+  const lines = output.split('\n').map(
+    line => line.replace(/\p{Cc}/gu, ' ').trimEnd()
+  ).filter(line => line !== '' && !/^\s+at /.test(line))
   // The last error, because a stack or a version follows it.
   const last = (lines.findLast(line => /error/i.test(line)) ?? lines.at(-1) ?? '').trim().slice(0, 200)
   const how = end!.signal === null ? (end!.code === null ? '' : ` with exit code ${end!.code}`) : ` by ${end!.signal}`
   return `${owned ? 'the command' : `process ${pid}`} ended early${how}, before it answered a request${last === '' ? '' : `: ${last}`}`
 }
 
-async function notReady ({ readyMs, url, allowedHosts }: DrillOptions, seen: readonly Address[], unavailable: boolean): Promise<string> {
+async function notReady (
+  { readyMs, url, allowedHosts }: DrillOptions, seen: readonly Address[], unavailable: boolean
+): Promise<string> {
   const time = `in ${readyMs / 1_000} s`
   if (unavailable) return `the server answered 502, 503 or 504 only, ${time}`
   const names = seen.map(formatListener).join(' and ')
@@ -119,7 +125,9 @@ async function notReady ({ readyMs, url, allowedHosts }: DrillOptions, seen: rea
     return `the server listens on ${names} only, which is not the loopback address: allow it with --allow-host ${foreign.host}`
   }
   const secure = await Promise.all(seen.map(speaksTls))
-  if (secure.includes(true)) return `the server at ${names} uses TLS, which the drill does not support: start it without TLS`
+  if (secure.includes(true)) {
+    return `the server at ${names} uses TLS, which the drill does not support: start it without TLS`
+  }
   return `no HTTP/1 answer from ${names} ${time}`
 }
 
@@ -140,7 +148,9 @@ function speaksTls (address: Address): Promise<boolean> {
 }
 
 /** Chooses the requests: those of the plan, or the operations of the OpenAPI document that answer, or `GET /`. */
-export async function chooseRequests (target: Target, planned: readonly DrillRequest[]): Promise<readonly DrillRequest[]> {
+export async function chooseRequests (
+  target: Target, planned: readonly DrillRequest[]
+): Promise<readonly DrillRequest[]> {
   if (planned.length > 0) return planned
   for (const path of documentPaths) {
     const document = await probe(target.address, target.host, { method: 'GET', path }, 2_000)

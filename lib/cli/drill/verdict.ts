@@ -17,7 +17,9 @@ export interface Verdict {
 }
 
 /** Judges a drill. */
-export function judge (restarts: readonly Restart[], { lost: allowed, graceMs, signal }: Pick<DrillOptions, 'lost' | 'graceMs' | 'signal'>): Verdict {
+export function judge (
+  restarts: readonly Restart[], { lost: allowed, graceMs, signal }: Pick<DrillOptions, 'lost' | 'graceMs' | 'signal'>
+): Verdict {
   const requests = addRequests(restarts.flatMap(({ before, after }) => [before, after]))
   const streams = restarts.reduce((sum, restart) => addStreams(sum, restart.streams), noStreams())
   const webSockets = restarts.reduce((sum, restart) => addWebSockets(sum, restart.webSockets), noWebSockets())
@@ -36,7 +38,11 @@ export function judge (restarts: readonly Restart[], { lost: allowed, graceMs, s
       ...lostStreams === 0 ? [] : [`${count(lostStreams, 'stream')} without an end`],
       ...lostWebSockets === 0 ? [] : [`${count(lostWebSockets, 'WebSocket')} without a close frame`]
     ]
-    add('lost', lost, `${lost} lost, and ${allowed === 0 ? 'none is' : `${allowed} are`} allowed: ${parts.join(', ')}`, lostHint(requests, lostStreams, restarts))
+    add(
+      'lost', lost, `${lost} lost, and ${allowed === 0 ? 'none is' : `${allowed} are`} allowed: ${parts.join(', ')}`, lostHint(
+        requests, lostStreams, restarts
+      )
+    )
   }
   const bare = requests.rejectedWithoutRetryAfter
   add('retry-after', bare, `${count(bare, 'answer')} 503 without Retry-After`, hints.retryAfter)
@@ -45,16 +51,22 @@ export function judge (restarts: readonly Restart[], { lost: allowed, graceMs, s
   const codes = ended.filter(({ exitCode }) => exitCode !== null && exitCode !== 0).map(({ exitCode }) => exitCode!)
   add('exit-code', codes.length, `exit code ${unique(codes)} instead of 0`, hints.exitCode)
   const signals = ended.flatMap(each => each.signal ?? [])
-  add('ended-by-signal', signals.length, `${unique(signals)} ended the process, instead of the process itself`, hints.endedBySignal)
+  add(
+    'ended-by-signal', signals.length, `${unique(signals)} ended the process, instead of the process itself`, hints.endedBySignal
+  )
   const orphans = ended.flatMap(each => each.orphans)
-  add('orphan', orphans.length, `${count(orphans.length, 'process', 'processes')} left behind: ${unique(orphans.map(({ command }) => `'${command}'`))}`, hints.orphan)
+  add(
+    'orphan', orphans.length, `${count(orphans.length, 'process', 'processes')} left behind: ${unique(orphans.map(({ command }) => `'${command}'`))}`, hints.orphan
+  )
   const open = processes.flatMap(each => each.openListeners)
   add('open-listener', open.length, `${unique(open)} still accepts connections`, hints.openListener)
   const running = processes.filter(each => !each.ended)
   const ignoring = running.filter(each => each.ignoredSignal)
   const time = `${graceMs / 1_000} s`
   add('grace', running.length - ignoring.length, `not over ${time} after ${signal}`, hints.grace)
-  add('signal-ignored', ignoring.length, `${signal} was ignored: the server served as before for ${time}`, hints.signalIgnored)
+  add(
+    'signal-ignored', ignoring.length, `${signal} was ignored: the server served as before for ${time}`, hints.signalIgnored
+  )
 
   return { requests, streams, webSockets, lost, reasons, notes: notes(restarts, requests) }
 }
@@ -70,14 +82,30 @@ function lostHint (requests: RequestCounts, streams: number, restarts: readonly 
 
 function notes (restarts: readonly Restart[], requests: RequestCounts): string[] {
   const failed = (statuses: Readonly<{ [status: string]: number }>): number =>
-    Object.entries(statuses).reduce((sum, [status, number]) => sum + (Number(status) >= 500 && status !== '503' ? number : 0), 0)
+    Object.entries(statuses).reduce(
+      (sum, [status, number]) => sum + (Number(status) >= 500 && status !== '503' ? number : 0), 0
+    )
   const before = restarts.reduce((sum, { statuses }) => sum + failed(statuses.before), 0)
   const after = restarts.reduce((sum, { statuses }) => sum + failed(statuses.after), 0)
-  const unknown = restarts.filter(each => each.process.ended && each.process.exitCode === null && each.process.signal === null)
+  const unknown = restarts.filter(
+    each => each.process.ended && each.process.exitCode === null && each.process.signal === null
+  )
   return [
-    ...after > 0 && before === 0 ? [`${count(after, 'request')} got a status of 500 or above after the signal, and none before: a resource may close too early`] : [],
-    ...requests.retried > 0 ? [`${count(requests.retried, 'request')} met a connection that the server was closing, and one retry was answered`] : [],
-    ...requests.acceptQueue > 0 ? [`${count(requests.acceptQueue, 'new connection')} reset in the accept queue of the closing listener`] : [],
+    ...after > 0 && before === 0
+      ? [
+      `${count(after, 'request')} got a status of 500 or above after the signal, and none before: a resource may close too early`
+        ]
+      : [],
+    ...requests.retried > 0
+      ? [
+      `${count(requests.retried, 'request')} met a connection that the server was closing, and one retry was answered`
+        ]
+      : [],
+    ...requests.acceptQueue > 0
+      ? [
+      `${count(requests.acceptQueue, 'new connection')} reset in the accept queue of the closing listener`
+        ]
+      : [],
     ...unknown.length > 0 ? ['the exit code is unknown, because the drill did not start the process'] : []
   ]
 }

@@ -41,5 +41,7 @@ export function createFrameReader (): (chunk: Buffer) => ControlFrame[] {
 export function controlFrame (opcode: ControlFrame['opcode'], payload: Buffer): Buffer {
   const code = Number(Object.keys(opcodes).find(key => opcodes[Number(key)] === opcode))
   const mask = randomBytes(4)
-  return Buffer.concat([Buffer.from([0x80 | code, 0x80 | payload.length]), mask, payload.map((byte, i) => byte ^ mask[i % 4]!)])
+  return Buffer.concat(
+    [Buffer.from([0x80 | code, 0x80 | payload.length]), mask, payload.map((byte, i) => byte ^ mask[i % 4]!)]
+  )
 }

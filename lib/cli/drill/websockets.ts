@@ -47,7 +47,9 @@ export function noWebSockets (): WebSocketCounts {
 
 /** Opens the WebSockets. @throws CannotRunError if a path does not answer 101 */
 export async function openWebSockets (target: Target, paths: readonly string[]): Promise<WebSockets> {
-  const results = await Promise.allSettled(paths.flatMap(path => Array<string>(perPath).fill(path)).map(path => open(target, path)))
+  const results = await Promise.allSettled(
+    paths.flatMap(path => Array<string>(perPath).fill(path)).map(path => open(target, path))
+  )
   const all = results.flatMap(result => result.status === 'fulfilled' ? [result.value] : [])
   const failed = results.find(result => result.status === 'rejected')
   if (failed !== undefined) {

@@ -43,7 +43,9 @@ export function drawChart (restart: Restart, title: string): string {
     ...[0, highest / 2, highest].map(count =>
       `<line class="grid" x1="${plot.left}" x2="${plot.right}" y1="${number(y(count))}" y2="${number(y(count))}"/>` +
       `<text class="axis" text-anchor="end" x="${plot.left - 8}" y="${number(y(count) + 4)}">${count}</text>`),
-    ...ticks(lengthMs).map(ms => `<text class="axis" text-anchor="middle" x="${number(x(ms))}" y="${plot.bottom + 18}">${ms / 1_000} s</text>`),
+    ...ticks(lengthMs).map(
+      ms => `<text class="axis" text-anchor="middle" x="${number(x(ms))}" y="${plot.bottom + 18}">${ms / 1_000} s</text>`
+    ),
     ...stacks,
     ...drawMarks(restart, x),
     '</svg></div>',
@@ -60,7 +62,13 @@ function drawMarks ({ marks }: Restart, x: (ms: number) => number): string[] {
   const endAnchor = marks.end !== null && x(marks.end) > plot.right - 80 && x(marks.end) - x(marks.signal) > 120 ? 'end' : 'start'
   return [
     draw(marks.signal, 'signal', 'end', 'signal'),
-    ...marks.end === null ? [] : [draw(marks.end, 'process ended', x(marks.end) > plot.right - 100 && endAnchor === 'start' ? 'end' : endAnchor, 'end')]
+    ...marks.end === null
+      ? []
+      : [
+          draw(
+            marks.end, 'process ended', x(marks.end) > plot.right - 100 && endAnchor === 'start' ? 'end' : endAnchor, 'end'
+          )
+        ]
   ]
 }
 

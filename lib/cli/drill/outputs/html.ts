@@ -46,18 +46,32 @@ ${table(['pid', 'end', 'phases'], restarts.map(restart => [restart.process.pid, 
 
 function reasons ({ reasons }: DrillResult): string {
   if (reasons.length === 0) return ''
-  const items = reasons.map(({ message, hint }) => `<li><strong>${escapeXml(message)}</strong><br>${escapeXml(hint)}</li>`)
+  const items = reasons.map(
+    ({ message, hint }) => `<li><strong>${escapeXml(message)}</strong><br>${escapeXml(hint)}</li>`
+  )
   return `<h2>Why it failed</h2>\n<ul class="reasons">${items.join('')}</ul>`
 }
 
 function section (restart: Restart, index: number, count: number): string {
   const name = count === 1 ? 'Over time' : `Restart ${index + 1} of ${count}`
   const { failures } = restart
-  const rows = failures.map(({ atMs, method, path, class: kind, tookMs, detail }) => [`${atMs} ms`, `${method} ${path}`, kind, `${tookMs} ms`, detail])
+  const rows = failures.map(
+    ({ atMs, method, path, class: kind, tookMs, detail }) => [
+      `${atMs} ms`, `${method} ${path}`, kind, `${tookMs} ms`, detail
+    ]
+  )
   return [
     `<h2>${name}</h2>`,
     drawChart(restart, `${name}: requests by class over time. The tables have the same numbers.`),
-    ...rows.length === 0 ? [] : [table(['sent, from the signal', 'request', 'class', 'took', 'what the client saw'], rows, `The first ${rows.length} requests that were lost or rejected without Retry-After`)]
+    ...rows.length === 0
+      ? []
+      : [
+          table(
+            [
+              'sent, from the signal', 'request', 'class', 'took', 'what the client saw'
+            ], rows, `The first ${rows.length} requests that were lost or rejected without Retry-After`
+          )
+        ]
   ].join('\n')
 }
 

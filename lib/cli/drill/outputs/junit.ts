@@ -33,7 +33,9 @@ export function formatJUnit (result: DrillResult): string {
       const open = `    <testcase classname="shutdown drill" name="${tests[rule]}" time="${rule === 'lost' ? seconds : '0'}"`
       return reason === undefined
         ? [`${open}/>`]
-        : [`${open}>`, `      <failure message="${escapeXml(reason.message)}">${escapeXml(reason.hint)}</failure>`, '    </testcase>']
+        : [
+          `${open}>`, `      <failure message="${escapeXml(reason.message)}">${escapeXml(reason.hint)}</failure>`, '    </testcase>'
+          ]
     }),
     '  </testsuite>',
     '</testsuites>',

@@ -13,16 +13,30 @@ export function formatMarkdown (result: DrillResult): string {
   return [
     `## Shutdown drill: ${verdict}\n`,
     `${code(subject(result))}, ${options.signal}, grace period ${options.grace} s: ${lost} lost of ${all} requests.\n`,
-    ...reasons.length === 0 ? [] : [reasons.map(({ message, hint }) => `- **${escape(message)}.** ${escape(hint)}`).join('\n') + '\n'],
-    table(['requests', 'before the signal', 'after the signal', 'total'], rows.map(({ label, before, after, total }) => [label, before, after, total])),
-    table(['process', 'end', 'phases'], restarts.slice(0, mostListed).map(restart => [restart.process.pid, processWords(restart), phaseWords(restart)])),
+    ...reasons.length === 0
+      ? []
+      : [
+          reasons.map(({ message, hint }) => `- **${escape(message)}.** ${escape(hint)}`).join('\n') + '\n'
+        ],
+    table(
+      ['requests', 'before the signal', 'after the signal', 'total'], rows.map(
+        ({ label, before, after, total }) => [label, before, after, total]
+      )
+    ),
+    table(
+      ['process', 'end', 'phases'], restarts.slice(0, mostListed).map(
+        restart => [restart.process.pid, processWords(restart), phaseWords(restart)]
+      )
+    ),
     ...restarts.length > mostListed ? [`And ${restarts.length - mostListed} more restarts.\n`] : [],
     ...[...longLivedWords(result), ...notes].map(words => `- ${escape(words)}`)
   ].join('\n').trimEnd() + '\n'
 }
 
 function table (columns: readonly string[], rows: ReadonlyArray<ReadonlyArray<string | number>>): string {
-  const row = (cells: ReadonlyArray<string | number>): string => `| ${cells.map(cell => escape(String(cell))).join(' | ')} |\n`
+  const row = (
+    cells: ReadonlyArray<string | number>
+  ): string => `| ${cells.map(cell => escape(String(cell))).join(' | ')} |\n`
   const numbers = columns.map((_, index) => rows.every(cells => typeof cells[index] === 'number'))
   return `${row(columns)}|${numbers.map(number => number ? '---:|' : '---|').join('')}\n${rows.map(row).join('')}`
 }

@@ -39,7 +39,9 @@ export function longLivedWords ({ streams, webSockets }: Pick<DrillResult, 'stre
   return [
     ...streams.opened === 0
       ? []
-      : [`streams: ${streams.opened} open, ${streams.ended} ended, ${streams.truncated} truncated, ${streams.reset} reset, ${streams.hung} hung`],
+      : [
+        `streams: ${streams.opened} open, ${streams.ended} ended, ${streams.truncated} truncated, ${streams.reset} reset, ${streams.hung} hung`
+        ],
     ...webSockets.opened === 0
       ? []
       : [`WebSockets: ${webSockets.opened} open, ${webSockets.closed} closed${codes.length === 0 ? '' : ` (${codes.join(', ')})`}, ` +
