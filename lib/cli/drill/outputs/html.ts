@@ -81,7 +81,7 @@ function timeline (output: string): string {
   const data = Buffer.from(drawn.svg).toString('base64')
   return [
     "<h2>The server's own report</h2>",
-    `<div class="scroll" tabindex="0" role="region" aria-label="Timeline"><img class="timeline" alt="Timeline of the ` +
+    '<div class="scroll" tabindex="0" role="region" aria-label="Timeline"><img class="timeline" alt="Timeline of the ' +
       `shutdown, as in the text below" src="data:image/svg+xml;base64,${data}"></div>`,
     `<details><summary>The same as text</summary><pre tabindex="0">${escapeXml(drawn.text)}</pre></details>`
   ].join('\n')
