@@ -3,6 +3,7 @@ import type { Shutdown } from '../../types/index'
 import type { Traffic } from '../http/traffic'
 import type { Resources } from '../resources/resources'
 import { received } from '../errors'
+import { kStartWithoutExit } from '../symbols'
 import { endingStream } from './ending-stream'
 import type { Lifecycle } from './phases'
 import type { ShutdownSequence } from './shutdown'
@@ -10,19 +11,29 @@ import type { Tasks } from './tasks'
 
 /** The parts that the methods call. */
 export interface MethodParts {
-  readonly sequence: Pick<ShutdownSequence, 'start'>
+  readonly sequence: Pick<ShutdownSequence, 'start' | 'disableExit'>
   readonly lifecycle: Pick<Lifecycle, 'on' | 'signal'>
   readonly tasks: Pick<Tasks, 'add' | 'run'>
   readonly resources: Pick<Resources, 'add'>
   readonly traffic: Pick<Traffic, 'cut'>
 }
 
+/** The methods, with the one that only the test kit calls. */
+export interface Methods extends Shutdown {
+  /** Begins the shutdown, or joins the current one. The process does not exit after it, also with `exit: true`. */
+  readonly [kStartWithoutExit]: Shutdown['start']
+}
+
 /** Creates the methods. */
-export function createMethods ({ sequence, lifecycle, tasks, resources, traffic }: MethodParts): Shutdown {
+export function createMethods ({ sequence, lifecycle, tasks, resources, traffic }: MethodParts): Methods {
+  // The types allow only a string, but JavaScript does not.
+  const start: Shutdown['start'] = (reason = '') =>
+    sequence.start({ kind: 'start', detail: typeof reason === 'string' ? reason : received(reason) })
   return {
-    // The types allow only a string, but JavaScript does not.
-    start (reason = '') {
-      return sequence.start({ kind: 'start', detail: typeof reason === 'string' ? reason : received(reason) })
+    start,
+    [kStartWithoutExit] (reason) {
+      sequence.disableExit()
+      return start(reason)
     },
     resource: resources.add,
     waitUntil: (promise, { name = 'waitUntil' } = {}) => tasks.add(name, promise),
