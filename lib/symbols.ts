@@ -29,7 +29,7 @@ export const kLastAnswer = Symbol('fastify-shutdown.last-answer')
 export const kLateTask = Symbol.for('fastify-shutdown.late-task')
 
 /**
- * On `app.shutdown`: `start()`, after which the process does not exit. The test kit calls it. A test may load the plugin
- * and the test kit as two copies of this package, so all copies use the same symbol.
+ * On `app.shutdown`: what the test kit uses. A test may load the plugin and the test kit as two copies of this package,
+ * so all copies use the same symbol.
  */
-export const kStartWithoutExit = Symbol.for('fastify-shutdown.start-without-exit')
+export const kTestKit = Symbol.for('fastify-shutdown.test-kit')

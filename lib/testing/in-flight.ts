@@ -57,7 +57,8 @@ export async function inFlight (app: FastifyInstance, request: InjectOptions | s
     response.catch(() => {})
     if (first.status === 'rejected') throw first.reason
     if (first.status === 'fulfilled' && first.value === null) return { response }
-    throw new ShutdownTestError(`${nameOf(request)} is not in flight: ${first.status === 'late' ? late : answered(first.value!)}`)
+    const reason = first.status === 'late' ? late : answered(first.value!)
+    throw new ShutdownTestError(`${nameOf(request)} is not in flight: ${reason}`)
   } finally {
     unsubscribe(handlerReturned, onReturned)
   }

@@ -1,30 +1,30 @@
 /** `shutDown`: a whole shutdown inside a test. */
 import type { FastifyInstance } from 'fastify'
-import type { Shutdown, ShutdownReport } from '../../types/index'
+import type { ShutdownReport } from '../../types/index'
 import { ShutdownTestError } from '../errors'
-import { kStartWithoutExit } from '../symbols'
+import type { Methods, TestKit } from '../lifecycle/methods'
+import { kTestKit } from '../symbols'
 
 /**
  * Shuts an app down as `app.shutdown.start()` does, or joins its current shutdown. The process does not exit after it,
  * also with `exit: true` and with `signals`, and its exit code stays unchanged. A second signal still ends the process.
  *
- * The app need not be ready. If `register()` was not awaited, the plugins load first.
+ * If the app is not ready, it boots first, as in a service that gets its signal later.
  *
  * @param reason the report has it as `reason.detail`. @default 'test'
  * @returns the report, also of a shutdown that failed or is already over. Rejects if the boot of the app fails
  * @throws FST_ERR_SHUTDOWN_TEST if the plugin is not registered
  */
 export async function shutDown (app: FastifyInstance, reason = 'test'): Promise<ShutdownReport> {
-  if (methodsOf(app) === undefined) await app.ready()
-  const start = methodsOf(app)?.[kStartWithoutExit]
-  if (start === undefined) {
-    throw new ShutdownTestError('shutDown(app) expects an app with the plugin of the same package: register it first')
+  // Only then, because the shutdown of a ready app begins in this call, before the test goes on.
+  if (testKitOf(app)?.booted !== true) await app.ready()
+  const testKit = testKitOf(app)
+  if (testKit === undefined) {
+    throw new ShutdownTestError('shutDown(app) expects an app with fastify-shutdown: register the plugin first')
   }
-  return await start(reason)
+  return await testKit.startWithoutExit(reason)
 }
 
-type Methods = { readonly [kStartWithoutExit]?: Shutdown['start'] } | undefined
-
-function methodsOf (app: FastifyInstance): Methods {
-  return app.shutdown as unknown as Methods
+function testKitOf (app: FastifyInstance): TestKit | undefined {
+  return (app.shutdown as Partial<Methods> | undefined)?.[kTestKit]
 }
