@@ -4,10 +4,11 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
+import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 import { ShutdownTestError } from '../errors'
 import { createDeferred } from '../util/deferred'
 import { within } from '../util/time'
+import type { AnyApp } from './any-app'
 
 /** A request whose handler runs. */
 export interface RequestInFlight {
@@ -41,7 +42,7 @@ const current = new AsyncLocalStorage<object>()
  * @param request a URL, or the options of `app.inject()`
  * @throws FST_ERR_SHUTDOWN_TEST if the handler does not run
  */
-export async function inFlight (app: FastifyInstance, request: InjectOptions | string): Promise<RequestInFlight> {
+export async function inFlight (app: AnyApp, request: InjectOptions | string): Promise<RequestInFlight> {
   // The boot has its own time.
   await app.ready()
   const token = {}

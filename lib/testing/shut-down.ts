@@ -1,9 +1,9 @@
 /** `shutDown`: a whole shutdown inside a test. */
-import type { FastifyInstance } from 'fastify'
 import type { ShutdownReport } from '../../types/index'
 import { ShutdownTestError } from '../errors'
 import type { Methods, TestKit } from '../lifecycle/methods'
 import { kTestKit } from '../symbols'
+import type { AnyApp } from './any-app'
 
 /**
  * Shuts an app down as `app.shutdown.start()` does, or joins its current shutdown. The process does not exit after it,
@@ -15,7 +15,7 @@ import { kTestKit } from '../symbols'
  * @returns the report, also of a shutdown that failed or is already over. Rejects if the boot of the app fails
  * @throws FST_ERR_SHUTDOWN_TEST if the plugin is not registered
  */
-export async function shutDown (app: FastifyInstance, reason = 'test'): Promise<ShutdownReport> {
+export async function shutDown (app: AnyApp, reason = 'test'): Promise<ShutdownReport> {
   // Only then, because the shutdown of a ready app begins in this call, before the test goes on.
   if (testKitOf(app)?.booted !== true) await app.ready()
   const testKit = testKitOf(app)
@@ -25,6 +25,6 @@ export async function shutDown (app: FastifyInstance, reason = 'test'): Promise<
   return await testKit.startWithoutExit(reason)
 }
 
-function testKitOf (app: FastifyInstance): TestKit | undefined {
+function testKitOf (app: AnyApp): TestKit | undefined {
   return (app.shutdown as Partial<Methods> | undefined)?.[kTestKit]
 }

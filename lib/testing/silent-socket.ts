@@ -1,10 +1,10 @@
 /** `silentSocket`: a client that connects and sends nothing, as browsers and load balancers open in advance. */
 import { connect, type AddressInfo, type NetConnectOpts, type Server, type Socket } from 'node:net'
-import type { FastifyInstance } from 'fastify'
 import { ShutdownTestError } from '../errors'
+import type { AnyApp } from './any-app'
 
 /** The `listen()` of each app that `silentSocket` has started. */
-const started = new WeakMap<FastifyInstance, Promise<string>>()
+const started = new WeakMap<AnyApp, Promise<string>>()
 
 /**
  * Connects to an app and sends nothing. Resolves when the server has accepted the connection. If the app does not
@@ -15,7 +15,7 @@ const started = new WeakMap<FastifyInstance, Promise<string>>()
  *
  * @throws FST_ERR_SHUTDOWN_TEST if the server does not accept the connection. Rejects if `listen()` fails
  */
-export async function silentSocket (app: FastifyInstance): Promise<Socket> {
+export async function silentSocket (app: AnyApp): Promise<Socket> {
   if (!app.server.listening) await listen(app)
   const server: Server = app.server
   const socket = connect(optionsOf(server))
@@ -29,7 +29,7 @@ export async function silentSocket (app: FastifyInstance): Promise<Socket> {
 }
 
 /** Two sockets at once share one `listen()`, because Fastify's second one fails. */
-async function listen (app: FastifyInstance): Promise<unknown> {
+async function listen (app: AnyApp): Promise<unknown> {
   const listening = started.get(app) ?? app.listen({ port: 0, host: '127.0.0.1' })
   started.set(app, listening)
   return await listening
