@@ -10,8 +10,8 @@ const started = new WeakMap<AnyApp, Promise<string>>()
  * Connects to an app and sends nothing. Resolves when the server has accepted the connection. If the app does not
  * listen, it first listens on a random port of 127.0.0.1.
  *
- * The socket ends with the server's side, and at the latest when the server has closed. It does not keep the process
- * alive, its errors are ignored, and data that arrives without a `data` listener is dropped.
+ * The socket closes when the server closes the connection, as every server with the plugin does. It does not keep the
+ * process alive, its errors are ignored, and data that arrives without a `data` listener is dropped.
  *
  * @throws FST_ERR_SHUTDOWN_TEST if the server does not accept the connection. Rejects if `listen()` fails
  */
@@ -22,9 +22,6 @@ export async function silentSocket (app: AnyApp): Promise<Socket> {
   socket.unref()
   socket.resume()
   await untilAccepted(server, socket)
-  const destroy = (): void => { socket.destroy() }
-  server.once('close', destroy)
-  socket.once('close', () => { server.removeListener('close', destroy) })
   return socket
 }
 
