@@ -89,9 +89,10 @@ const abandonedTime = 1_000
 const leastReportTime = 500
 
 /**
- * Time that a step of ours may take beyond its own timeout, in milliseconds. It is at most a quarter of the resources'
- * reserve.
+ * Time that a step of ours may take beyond its own timeout, in milliseconds. It is a quarter of the resources' reserve,
+ * within these limits.
  */
+const shortestOverrun = 50
 const longestOverrun = 1_000
 
 /** Creates the shutdown of one app. Nothing happens before `start` or `drain` is called. */
@@ -99,7 +100,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   const { settings, problems, onProblem } = parts
   const { delay, timeouts } = settings
   let reserve = reserveOf(timeouts)
-  const overrun = Math.min(longestOverrun, reserve / 4)
+  const overrun = Math.min(longestOverrun, Math.max(shortestOverrun, reserve / 4))
   const contained = createContainment(timeOfStep, onProblem)
   const lifecycle = contained.part('lifecycle', parts.lifecycle)
   const events = contained.part('events', parts.events)
