@@ -13,6 +13,7 @@ import { openKeys } from './keys'
 import { loggerOptions } from './logger'
 import { orderRoutes } from './orders'
 import { openReceipts } from './receipts'
+import { openRedis } from './redis'
 import { shippingRoutes } from './shipping'
 import { streamRoutes } from './streams'
 import { workRoutes } from './work'
@@ -51,8 +52,9 @@ async function assemble (app: FastifyInstance, config: Config, shutdown: gracefu
   app.addHook('onSend', async (_request, reply) => { reply.header('x-request-duration', `${reply.elapsedTime.toFixed(1)} ms`) })
 
   const database = await openDatabase(app, config)
-  const cache = openCache(app, config, database)
-  const receipts = openReceipts(app, config, database)
+  const redis = openRedis(app, config)
+  const cache = openCache(app, redis, database)
+  const receipts = openReceipts(app, config, redis, database)
 
   app.get('/', async () => ({ hello: 'world' }))
   app.get('/status', async () => app.shutdownState)

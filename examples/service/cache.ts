@@ -4,8 +4,7 @@
  */
 import { createCache, createStorage, type StorageInterface } from 'async-cache-dedupe'
 import type { FastifyInstance } from 'fastify'
-import { Redis } from 'ioredis'
-import type { Config } from './config'
+import type { Redis } from 'ioredis'
 import type { Database } from './database'
 
 export interface Order {
@@ -28,9 +27,9 @@ const ttl = 60
 /** How long the memory is used after Redis has failed to answer, in milliseconds. */
 const pause = 1_000
 
-/** Opens the cache. Its Redis client closes before the database, because the cache reads from there. */
-export function openCache (app: FastifyInstance, config: Config, database: Database): OrderCache {
-  const storage = openStorage(app, config)
+/** Opens the cache. Without Redis it is in memory. */
+export function openCache (app: FastifyInstance, redis: Redis | undefined, database: Database): OrderCache {
+  const storage = openStorage(app, redis)
   const cache = createCache({ ttl, storage: { type: 'custom', options: { storage } } })
     .define('order', async (id: string): Promise<Order | null> => {
       const { rows: [order] } = await database.query<Order>('select id, item from orders where id = $1', [id])
@@ -48,13 +47,9 @@ export function openCache (app: FastifyInstance, config: Config, database: Datab
 type Storage = StorageInterface & { readonly place: 'redis' | 'memory' }
 
 /** Chooses for each call: Redis while it answers, else the memory. */
-function openStorage (app: FastifyInstance, { REDIS_URL }: Config): Storage {
+function openStorage (app: FastifyInstance, redis: Redis | undefined): Storage {
   const memory = createStorage('memory', { size: 1_000 })
-  if (REDIS_URL === undefined) {
-    app.log.warn('REDIS_URL is not set: the cache is in memory')
-    return Object.assign(memory, { place: 'memory' as const })
-  }
-  const redis = openRedis(app, REDIS_URL)
+  if (redis === undefined) return Object.assign(memory, { place: 'memory' as const })
   let pausedUntil = 0
   const shared = createStorage('redis', {
     client: redis,
@@ -79,27 +74,4 @@ function openStorage (app: FastifyInstance, { REDIS_URL }: Config): Storage {
     getTTL: key => current().getTTL(key),
     exists: key => current().exists(key)
   }
-}
-
-/** A client that fails at once instead of queueing, and that reconnects for ever. The start does not wait for it. */
-function openRedis (app: FastifyInstance, url: string): Redis {
-  const redis = new Redis(url, {
-    connectTimeout: 2_000,
-    commandTimeout: 250,
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    retryStrategy: attempt => Math.min(attempt * 100, 2_000)
-  })
-  // Each attempt to reconnect emits an error. Only the first one is logged.
-  let isAway = false
-  redis.on('error', (error: Error) => {
-    if (!isAway) app.log.warn({ err: error }, 'Redis is away: the cache is in memory')
-    isAway = true
-  })
-  redis.on('ready', () => {
-    if (isAway) app.log.info('Redis is back')
-    isAway = false
-  })
-  app.shutdown.resource('redis', { client: redis, dependsOn: ['postgres'], timeout: 3_000 })
-  return redis
 }

@@ -32,6 +32,7 @@ function reasonOf (error: Error & { readonly errors?: readonly Error[] }): strin
 }
 
 main().catch((error: Error) => {
-  console.error(error instanceof ConfigError ? `Configuration: ${error.message}` : error.message)
+  const line = error instanceof ConfigError ? `Configuration: ${error.message}` : error.message
+  console.error(line.replaceAll(/\s+/g, ' '))
   process.exitCode = 1
 })

@@ -3,8 +3,9 @@
  * work runs in this process, and the drain waits for it.
  */
 import createError from '@fastify/error'
-import { Queue, Worker, type QueueOptions } from 'bullmq'
+import { Queue, Worker } from 'bullmq'
 import type { FastifyInstance } from 'fastify'
+import type { Redis } from 'ioredis'
 import type { Config } from './config'
 import type { Database } from './database'
 
@@ -20,18 +21,17 @@ export interface Receipts {
 const QueueAwayError = createError('QUEUE_AWAY', 'The queue is away', 503)
 const name = 'receipts'
 
-/** Opens the queue and its worker, which close before the database. */
-export function openReceipts (app: FastifyInstance, { REDIS_URL }: Config, database: Database): Receipts {
+/** Opens the queue and its worker. Both close before the clients that they use. */
+export function openReceipts (app: FastifyInstance, { REDIS_URL }: Config, redis: Redis | undefined, database: Database): Receipts {
   const write = async (orderId: string): Promise<void> => {
     await database.query('insert into receipts (order_id) values ($1) on conflict do nothing', [orderId])
   }
-  if (REDIS_URL === undefined) {
+  if (redis === undefined || REDIS_URL === undefined) {
     return { add: async orderId => { void app.shutdown.task('receipt', () => write(orderId)) } }
   }
 
   const queue = new Queue<string>(name, {
-    // A request must not wait for a Redis that is away.
-    connection: { url: REDIS_URL, enableOfflineQueue: false, connectTimeout: 2_000, commandTimeout: 1_000 },
+    connection: redis,
     defaultJobOptions: {
       attempts: 5,
       backoff: { type: 'exponential', delay: 1_000, jitter: 0.5 },
@@ -39,18 +39,18 @@ export function openReceipts (app: FastifyInstance, { REDIS_URL }: Config, datab
       removeOnFail: { age: 7 * 24 * 3_600 }
     }
   })
-  // A worker waits for jobs without limit, so BullMQ requires this value.
-  const connection: QueueOptions['connection'] = { url: REDIS_URL, connectTimeout: 2_000, maxRetriesPerRequest: null }
+  // The worker waits for jobs without limit, on connections of its own. BullMQ requires `null` for this.
+  const connection = { url: REDIS_URL, connectTimeout: 2_000, maxRetriesPerRequest: null }
   const worker = new Worker<string>(name, job => write(job.data), { connection, concurrency: 5 })
 
-  // Each attempt to reconnect emits an error, and `cache.ts` has logged the first one. The listeners must exist.
+  // Each attempt to reconnect emits an error, of which `redis.ts` has logged the first. The listeners must exist.
   const onError = ({ message }: Error): void => app.log.debug(`the queue is away: ${message}`)
   queue.on('error', onError)
   worker.on('error', onError)
   worker.on('failed', (job, { message }) => app.log.error(`the receipt ${job?.data} has failed: ${message}`))
 
-  app.shutdown.resource('receipts', { client: worker, dependsOn: ['postgres', 'receipt queue'], timeout: 5_000 })
-  app.shutdown.resource('receipt queue', { client: queue, timeout: 3_000 })
+  app.shutdown.resource('receipts', { client: worker, dependsOn: ['postgres', 'redis'], timeout: 5_000 })
+  app.shutdown.resource('receipt queue', { client: queue, dependsOn: ['redis'], timeout: 3_000 })
 
   return {
     async add (orderId) {
