@@ -1,5 +1,4 @@
 /** Starts the service. A wrong configuration ends the start with one line, before anything is connected. */
-import type { FastifyInstance } from 'fastify'
 import { buildService } from './app'
 import { readConfig, secretsOf, type Config } from './config'
 import { ConfigError } from './environment'
@@ -7,19 +6,17 @@ import { concealer } from './logger'
 
 async function main (): Promise<void> {
   const config = readConfig()
-  const app = await start(config).catch(error => {
+  await start(config).catch(error => {
     // One line, too. A driver's error may contain a URL with its password.
     throw new Error(concealer(secretsOf(config))(`The service does not start: ${reasonOf(error)}`))
   })
-  app.log.debug('the service has started')
 }
 
-async function start (config: Config): Promise<FastifyInstance> {
+async function start (config: Config): Promise<void> {
   const app = await buildService(config)
   try {
     // One address: `localhost`, the default, can be two.
     await app.listen({ host: config.HOST, port: config.PORT })
-    return app
   } catch (error) {
     await app.close()
     throw error

@@ -43,18 +43,21 @@ export async function shippingRoutes (app: FastifyInstance, { config }: { readon
   app.get<{ Params: { item: string } }>('/shipping/:item', {
     schema: { params, response: { 200: price } },
     preHandler: app.circuitBreaker()
-  }, async request => {
+  }, async (request, reply) => {
     const { item } = request.params
-    // The client has left, or the request is about to be cut: nobody waits for this call.
+    // The call also ends if the client has left, or if the request is about to be cut.
     const signal = AbortSignal.any([AbortSignal.timeout(SHIPPING_TIMEOUT), request.shutdownSignal])
     try {
-      return await Promise.race([fetchPrice(item, signal), aborted(signal)])
+      const found = await Promise.race([fetchPrice(item, signal), aborted(signal)])
+      if (found === null) return reply.code(404).send(new Error('There is no such item'))
+      return found
     } catch (error) {
       if (signal.aborted) throw new ShippingTimeoutError()
       throw new ShippingError((error as Error).message)
     }
   })
 
+  /** Returns `null` for an unknown item, because that is no failure of the other service. */
   async function fetchPrice (item: string, signal: AbortSignal): Promise<unknown> {
     const url = new URL(`prices/${encodeURIComponent(item)}`, SHIPPING_URL!.replace(/\/?$/, '/'))
     const { statusCode, body } = await client.request({
@@ -66,6 +69,7 @@ export async function shippingRoutes (app: FastifyInstance, { config }: { readon
     })
     if (statusCode === 200) return await body.json()
     await body.dump() // so that its connection is free again
+    if (statusCode === 404) return null
     throw new Error(`status ${statusCode}`)
   }
 }

@@ -126,6 +126,13 @@ t.test('a call to another service', { ...unless('postgres', hasPostgres()), time
     await until(async () => (await service.send('GET', '/shipping/a')).status === 200)
   })
 
+  t.test('an unknown item is 404, and no failure that the breaker counts', async t => {
+    const shipping = await startShipping()
+    shipping.behave = (_request, response) => { response.writeHead(404).end() }
+    const service = await startExample(t, directory, { ...env, SHIPPING_URL: `http://127.0.0.1:${shipping.port}`, BREAKER_FAILURES: '1' })
+    for (let count = 0; count < 3; count++) t.equal((await service.send('GET', '/shipping/a')).status, 404)
+  })
+
   t.test('the OpenAPI document has the routes, and without SHIPPING_URL there is no route for it', async t => {
     const service = await startExample(t, directory, env)
     t.equal((await service.send('GET', '/shipping/a')).status, 404)
