@@ -7,7 +7,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'
 import { authRoutes } from './auth'
 import { openCache } from './cache'
-import type { Config } from './config'
+import type { Config } from './variables'
 import { openDatabase } from './database'
 import { openKeys } from './keys'
 import { loggerOptions } from './logger'
@@ -35,7 +35,9 @@ export async function buildService (config: Config, shutdown: gracefulShutdown.O
   }
 }
 
-async function assemble (app: FastifyInstance, config: Config, shutdown: gracefulShutdown.Options): Promise<void> {
+async function assemble (
+  app: FastifyInstance, config: Config, shutdown: gracefulShutdown.Options
+): Promise<void> {
   const keys = openKeys(app, config)
 
   // Before all other plugins: what is registered later closes earlier, and its requests are counted.
@@ -49,7 +51,9 @@ async function assemble (app: FastifyInstance, config: Config, shutdown: gracefu
     ...shutdown
   })
   await app.register(fastifySwagger, { openapi: { info: { title: 'fastify-service', version: '1.0.0' } } })
-  app.addHook('onSend', async (_request, reply) => { reply.header('x-request-duration', `${reply.elapsedTime.toFixed(1)} ms`) })
+  app.addHook('onSend', async (_request, reply) => {
+    reply.header('x-request-duration', `${reply.elapsedTime.toFixed(1)} ms`)
+  })
 
   const database = await openDatabase(app, config)
   const redis = openRedis(app, config)

@@ -3,7 +3,7 @@ import { createHmac } from 'node:crypto'
 import fastifyCookie, { Signer, type UnsignResult } from '@fastify/cookie'
 import fastifyJwt from '@fastify/jwt'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Config } from './config'
+import type { Config } from './variables'
 import type { Keys } from './keys'
 
 export interface AuthOptions {
@@ -16,7 +16,8 @@ interface User {
 }
 
 const cookieName = 'session'
-const user = { type: 'object', required: ['name'], properties: { name: { type: 'string', minLength: 1, maxLength: 100 } } } as const
+const name = { type: 'string', minLength: 1, maxLength: 100 } as const
+const user = { type: 'object', required: ['name'], properties: { name } } as const
 const token = { type: 'object', properties: { token: { type: 'string' } } } as const
 
 /** Routes `POST /login` and `GET /me`. A real login also checks a password. */
@@ -85,7 +86,8 @@ export async function authRoutes (app: FastifyInstance, { config, keys }: AuthOp
 
 /** A signer with the keys of this moment. Each key is derived, so that a cookie cannot be used as a token. */
 function cookieSigner (keys: Keys): { sign(value: string): string, unsign(value: string): UnsignResult } {
-  const signer = (): Signer => new Signer(keys.all.map(key => createHmac('sha256', key).update('cookie').digest('base64')))
+  const derive = (key: string): string => createHmac('sha256', key).update('cookie').digest('base64')
+  const signer = (): Signer => new Signer(keys.all.map(derive))
   return {
     sign: value => signer().sign(value),
     unsign: value => signer().unsign(value)

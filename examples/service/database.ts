@@ -4,7 +4,7 @@ import createError from '@fastify/error'
 import fastifyPostgres from '@fastify/postgres'
 import type { FastifyInstance } from 'fastify'
 import type { QueryResult, QueryResultRow } from 'pg'
-import type { Config } from './config'
+import type { Config } from './variables'
 
 export interface Database {
   /**

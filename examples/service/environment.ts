@@ -9,7 +9,8 @@ import { parseEnv } from 'node:util'
 /** A value that is not usable. The message is one line that names the variable, and never contains a secret. */
 export class ConfigError extends Error {}
 
-export type Variables = Readonly<Record<string, string | undefined>>
+/** Environment by name. */
+export type Environment = Readonly<Record<string, string | undefined>>
 
 /**
  * Reads and merges the layers. A secret `NAME` may also be in a file, whose path is in `NAME_FILE`, as Docker and
@@ -18,18 +19,19 @@ export type Variables = Readonly<Record<string, string | undefined>>
  * @param secrets the variables that may be in a file
  * @throws ConfigError if a file cannot be read, or if one layer has both `NAME` and `NAME_FILE`
  */
-export function readEnvironment (env: Variables, directory: string, secrets: readonly string[]): Variables {
+export function readEnvironment (env: Environment, directory: string, secrets: readonly string[]): Environment {
   const dotenv = readDotenv(join(directory, '.env'))
   const environment = env['NODE_ENV'] || dotenv['NODE_ENV'] || 'development'
   // NODE_ENV becomes part of a file name, so only a plain word is used. Other values are refused later.
   const ofEnvironment = /^\w+$/.test(environment) ? readDotenv(join(directory, `.env.${environment}`)) : {}
-  const merged: Variables = Object.assign({}, ...[dotenv, ofEnvironment, env].map(layer => withSecrets(layer, secrets)))
+  const layers = [dotenv, ofEnvironment, env].map(layer => withSecrets(layer, secrets))
+  const merged: Environment = Object.assign({}, ...layers)
   return Object.fromEntries(Object.entries({ ...merged, NODE_ENV: environment }).filter(([, value]) => value !== ''))
 }
 
-function readDotenv (path: string): Variables {
+function readDotenv (path: string): Environment {
   try {
-    return parseEnv(readFileSync(path, 'utf8')) as Variables
+    return parseEnv(readFileSync(path, 'utf8')) as Environment
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {}
     throw new ConfigError(`${path} cannot be read: ${codeOf(error)}`)
@@ -37,7 +39,7 @@ function readDotenv (path: string): Variables {
 }
 
 /** Replaces each `NAME_FILE` of a layer by `NAME`, so that a file of a later layer also wins. */
-function withSecrets (layer: Variables, secrets: readonly string[]): Variables {
+function withSecrets (layer: Environment, secrets: readonly string[]): Environment {
   const result: Record<string, string | undefined> = { ...layer }
   for (const name of secrets) {
     const path = layer[`${name}_FILE`]

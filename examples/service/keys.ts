@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import type { FastifyInstance } from 'fastify'
-import type { Config } from './config'
+import type { Config } from './variables'
 import { ConfigError } from './environment'
 
 /** The keys of this moment. Read them at each use, and do not keep them. */
@@ -44,11 +44,14 @@ export function readKeys (path: string, shortest: number): string[] {
   try {
     text = readFileSync(path, 'utf8')
   } catch (error) {
-    throw new ConfigError(`JWT_KEYS_FILE names a file that cannot be read: ${path} (${(error as NodeJS.ErrnoException).code})`)
+    const { code } = error as NodeJS.ErrnoException
+    throw new ConfigError(`JWT_KEYS_FILE names a file that cannot be read: ${path} (${code})`)
   }
   const keys = linesOf(text)
   if (keys.length === 0) throw new ConfigError(`JWT_KEYS_FILE names a file without a key: ${path}`)
-  if (keys.some(key => key.length < shortest)) throw new ConfigError(`JWT_KEYS_FILE names a file with a key of less than ${shortest} characters: ${path}`)
+  if (keys.some(key => key.length < shortest)) {
+    throw new ConfigError(`JWT_KEYS_FILE names a file with a key of less than ${shortest} characters: ${path}`)
+  }
   return keys
 }
 
@@ -82,7 +85,7 @@ function followKeys (app: FastifyInstance, path: string, shortest: number): Keys
   function warnOnce (text: string): void {
     if (text === warned) return
     warned = text
-    app.log.warn('JWT_KEYS_FILE is empty, missing or cut, or has a short key: the keys before remain. End its last line with a newline')
+    app.log.warn('JWT_KEYS_FILE is empty, missing, cut, or has a short key, so the keys before remain')
   }
 }
 

@@ -3,7 +3,8 @@
  * its password, `new URL()` the whole URL. So these fields are redacted, and each line is searched for the secrets.
  */
 import type { LoggerOptions } from 'pino'
-import { secretsOf, type Config } from './config'
+import { secretsOf } from './config'
+import type { Config } from './variables'
 
 /** Options of Fastify's logger. */
 export function loggerOptions (config: Config): LoggerOptions {

@@ -1,8 +1,9 @@
 /** Starts the service. A wrong configuration ends the start with one line, before anything is connected. */
 import { buildService } from './app'
-import { readConfig, secretsOf, type Config } from './config'
+import { readConfig, secretsOf } from './config'
 import { ConfigError } from './environment'
 import { concealer } from './logger'
+import type { Config } from './variables'
 
 async function main (): Promise<void> {
   const config = readConfig()

@@ -6,7 +6,7 @@ import createError from '@fastify/error'
 import { Queue, Worker } from 'bullmq'
 import type { FastifyInstance } from 'fastify'
 import type { Redis } from 'ioredis'
-import type { Config } from './config'
+import type { Config } from './variables'
 import type { Database } from './database'
 
 export interface Receipts {
@@ -22,7 +22,9 @@ const QueueAwayError = createError('QUEUE_AWAY', 'The queue is away', 503)
 const name = 'receipts'
 
 /** Opens the queue and its worker. Both close before the clients that they use. */
-export function openReceipts (app: FastifyInstance, { REDIS_URL }: Config, redis: Redis | undefined, database: Database): Receipts {
+export function openReceipts (
+  app: FastifyInstance, { REDIS_URL }: Config, redis: Redis | undefined, database: Database
+): Receipts {
   const write = async (orderId: string): Promise<void> => {
     await database.query('insert into receipts (order_id) values ($1) on conflict do nothing', [orderId])
   }

@@ -1,7 +1,7 @@
 /** The Redis client of the cache and of the queue. The service also starts, serves and stops while Redis is away. */
 import type { FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
-import type { Config } from './config'
+import type { Config } from './variables'
 
 /**
  * Opens a client that reconnects for ever, and whose commands fail at once while Redis is away. The start does not wait

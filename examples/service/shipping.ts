@@ -6,7 +6,7 @@ import createError from '@fastify/error'
 import circuitBreaker from '@fastify/circuit-breaker'
 import type { FastifyInstance } from 'fastify'
 import { Agent, RetryAgent } from 'undici'
-import type { Config } from './config'
+import type { Config } from './variables'
 
 const ShippingError = createError('SHIPPING_FAILED', 'The shipping service has failed: %s', 502)
 const ShippingTimeoutError = createError('SHIPPING_TIMEOUT', 'The shipping service does not answer in time', 504)
@@ -14,12 +14,18 @@ const ShippingTimeoutError = createError('SHIPPING_TIMEOUT', 'The shipping servi
 const params = { type: 'object', properties: { item: { type: 'string', minLength: 1, maxLength: 200 } } } as const
 const price = { type: 'object', required: ['price'], properties: { price: { type: 'number' } } } as const
 
+const circuitOpen = {
+  statusCode: 503, code: 'SHIPPING_CIRCUIT_OPEN', error: 'Service Unavailable', message: 'The shipping service is away'
+}
+
 /** Route `GET /shipping/:item`. Without SHIPPING_URL there is no such route. */
 export async function shippingRoutes (app: FastifyInstance, { config }: { readonly config: Config }): Promise<void> {
   const { SHIPPING_URL, SHIPPING_TOKEN, SHIPPING_TIMEOUT } = config
   if (SHIPPING_URL === undefined) return app.log.warn('SHIPPING_URL is not set: there is no route /shipping/:item')
 
-  const agent = new Agent({ connections: 20, connect: { timeout: 1_000 }, headersTimeout: SHIPPING_TIMEOUT, bodyTimeout: SHIPPING_TIMEOUT })
+  const agent = new Agent({
+    connections: 20, connect: { timeout: 1_000 }, headersTimeout: SHIPPING_TIMEOUT, bodyTimeout: SHIPPING_TIMEOUT
+  })
   app.shutdown.resource('shipping', { client: agent, timeout: 3_000 })
   const client = new RetryAgent(agent, {
     maxRetries: 2,
@@ -35,8 +41,9 @@ export async function shippingRoutes (app: FastifyInstance, { config }: { readon
     resetTimeout: config.BREAKER_RESET,
     timeout: SHIPPING_TIMEOUT * 2, // our own timeout comes first, and its 504 counts as a failure, too
     onCircuitOpen: async (_request, reply) => {
-      reply.code(503).header('retry-after', Math.ceil(config.BREAKER_RESET / 1_000)).type('application/json; charset=utf-8')
-      return JSON.stringify({ statusCode: 503, code: 'SHIPPING_CIRCUIT_OPEN', error: 'Service Unavailable', message: 'The shipping service is away' })
+      const seconds = Math.ceil(config.BREAKER_RESET / 1_000)
+      reply.code(503).header('retry-after', seconds).type('application/json; charset=utf-8')
+      return JSON.stringify(circuitOpen)
     }
   })
 

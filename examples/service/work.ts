@@ -33,5 +33,6 @@ async function packParcel (database: Database, id: string, signal: AbortSignal):
     await sleep(200)
     steps++
   }
-  await database.query('insert into jobs (id, steps, state) values ($1, $2, $3)', [id, steps, steps === 10 ? 'finished' : 'saved'])
+  const state = steps === 10 ? 'finished' : 'saved'
+  await database.query('insert into jobs (id, steps, state) values ($1, $2, $3)', [id, steps, state])
 }

@@ -4,8 +4,9 @@ import { readFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import { readConfig, secretsOf, variables } from '../../../examples/service/config'
+import { readConfig, secretsOf } from '../../../examples/service/config'
 import { concealer } from '../../../examples/service/logger'
+import { variables } from '../../../examples/service/variables'
 import { spawnExample, translateExample } from '../../helpers/example-service'
 
 const DATABASE_URL = 'postgres://user:the-password@127.0.0.1:1/db'
@@ -61,6 +62,7 @@ t.test('each rule names its variable, and the received value if it is no secret'
     [{ SHIPPING_TOKEN: 'two words' }, /^SHIPPING_TOKEN must be a token of at least 8 characters without spaces$/],
     [{ DATABASE_URL: 'mysql://host' }, /^DATABASE_URL must be a URL that begins with postgres:\/\/$/],
     [{ DATABASE_URL: 'postgres://host:99999/db' }, /^DATABASE_URL must be a valid URL$/],
+    [{ DATABASE_URL: 'postgres://user:100%@host/db' }, /^DATABASE_URL must be a valid URL$/],
     [{ PORT: 'x', HOST: '', SHUTDOWN_DELAY: 'y' }, /^PORT must .*; SHUTDOWN_DELAY must/],
     [{ DATABASE_URL_FILE: '/secret' }, /^DATABASE_URL and DATABASE_URL_FILE are both set/],
     [{ REDIS_URL_FILE: join(directory, 'none') }, /^REDIS_URL_FILE names a file that cannot be read: .*none \(ENOENT\)$/],
