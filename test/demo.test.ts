@@ -63,7 +63,7 @@ t.test('the verdict names what was lost, and how often', async t => {
   t.equal(findings.find(({ label }) => label === 'reset or lost')?.value, '2: 2 x POST /orders ECONNRESET')
 })
 
-t.test('npm run demo stops a service under load, loses nothing and exits with 0', { timeout: 80_000 }, async t => {
+t.test('npm run demo stops a service under load, loses nothing and exits with 0', { timeout: 150_000 }, async t => {
   const page = join(t.testdir(), 'demo-report.html')
   const child = spawn('npm', ['run', 'demo'], { cwd: root, env: { ...process.env, NO_COLOR: '1', DEMO_REPORT: page }, stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''

@@ -160,7 +160,7 @@ void findServer('postgres').then(postgres => t.test('the service in the image an
   const [manifest] = manifests(read('kubernetes/base/deployment.yaml'))
   const [container] = manifest!.spec.template.spec.containers
   const port = await freePort()
-  const directory = translate(t.testdir({ 'package.json': '{ "name": "fastify-shutdown", "exports": "./lib/index.js" }' }), ['lib', 'examples/service/app.ts', 'examples/service/main.ts'])
+  const directory = translate(t.testdir({ keys: 'k'.repeat(32), 'package.json': '{ "name": "fastify-shutdown", "exports": "./lib/index.js" }' }), ['lib', 'examples/service'])
   const service = run(t, {
     args: [join(directory, 'examples/service/main.js')],
     env: {
@@ -168,6 +168,7 @@ void findServer('postgres').then(postgres => t.test('the service in the image an
       ...Object.fromEntries(container.env.map(({ name, value }: { name: string, value?: string }) => [name, value]).filter(([, value]: [string, string?]) => value !== undefined)),
       KUBERNETES_SERVICE_HOST: '10.0.0.1',
       DATABASE_URL: `postgres://${user}:${password}@${host}:${database}/postgres`,
+      JWT_KEYS_FILE: join(directory, 'keys'),
       PORT: String(port)
     }
   })

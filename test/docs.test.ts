@@ -9,7 +9,7 @@ const root = join(__dirname, '..')
 const read = (file: string): string => readFileSync(join(root, file), 'utf8')
 
 const docs = readdirSync(join(root, 'docs')).filter(file => file.endsWith('.md')).map(file => `docs/${file}`)
-const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...docs]
+const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'examples/service/README.md', ...docs]
 const readme = read('README.md')
 
 /** The text between a heading of level 2 and the next one. */

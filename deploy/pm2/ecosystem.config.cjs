@@ -25,6 +25,7 @@ module.exports = {
     kill_timeout: 65_000,
     // Windows has no signals. There, `stop` sends the message `shutdown`. A reload sends SIGINT anyway.
     shutdown_with_message: process.platform === 'win32',
+    // DATABASE_URL, JWT_KEYS_FILE and the rest: in `.env`, which the service reads from `cwd`.
     env: {
       NODE_ENV: 'production',
       PORT: '3000'

@@ -21,11 +21,15 @@ export interface Server {
 
 /** A server that the test has started, and may harm. */
 export interface OwnServer extends Server {
+  /** The directory of its data, for a start after `kill()` or `interrupt()`. */
+  readonly directory?: string | undefined
   /** Keeps the connections open and answers nothing. */
   freeze (): void
   thaw (): void
   /** Ends the server without closing its connections properly. */
   kill (): Promise<void>
+  /** Ends the server as an administrator does: it says so to its clients, and closes their connections. */
+  interrupt (): Promise<void>
   /** Kills the server and removes its files. May be called twice. */
   stop (): Promise<void>
 }
@@ -102,20 +106,30 @@ export function hasPostgres (): boolean {
   return findBinary('initdb') !== undefined
 }
 
-/** Starts a Redis that writes nothing to the disk. */
-export async function startRedis (): Promise<OwnServer> {
-  const port = await freePort()
-  const child = spawn(findBinary('redis-server') ?? 'redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', tmpdir()], { stdio: ['ignore', 'pipe', 'ignore'] })
+/** Starts a Redis that writes nothing to the disk, on a free port by default. */
+export async function startRedis ({ port, password = '' }: { readonly port?: number, readonly password?: string } = {}): Promise<OwnServer> {
+  port ??= await freePort()
+  const child = spawn(findBinary('redis-server') ?? 'redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', tmpdir(), '--requirepass', password], { stdio: ['ignore', 'pipe', 'ignore'] })
   return await own(child, port, /Ready to accept connections/, child.stdout)
 }
 
 /** Starts a PostgreSQL with the user `postgres` and no password. As root it runs as another user, because it refuses root. */
 export async function startPostgres (): Promise<OwnServer> {
-  const port = await freePort()
   const user = unprivilegedUser()
   const data = mkdtempSync(join(tmpdir(), 'fastify-shutdown-pg-'))
   if (user.uid !== undefined) chownSync(data, user.uid, user.gid ?? user.uid)
   execFileSync(findBinary('initdb') ?? 'initdb', ['-D', data, '-U', 'postgres', '-A', 'trust', '-N', '-E', 'UTF8', '--locale=C'], { ...user, cwd: data, stdio: 'ignore' })
+  return await runPostgres(data, await freePort())
+}
+
+/** Starts a PostgreSQL again that was killed or interrupted, with its data and its port. */
+export async function restartPostgres ({ directory, port }: OwnServer): Promise<OwnServer> {
+  if (directory === undefined) throw new Error('This server has no data')
+  return await runPostgres(directory, port)
+}
+
+async function runPostgres (data: string, port: number): Promise<OwnServer> {
+  const user = unprivilegedUser()
   const settings = ['fsync=off', 'shared_buffers=16MB', 'max_connections=40', 'unix_socket_directories=', 'listen_addresses=127.0.0.1', 'autovacuum=off']
   const child = spawn(findBinary('postgres') ?? 'postgres', ['-D', data, '-p', String(port), ...settings.flatMap(setting => ['-c', setting])], { ...user, cwd: data, stdio: ['ignore', 'ignore', 'pipe'] })
   return await own(child, port, /ready to accept connections/, child.stderr, data)
@@ -146,6 +160,11 @@ async function own (child: ChildProcess, port: number, ready: RegExp, output: No
     freeze: () => signal('SIGSTOP'),
     thaw: () => signal('SIGCONT'),
     kill,
+    interrupt: async () => {
+      child.kill('SIGINT')
+      await exited
+    },
+    directory,
     stop: async () => {
       await kill()
       process.removeListener('exit', last)
@@ -241,6 +260,7 @@ export async function startProxy (target: Server): Promise<OwnServer & { acceptN
       pairs.clear()
     },
     kill,
+    interrupt: kill,
     stop: kill
   }
 }

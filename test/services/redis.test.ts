@@ -138,6 +138,20 @@ t.test('against Redis', { ...unless('redis', hasRedis()), timeout: 60_000 }, asy
     t.equal(client.status, 'end')
   })
 
+  t.test('ioredis: a client without an offline queue whose server is down closes quickly and cleanly', async t => {
+    const own = await startRedis()
+    t.teardown(() => own.stop())
+    const client = new Redis({ port: own.port, enableOfflineQueue: false })
+    t.teardown(() => client.disconnect())
+    client.on('error', () => {})
+    await new Promise(resolve => { client.once('ready', resolve) })
+    const lost = new Promise(resolve => { client.once('close', resolve) })
+    await own.kill()
+    await lost
+    t.equal(await state(close(ioredis(client)), 1_000), 'fulfilled')
+    t.ok((client as unknown as { readonly manuallyClosing?: boolean }).manuallyClosing, 'it does not reconnect')
+  })
+
   t.test('force rejects a blocking command that never ends', async t => {
     const client = new Redis({ host: server.host, port: server.port })
     const resource = ioredis(client)

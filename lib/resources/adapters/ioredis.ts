@@ -46,8 +46,7 @@ export function ioredis (client: IORedis): Resource {
       const before = socketsOf(client)
       // A client that never connected: `quit()` would connect first.
       if (client.status === 'wait') client.disconnect()
-      // `quit()` rejects if the connection ends first. The client is also closed then.
-      else if (client.status !== 'end') await quit().catch(error => { if (client.status !== 'end') throw error })
+      else if (client.status !== 'end') await quit().catch(onQuitError)
       // A client that was connecting has its socket only now. A cluster has no nodes after `quit()`, so the earlier
       // sockets are included.
       await waitForSocketsToClose(new Set([...before, ...socketsOf(client)]))
@@ -62,6 +61,15 @@ export function ioredis (client: IORedis): Resource {
       for (const each of all) rejectPending(each, error)
     }
   })
+
+  /**
+   * `quit()` rejects if the connection ends first, and, with `enableOfflineQueue: false`, while the client reconnects.
+   * There is no command to wait for in either case.
+   */
+  function onQuitError (error: unknown): void {
+    if (client.status === 'ready') throw error
+    if (client.status !== 'end') client.disconnect()
+  }
 }
 
 /**
