@@ -5,7 +5,7 @@ import type { Resources } from '../resources/resources'
 import { received } from '../errors'
 import { endingStream } from './ending-stream'
 import type { Lifecycle } from './phases'
-import type { ShutdownSequence } from './shutdown'
+import type { ShutdownSequence } from './shutdown-parts'
 import type { Tasks } from './tasks'
 
 /** The parts that the methods call. */
