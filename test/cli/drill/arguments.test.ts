@@ -59,10 +59,10 @@ t.test('every option', async t => {
 
 t.test('wrong arguments', async t => {
   const wrong: ReadonlyArray<readonly [args: readonly string[], message: RegExp]> = [
-    [[], /^expected a command behind --$/],
-    [['--'], /^expected a command behind --$/],
-    [['node', 'server.js'], /^unexpected argument 'node': the command comes behind --$/],
-    [['--url', 'http://localhost'], /^--url needs a command behind --, --pid or --pid-file$/],
+    [[], /^expected a command after --$/],
+    [['--'], /^expected a command after --$/],
+    [['node', 'server.js'], /^unexpected argument 'node': the command comes after --$/],
+    [['--url', 'http://localhost'], /^--url needs a command after --, --pid or --pid-file$/],
     [['--pid', '1', '--', 'x'], /^expected a command, or --pid, but not both$/],
     [['--pid', '1', '--pid-file', 'x'], /^expected --pid or --pid-file/],
     [['--pid', '1', '--restarts', '2'], /needs --pid-file/],
