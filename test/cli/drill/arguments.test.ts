@@ -115,7 +115,7 @@ t.test('a traffic file', async t => {
   for (const [value, message] of wrong) t.throws(() => parsePlan(value), { message }, message)
 })
 
-t.test('options of the command line win over the traffic file', async t => {
+t.test('arguments override the traffic file', async t => {
   const file = join(t.testdir(), 'traffic.json')
   writeFileSync(file, JSON.stringify({ requests: [{ path: '/file' }], rate: 10, connections: 3, ws: ['/w'] }))
   const paths = (...args: string[]): unknown => {
