@@ -58,7 +58,7 @@ export interface Settings {
   readonly delay: Delay
   /** `refitTimeouts` changes them at the end of lame-duck. */
   readonly timeouts: Required<Timeouts>
-  /** Scales the timeouts again for a lame-duck of this length, in milliseconds. One that the user set stays the same. */
+  /** Scales the timeouts again for a lame-duck of this length, in milliseconds. A time that the user set is kept. */
   readonly refitTimeouts: (lameDuck: number) => void
   /** The names of the timeouts that the user has set. */
   readonly givenTimeouts: ReadonlySet<keyof Timeouts>
@@ -97,8 +97,8 @@ function exitTimeOf (gracePeriod: number): number {
 }
 
 /**
- * Returns the default lame-duck of a platform within a grace period. A range takes at most half of the grace period. Its
- * `max` also leaves `needed` milliseconds for the times that the user has set. A fixed length stays the same.
+ * Returns the default lame-duck of a platform within a grace period. A range takes at most half of the grace period.
+ * Its `max` also leaves `needed` milliseconds for the times that the user has set. A fixed length stays the same.
  */
 export function delayWithin (delay: Delay, gracePeriod: number | null, needed: number): Delay {
   if (gracePeriod === null || delay.min === delay.max) return delay

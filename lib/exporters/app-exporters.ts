@@ -16,14 +16,14 @@ export function startAppExporters (
   given: readonly Exporter[], source: ExporterSource, onProblem: OnProblem
 ): () => Promise<void> {
   const { log } = source
-  // A subscriber may be any library of the process, so its error is not one of this shutdown.
+  // A subscriber may belong to any library of the process, so its error is not an error of this shutdown.
   const onSubscriberError = (error: unknown): void => {
     log.warn({ err: error }, 'shutdown: a subscriber of diagnostics_channel threw')
   }
   const endOwn = startExporters([logExporter(log), diagnosticsChannelExporter(onSubscriberError)], source, onProblem)
   const endGiven = startExporters(given, source, onProblem)
   return async () => {
-    // The given exporters end first, so that the log has a line about one that fails.
+    // The given exporters end first, so that the log can report their errors.
     await endGiven()
     await endOwn()
     await flushLog(log)

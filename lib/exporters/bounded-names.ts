@@ -1,12 +1,13 @@
-/** Keeps the values of a label bounded. */
+/** Limits how many names of resources the metrics have. */
 
 /** Most names of resources in the metrics. */
 const mostNames = 100
 
 /**
- * Creates a function that returns a name, or `other` for each new name after the first 100. Names of resources are
- * written by the developer of the app, so there are few of them. But an app may also add a resource for each of its
- * workers, and a number in the name would be a new time series for each.
+ * Creates a function that returns a name, or `other` for each new name after the first `most` names. An app may add a
+ * resource for each of its workers, and each new name is a new time series.
+ *
+ * @default most 100
  */
 export function createBoundedNames (most = mostNames): (name: string) => string {
   const known = new Set<string>()

@@ -10,7 +10,7 @@ import { reportLine } from './report-line'
 /** Longest time the flush may take, in milliseconds. */
 const flushTimeout = 1_000
 
-/** Longest list in the line of the report. The report itself is complete. */
+/** Most items of each list in the line of the report. The report itself is complete. */
 const mostListed = 100
 
 /** Creates the exporter to the app's log. */
@@ -21,11 +21,11 @@ export function logExporter (log: FastifyBaseLogger): Exporter {
   }
 }
 
-/** Why lame-duck ended, in the line of the next phase. */
+/** Why lame-duck ended. The words are in the line of the next phase. */
 const endings = {
   delay: '',
   quiet: ', because no more requests came',
-  max: ', because lame-duck took its longest time while requests still came'
+  max: ', because lame-duck reached its longest time while requests still came'
 } as const
 
 /** The methods of a log that are used here. */
@@ -124,7 +124,7 @@ function write (log: Log, event: ShutdownEvent): void {
   }
 }
 
-/** Returns the first items of a list. A line with all of 100 000 tasks would have megabytes. */
+/** Returns the first items of a list, because a line with 100 000 tasks would have megabytes. */
 function first<T> (list: readonly T[]): readonly T[] {
   return list.length > mostListed ? list.slice(0, mostListed) : list
 }

@@ -1,4 +1,4 @@
-/** The part of @opentelemetry/api that the traces and metrics use, and the check that an SDK is behind it. */
+/** The part of @opentelemetry/api that the traces and metrics use, and the check that an SDK is registered. */
 import { loadPeers } from './peer'
 
 /** Attributes of a span, an event or a measurement. */
@@ -62,7 +62,7 @@ export interface OpenTelemetryApi {
 /** Name of the tracer and of the meter. */
 export const scope = 'fastify-shutdown'
 
-/** @throws FST_ERR_SHUTDOWN_PEER if @opentelemetry/api is not installed */
+/** Loads the api. @throws FST_ERR_SHUTDOWN_PEER if @opentelemetry/api is not installed */
 export function findApi (): OpenTelemetryApi {
   return loadPeers<OpenTelemetryApi>('opentelemetry', ['@opentelemetry/api'])[0]
 }
@@ -78,7 +78,7 @@ interface Registered {
  * Returns whether spans reach an SDK, and the version of the api that the SDK has registered. `incompatible`: the SDK
  * has registered an older version than that of this copy of the api, which then ignores it without an error.
  *
- * There is no public function for it. The symbol is that of api 1.x, in `internal/global-utils.ts`.
+ * There is no public function for this. The symbol is that of api 1.x, in `internal/global-utils.ts`.
  */
 export function registrationOf (api: OpenTelemetryApi): { status: 'ok' | 'none' | 'incompatible', version: string } {
   const { [Symbol.for('opentelemetry.js.api.1')]: registered } = globalThis as Record<symbol, Registered | undefined>

@@ -1,4 +1,4 @@
-/** The metrics of a meter provider. Two apps may share it, so each provider has one set of instruments. */
+/** The metrics of a meter provider. Several apps may share it, so each provider has one set of instruments. */
 import type { Phase, ResourceResult, ShutdownEvent } from '../../types/index'
 import { createBoundedNames } from './bounded-names'
 import { scope, type Attributes, type InstrumentOptions, type OpenTelemetryApi } from './opentelemetry-api'

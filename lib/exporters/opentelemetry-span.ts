@@ -1,6 +1,6 @@
 /**
- * What a span contains: its name, its attributes, a failure or a cut, by the semantic conventions of OpenTelemetry
- * where there are some.
+ * The content of a span: its name, its attributes, its error and its cuts. It follows the semantic conventions of
+ * OpenTelemetry if they have a name for it.
  */
 import type { ResourceResult, ShutdownEvent, TaskResult } from '../../types/index'
 import { toError } from '../errors'

@@ -9,7 +9,7 @@ import { childOf, cutAttributes, fail, failedWith, type Child, type EventOf } fr
 
 /** The spans of one shutdown. */
 export interface Spans {
-  /** Whether the shutdown has a span that has ended. */
+  /** Whether the span of the shutdown has ended. */
   readonly isOver: boolean
   /** Adds an event of the shutdown. Events before its first phase, and after its end, are ignored. */
   add(event: ShutdownEvent): void
@@ -30,13 +30,15 @@ interface Open {
 }
 
 /**
+ * Creates the spans of one shutdown.
+ *
  * @param attributes attributes of every span
  * @param hasBegun returns whether the shutdown has begun. Its first phase event comes later
  */
 export function createSpans (api: OpenTelemetryApi, attributes: Attributes, hasBegun: () => boolean): Spans {
   let root: Open | null = null
   let phase: Open | null = null
-  /** The last problem before the shutdown. An uncaught error begins it. */
+  /** The last problem before the shutdown. If it is an uncaught error, it begins the shutdown. */
   let crash: ShutdownEvent | null = null
   /** The problems between the beginning of the shutdown and its first phase event. */
   const early: ShutdownEvent[] = []

@@ -15,10 +15,7 @@ export type { OpenTelemetryApi } from './opentelemetry-api'
 
 /** Options of `opentelemetry()`. */
 export interface OpenTelemetryOptions {
-  /**
-   * The module @opentelemetry/api of the app. Pass it if the plugin would find another copy. @default the copy that the
-   * plugin finds
-   */
+  /** The module @opentelemetry/api, if the app uses another copy of it. @default the copy that the plugin finds */
   readonly api?: OpenTelemetryApi
   /**
    * Attributes of all spans and metrics of this app. Metrics of apps with the same attributes are summed. @default {}
@@ -49,7 +46,7 @@ export function opentelemetry (options: OpenTelemetryOptions = {}): Exporter {
       let metrics: StartedMetrics | null = null
       let mustFlush = false
       const stop = listen(event => {
-        // The app is ready, or it shuts down before. The SDK has started until then.
+        // The SDK has started when the app is ready, or when it shuts down before.
         if (event.type === 'platform') logRegistration(api, log)
         if (event.type === 'platform' || event.type === 'phase') metrics ??= startMetrics(state)
         if (event.type === 'report') mustFlush = !spans.isOver

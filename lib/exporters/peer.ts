@@ -4,7 +4,7 @@ import { ShutdownPeerError } from '../errors'
 /**
  * Loads the packages that are installed.
  *
- * @param entry the entry point that needs one of them, as `prometheus`
+ * @param entry the entry point that needs one of them, such as `prometheus`
  * @param names the packages. One of them is enough
  * @returns those that are installed, in the same order
  * @throws FST_ERR_SHUTDOWN_PEER if none is installed
@@ -15,7 +15,7 @@ export function loadPeers<T> (entry: string, names: readonly [string, ...string[
   return loaded as [T, ...T[]]
 }
 
-/** A package that is installed but fails to load is not missing: its own error is thrown. */
+/** Returns whether a package can be found. If it fails to load, it is not missing, and its own error is thrown. */
 function isInstalled (name: string): boolean {
   try {
     require.resolve(name)

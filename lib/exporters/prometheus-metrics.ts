@@ -1,6 +1,6 @@
 /**
- * The metrics of a registry. Two apps may share a registry, also one after the other, so each registry has one set of
- * metrics. Names and units: https://prometheus.io/docs/practices/naming/.
+ * The metrics of a registry. Several apps may share a registry, also one after the other, so each registry has one set
+ * of metrics. Names and units: https://prometheus.io/docs/practices/naming/.
  */
 import type { ShutdownEvent } from '../../types/index'
 import { ShutdownOptionError } from '../errors'
@@ -31,7 +31,7 @@ const helpOf = {
   aborted: 'Requests whose client left before the end of the response.'
 } as const
 
-/** A metric that is in its registry, and the metrics that were created with it. */
+/** The metrics of each registry, by the gauge of the phase that is in it. */
 const created = new WeakMap<object, PrometheusMetrics>()
 
 /**
@@ -42,7 +42,7 @@ const created = new WeakMap<object, PrometheusMetrics>()
 export function metricsOf (
   client: PrometheusClient, registry: PrometheusRegistry, labelNames: readonly string[]
 ): PrometheusMetrics {
-  // They are not in a registry that was cleared.
+  // If the registry was cleared, the metrics are created again.
   const known = created.get(registry.getSingleMetric(phaseMetric) ?? registry)
   const metrics = known ?? createMetrics(client, registry, labelNames)
   if (labelNames.join() === metrics.labelNames.join()) return metrics

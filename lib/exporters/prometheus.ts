@@ -17,13 +17,13 @@ export type { Pushgateway } from './pushgateway'
 
 /** Options of `prometheus()`. */
 export interface PrometheusOptions {
-  /** Where the metrics are registered. Two apps may share it. @default the client's own registry */
+  /** Where the metrics are registered. Several apps may share it. @default the client's own registry */
   readonly registry?: PrometheusRegistry
-  /** The client. @default the installed one of which `registry` is, prom-client or @platformatic/prom-client */
+  /** The client module. @default prom-client or @platformatic/prom-client: the one that has created `registry` */
   readonly client?: PrometheusClient
   /**
-   * Labels of all metrics of this app. Apps that share a registry use the same names of labels. Apps with the same
-   * values are summed. @default {}
+   * Labels of all metrics of this app. Apps that share a registry must use the same names. Apps with equal labels are
+   * summed. @default {}
    */
   readonly labels?: Readonly<Record<string, string>>
   /** Pushes all metrics of the registry after the report, within 900 ms. */
@@ -35,7 +35,7 @@ export interface PrometheusOptions {
   readonly textfile?: string
 }
 
-/** Names of the labels that the metrics have themselves. */
+/** Labels that the metrics use themselves. */
 const ownLabels = ['phase', 'kind', 'resource', 'outcome', 'le']
 
 /**

@@ -22,7 +22,7 @@ export interface Pushgateway {
 /** Longest time of a push, in milliseconds. An exporter has 1 000 ms to end. */
 const pushTimeout = 900
 
-/** @throws FST_ERR_SHUTDOWN_OPTION */
+/** Checks the option. @throws FST_ERR_SHUTDOWN_OPTION */
 export function checkPushgateway (given: Pushgateway): void {
   checkNames('pushgateway', given, ['url', 'jobName', 'groupings'], 'a field of `pushgateway`')
   const { url, jobName, groupings = {} } = given
@@ -63,7 +63,7 @@ export async function push (gateway: Pushgateway, contentType: string, body: str
   throw new Error(`The push to ${redact(gateway.url)} failed: ${redact(reason)}`, { cause: error })
 }
 
-/** `fetch` refuses a URL that contains a password. */
+/** Returns the URL of the group, and the header for its user name and password: `fetch` rejects them in a URL. */
 function targetOf (gateway: Pushgateway): { url: string, authorization: string | null } {
   const url = new URL(gateway.url)
   const { username, password } = url
@@ -76,7 +76,7 @@ function targetOf (gateway: Pushgateway): { url: string, authorization: string |
   return { url: url.href, authorization: `Basic ${credentials}` }
 }
 
-/** A value that is empty or has a slash cannot be a part of a path: it is sent in base64, as `name@base64`. */
+/** Returns a label as a part of the path. A value that is empty or has a slash is in base64, as `name@base64`. */
 function label (name: string, value: string): string {
   if (value !== '' && !value.includes('/')) return `/${encodeURIComponent(name)}/${encodeURIComponent(value)}`
   return `/${encodeURIComponent(name)}@base64/${Buffer.from(value).toString('base64url') || '='}`

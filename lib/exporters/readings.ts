@@ -1,6 +1,6 @@
 /**
- * What the metrics of several apps show: phases, what is in flight, and counts of requests. Apps with the same labels
- * are summed, because two apps may share a registry.
+ * The values of the metrics of several apps: phases, what is in flight, and counts of requests. Apps with equal labels
+ * are summed, because several apps may share a registry.
  */
 import type { Phase, ShutdownState } from '../../types/index'
 
@@ -13,7 +13,7 @@ export const phases = ['running', 'lame-duck', 'draining', 'cleaning', 'shutdown
 /** Kinds of work in flight. */
 export const kinds = ['request', 'stream', 'websocket', 'task'] as const
 
-/** What is counted of requests, over the life of the app. */
+/** Outcomes of requests that are counted over the life of the app. */
 export const counted = ['rejected', 'cut', 'aborted'] as const
 
 type Values<K extends string> = Record<K, number>
@@ -24,7 +24,7 @@ export interface Reading {
   /** The number of apps in each phase: for one app 0 or 1. */
   readonly phases: Readonly<Values<Phase>>
   readonly inFlight: Readonly<Values<(typeof kinds)[number]>>
-  /** Never decreases, also not when an app ends. */
+  /** Never decreases, not even when an app ends. */
   readonly requests: Readonly<Values<(typeof counted)[number]>>
 }
 
@@ -36,7 +36,7 @@ export interface Readings {
    * @returns a function that marks the app as ended. Its last values stay until another app replaces it
    */
   add(labels: Labels, state: ShutdownState): () => void
-  /** Reads all apps. One item for each set of labels. */
+  /** Reads all apps. The result has one item for each set of labels. */
   read(): Reading[]
 }
 

@@ -1,10 +1,10 @@
-/** The last log line of a shutdown, as text for a person. */
+/** The message of the last log line of a shutdown. */
 import type { ShutdownReport } from '../../types/index'
 
 /** Longest line, in characters. */
 const longestLine = 299
 
-/** Most names in the line. A name has at least one character, and a separator of two. */
+/** Most names in the line. Each one takes at least three characters: one, and a separator of two. */
 const mostNames = Math.floor(longestLine / 3)
 
 /** Longest name in the line, in characters. */
@@ -12,9 +12,9 @@ const longestName = 40
 
 /**
  * Returns the outcome, the duration, the counts, and the names of what was cut, forced, failed or abandoned. The line
- * has less than 300 characters. What does not fit is counted.
+ * is shorter than 300 characters. The names that do not fit are counted.
  *
- * @example shutdown: forced in 3021 ms: 120 requests completed, 4 rejected; cut GET /slow, GET /slow; forced redis
+ * @example shutdown: forced in 3021 ms: 120 completed, 4 rejected; forced redis; cut GET /slow, GET /slow
  */
 export function reportLine (report: ShutdownReport): string {
   const head = `shutdown: ${report.outcome} in ${Math.round(report.durationMs)} ms`
@@ -42,7 +42,7 @@ function countsOf ({ requests, streams, webSockets, tasks }: ShutdownReport): st
   return counted.join(', ')
 }
 
-/** What did not end by itself, as a verb and a name. */
+/** A part that did not end normally: what happened to it, and its name. */
 type Named = readonly [verb: string, name: string]
 
 function namesOf (report: ShutdownReport): Named[] {
@@ -64,13 +64,13 @@ function namesOf (report: ShutdownReport): Named[] {
   ]
 }
 
-/** The errors that are not of a resource, a hook or a task. */
+/** Returns the errors that are not of a resource, a hook or a task. */
 function errorsOf ({ errors }: ShutdownReport): Named[] {
   return errors.filter(error => !/^(?:Resource|The (?:onClose|preClose) hook of|Task) /.test(error.message))
     .map(({ message }): Named => ['error', message])
 }
 
-/** Joins the names. A verb is written once for the names that follow each other. */
+/** Joins the names. Names with the same verb share it: `cut GET /a, GET /b`. */
 function join (names: readonly Named[]): string {
   let text = ''
   let last = ''

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { rename, rm, writeFile } from 'node:fs/promises'
 import { throwInvalid } from '../options'
 
-/** @throws FST_ERR_SHUTDOWN_OPTION unless it is a path that node-exporter reads */
+/** Checks the option. @throws FST_ERR_SHUTDOWN_OPTION if node-exporter would not read this path */
 export function checkTextfile (given: string): void {
   if (typeof given !== 'string' || !given.endsWith('.prom')) {
     throwInvalid('textfile', "a path that ends in '.prom', because node-exporter reads no other file", given)

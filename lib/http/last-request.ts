@@ -1,6 +1,6 @@
 /**
- * The time of the last request, by which lame-duck ends: it ends when no request has come for some time. Probes and
- * exempt routes do not count.
+ * The time of the last request. Lame-duck ends when no request has come for some time. Probes and exempt routes do not
+ * count.
  */
 import type { ServerResponse } from 'node:http'
 import type { RouteOptions, onRequestHookHandler } from 'fastify'
@@ -22,10 +22,11 @@ export interface LastRequest {
 /** How often a new connection without a request is checked, in milliseconds. */
 const connectionStep = 10
 
+/** Index of the last request, and of the request before it. */
 const last = 0
 const before = 1
 
-/** Creates it. While the server runs, a request costs the time of `now()` and allocates no memory. */
+/** Creates the time of the last request. While the server runs, a request calls `now()` and allocates no memory. */
 export function createLastRequest (connections: Pick<Connections, 'all'>): LastRequest {
   // A typed array, because V8 allocates memory for each new number in a variable.
   const times = new Float64Array(2).fill(-Infinity)
@@ -56,7 +57,9 @@ export function createLastRequest (connections: Pick<Connections, 'all'>): LastR
   }
 
   function silence (): number {
-    const newest = connections.all().reduce((time, { since, isUsed }) => isUsed ? time : Math.max(time, since), -Infinity)
+    const newest = connections.all().reduce(
+      (time, { since, isUsed }) => isUsed ? time : Math.max(time, since), -Infinity
+    )
     return now() - Math.max(times[last]!, newest)
   }
 }

@@ -8,7 +8,7 @@ import type { OtherOwners } from '../process/other-owners'
 import { createDeferred, once } from '../util/deferred'
 import { after, within } from '../util/time'
 import type { Containment } from './containment'
-import type { ShutdownParts } from './shutdown'
+import type { ShutdownParts } from './shutdown-parts'
 
 /** Time after `delay` and `timeouts.total` until a shutdown counts as stuck, in milliseconds. */
 const backstop = 2_000

@@ -22,7 +22,7 @@ const firstInterval = 25
 
 /**
  * Creates an empty list. It takes a sample every 25 milliseconds. When the list is full, every second sample is removed
- * and the interval doubles, so that a shutdown of any length has 100 to 200 samples at most.
+ * and the interval doubles. So a shutdown of any length has at most 200 samples.
  *
  * @param read returns what is in flight now. A sample is left out if it returns nothing
  * @param elapsed returns the milliseconds since the shutdown began

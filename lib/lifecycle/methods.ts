@@ -6,7 +6,7 @@ import { received } from '../errors'
 import { kTestKit } from '../symbols'
 import { endingStream } from './ending-stream'
 import type { Lifecycle } from './phases'
-import type { ShutdownSequence } from './shutdown'
+import type { ShutdownSequence } from './shutdown-parts'
 import type { Tasks } from './tasks'
 
 /** The parts that the methods call. */

@@ -1,83 +1,23 @@
 /**
- * The shutdown, from its reason to its report. `drain` and `finish` read like the table of phases in the README:
+ * The shutdown, from its reason to its report. `runDrain` reads like the table of phases in the README:
  * running -> lame-duck -> draining -> cleaning -> shutdown.
  *
  * Every shutdown is an `app.close()`. avvio calls `drain` before Fastify stops its server, and `finish` after the last
  * onClose hook. Between the two, Fastify closes and the app's own hooks run.
  */
-import type { InFlightSample, LameDuckEnd, Phase, ShutdownReason, ShutdownReport, ShutdownState } from '../../types/index'
+import type { Phase, ShutdownReport } from '../../types/index'
 import { ShutdownTeardownError, ShutdownTimeoutError } from '../errors'
-import type { Traffic } from '../http/traffic'
-import { reserveOf, type Settings } from '../options'
-import type { OtherOwners } from '../process/other-owners'
-import type { Member, Membership } from '../process/signals'
-import type { Resources } from '../resources/resources'
+import { reserveOf } from '../options'
 import type { Teardown } from '../resources/teardown'
 import { createDeferred, once } from '../util/deferred'
+import { after, errorOf, excludeStops, startDeadline, within, type Deadline } from '../util/time'
 import { worstOutcome } from '../util/worst-outcome'
-import { after, errorOf, every, excludeStops, sleep, startDeadline, within, type Deadline } from '../util/time'
-import type { AppClose } from './app-close'
 import { createCaller } from './caller'
 import { createContainment } from './containment'
-import type { Events } from './events'
-import { createInFlightSamples } from './in-flight-samples'
-import type { LifecycleControl } from './phases'
-import type { OnProblem } from './problems'
-import type { Problems } from './problems'
+import { createLameDuck } from './lame-duck'
+import { createObservation } from './observation'
 import { createReport, noCounts, teardownError } from './report'
-import type { Tasks } from './tasks'
-
-/** The parts that a shutdown uses: one object of each wing. */
-export interface ShutdownParts {
-  readonly lifecycle: LifecycleControl
-  readonly settings: Pick<
-    Settings, 'delay' | 'timeouts' | 'refitTimeouts' | 'newConnections' | 'onReport' | 'signals' | 'uncaughtErrors' | 'exit'
-  >
-  readonly state: Pick<ShutdownState, 'activeRequests' | 'activeStreams' | 'activeWebSockets'>
-  readonly events: Events
-  readonly tasks: Tasks
-  readonly traffic: Omit<Traffic, 'inFlight' | 'servers' | 'activeWebSockets' | 'cut'>
-  readonly resources: Pick<Resources, 'pause' | 'paused' | 'pendingHooks' | 'hookResults' | 'startTeardown'>
-  /** `app.close()`. */
-  readonly close: AppClose
-  /** Adds this instance to the process. A signal or an uncaught error then begins its shutdown. */
-  readonly joinProcess: (member: Member) => Membership
-  /** Ends the exporters and the connections to process managers: the last step before the process may exit. */
-  readonly flush: () => Promise<void>
-  /** Flushes the log, which other hooks may have written to after `flush`. Never rejects. */
-  readonly flushLog: () => Promise<void>
-  /** Logs a line right before the process is ended by force. */
-  readonly onForcedExit: (message: string) => void
-  readonly problems: Problems
-  readonly onProblem: OnProblem
-}
-
-/** The shutdown of one app. */
-export interface ShutdownSequence {
-  /**
-   * Begins the shutdown, or joins the current one. Always resolves to the report, also if `app.close()` rejects or
-   * never settles.
-   */
-  start(reason: ShutdownReason): Promise<ShutdownReport>
-  /** From now on, the end of this shutdown does not end the process. */
-  disableExit(): void
-  /**
-   * Waits for the requests, streams and tasks in flight. avvio calls it first. Never rejects.
-   *
-   * @returns the teardown of the resources, which has begun
-   */
-  drain(): Promise<Teardown>
-  /**
-   * Closes the remaining resources. avvio calls it last. The report is published when Fastify's close has settled.
-   *
-   * @throws FST_ERR_SHUTDOWN_TEARDOWN if a resource or hook did not close
-   */
-  finish(): Promise<void>
-  /** Returns what the shutdown waits for, by name. */
-  pending(): string[]
-  /** Looks for other owners of the process. Call it when the app is ready. */
-  meetOthers(): OtherOwners
-}
+import type { ShutdownParts, ShutdownSequence } from './shutdown-parts'
 
 /** Time for the last responses to be flushed, in milliseconds. */
 const lastAnswers = 2_500
@@ -105,17 +45,18 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   const lifecycle = contained.part('lifecycle', parts.lifecycle)
   const events = contained.part('events', parts.events)
   const traffic = contained.part('traffic', parts.traffic)
-  const lastRequest = contained.part('last request', parts.traffic.lastRequest)
   const tasks = contained.part('tasks', parts.tasks)
-  const samples = contained.part('samples', createInFlightSamples(readInFlight, parts.lifecycle.elapsed))
   const resources = contained.part('resources', parts.resources)
   const drains = parts.traffic.drains.map(drain => contained.part(`drain of ${drain.name}`, drain))
+  const lameDuck = contained.part(
+    'lame-duck', createLameDuck(delay, parts.traffic.lastRequest, parts.lifecycle.elapsed)
+  )
+  const observation = contained.part('observation', createObservation(parts, contained, pending))
   const drain = once(runDrain)
   const finish = once(runFinish)
   const caller = createCaller(parts, contained, drain, abandon)
   let startedAt = new Date(0)
   let teardown: Teardown | null = null
-  let stopWaitingLog = (): void => {}
   let isAbandoned = false
   const finished = createDeferred<void>()
 
@@ -126,23 +67,36 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     // nodemon sends SIGUSR2: no load balancer is there, and the next process listens on the same port.
     const isRestart = caller.reason.kind === 'signal' && caller.reason.detail === 'SIGUSR2'
     const mayWait = caller.reason.kind !== 'close' && !isRestart && delay.max > 0 && traffic.listening
-    const lameDuck = mayWait && !(delay.min === 0 && lastRequest.silence()! >= delay.quiet && await isQuiet())
-    const total = lameDuck ? delay.max + timeouts.total : timeouts.total
-    let deadline = begin(isAbandoned ? abandonedTime : total)
-    if (lameDuck) {
-      enter('lame-duck')
-      for (const drain of drains) drain.enterLameDuck?.(Math.max(delay.min, delay.quiet))
-      resources.pause()
-      if (delay.min > 0) await sleep(delay.min)
-      lifecycle.endLameDuck(await untilQuiet())
-      deadline = endLameDuck()
-    }
+    const seemsQuiet = mayWait && delay.min === 0 && lameDuck.seemsQuiet() === true
+    const hasLameDuck = mayWait && !(seemsQuiet && await lameDuck.isQuiet() === true)
+    let deadline = begin(isAbandoned ? abandonedTime : hasLameDuck ? delay.max + timeouts.total : timeouts.total)
+
+    if (hasLameDuck) deadline = await runLameDuck()
     // Before draining, so that requests on the last accepted connections are served.
-    if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && (lameDuck || isRestart))) {
+    if (settings.newConnections === 'refuse' || (settings.newConnections === 'auto' && (hasLameDuck || isRestart))) {
       await traffic.stopListening()
       await traffic.waitForFirstBytes()
     }
+    await runDraining(deadline)
+    return startCleaning(deadline)
+  }
 
+  /** The server still serves until the load balancers have noticed. @returns the deadline of the rest */
+  async function runLameDuck (): Promise<Deadline> {
+    enter('lame-duck')
+    for (const drain of drains) drain.enterLameDuck?.(Math.max(delay.min, delay.quiet))
+    resources.pause()
+    lifecycle.endLameDuck(await lameDuck.wait() ?? 'max')
+    // What lame-duck has not used is left for the rest of the shutdown.
+    settings.refitTimeouts(parts.lifecycle.elapsed())
+    reserve = reserveOf(timeouts)
+    const deadline = startDeadline(timeouts.total)
+    lifecycle.extend(deadline)
+    return deadline
+  }
+
+  /** Rejects new requests, and waits for the requests, streams and tasks in flight. */
+  async function runDraining (deadline: Deadline): Promise<void> {
     // Before `enter`, because a phase listener may end a stream, and that stream must be counted.
     traffic.failListen(caller.listenError)
     traffic.beginDraining()
@@ -160,7 +114,10 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     // Exempt requests were served until now, and may have started tasks.
     const tasksDrained = await tasks.drain(deadline.limit(tasksEnd.remaining(), reserve))
     lifecycle.end(worstOutcome([...drained, tasksDrained, connections].map(outcome => outcome ?? 'failed')))
+  }
 
+  /** Begins to close the resources. Fastify closes at the same time, and the report follows. */
+  function startCleaning (deadline: Deadline): Teardown {
     enter('cleaning')
     // Time in which the process was stopped, or its event loop was blocked, does not shorten the resources' time.
     const includeStops = excludeStops()
@@ -221,8 +178,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     lifecycle.end(worstOutcome([...closed, ...hooks].map(({ outcome }) => outcome)))
 
     enter('shutdown')
-    stopWaitingLog()
-    samples.end()
+    observation.end()
     lifecycle.end()
     const report = createReport(
       {
@@ -230,7 +186,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
         startedAt,
         durationMs: parts.lifecycle.elapsed(),
         phases: lifecycle.results,
-        inFlight: samples.all,
+        inFlight: observation.samples,
         resources: closed,
         hooks,
         criticalPath: criticalPath(hooks) ?? [],
@@ -251,37 +207,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     const deadline = startDeadline(total)
     lifecycle.begin(caller.reason, deadline)
     traffic.begin()
-    stopWaitingLog = every(1_000, emitWaiting)
-    samples.begin()
-    return deadline
-  }
-
-  function readInFlight (): Omit<InFlightSample, 'atMs'> | undefined {
-    return contained.run('state', () => ({
-      requests: parts.state.activeRequests,
-      streams: parts.state.activeStreams,
-      webSockets: parts.state.activeWebSockets
-    }))
-  }
-
-  /** Returns whether no load balancer sends requests. Also reads those that the kernel has received already. */
-  async function isQuiet (): Promise<boolean> {
-    return await lastRequest.untilQuiet(delay.quiet, 0) === true
-  }
-
-  /** Waits until lame-duck may end. @returns why it ends */
-  async function untilQuiet (): Promise<LameDuckEnd> {
-    const { min, max, quiet } = delay
-    if (min === max) return 'delay'
-    return await lastRequest.untilQuiet(quiet, max - parts.lifecycle.elapsed()) === true ? 'quiet' : 'max'
-  }
-
-  /** Lame-duck is over: what it has not used is left for the rest of the shutdown. */
-  function endLameDuck (): Deadline {
-    settings.refitTimeouts(parts.lifecycle.elapsed())
-    reserve = reserveOf(timeouts)
-    const deadline = startDeadline(timeouts.total)
-    lifecycle.extend(deadline)
+    observation.begin()
     return deadline
   }
 
@@ -293,7 +219,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
 
   function enter (phase: Phase): void {
     const previous = lifecycle.enter(phase) ?? parts.lifecycle.phase
-    samples.take()
+    observation.takeSample()
     const { lameDuckEnd, elapsed } = parts.lifecycle
     events.emit({ type: 'phase', phase, previous, reason: caller.reason, atMs: elapsed(), lameDuckEnd })
   }
@@ -307,14 +233,6 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
       ...parts.resources.pendingHooks(),
       ...incoming
     ]
-  }
-
-  function emitWaiting (): void {
-    const names = pending()
-    if (names.length === 0 && lifecycle.phase !== 'cleaning') return
-    const { phase } = lifecycle
-    const remainingMs = parts.lifecycle.remaining()
-    events.emit({ type: 'waiting', phase, elapsedMs: parts.lifecycle.elapsed(), remainingMs, pending: names })
   }
 
   async function callOnReport (report: ShutdownReport): Promise<void> {

@@ -24,8 +24,8 @@ export function countOthers (event: string, ours: (value: never) => void): numbe
 
 /** It is logged once, because close-with-grace listens to each signal. */
 const closeWithGraceWarning =
-  'close-with-grace ends the process when its own delay is over (10 s by default, 500 ms after `fastify eject`), also ' +
-  'if requests are in flight. Remove it, because the plugin closes the app at the same signals'
+  'close-with-grace ends the process when its own delay is over (10 s by default, 500 ms after `fastify eject`), ' +
+  'also if requests are in flight. Remove it, because the plugin closes the app at the same signals'
 
 /** What is known about the other owners when the app is ready. The log contains it once. */
 export interface OtherOwners {

@@ -1,10 +1,10 @@
-/** Checks a value from JSON field by field, and turns it into a report. No value makes it throw. */
+/** Checks a value from JSON field by field, and turns it into a report. Never throws. */
 import type { ErrorData, HookData, ReportData, ResourceData, TaskData } from './report-data'
 
 /** The version of the report that this package writes and reads. */
 export const schemaVersion = 1
 
-/** Longest time that is kept, in milliseconds (31 years). It keeps the numbers of a picture finite. */
+/** Longest time that is kept, in milliseconds (31 years), so that the numbers of a picture are finite. */
 const longestTime = 1e12
 
 /** Longest string that is kept, in UTF-16 code units. */
@@ -126,7 +126,7 @@ function oneOf<T extends string> (value: unknown, words: readonly [...T[], T]): 
   return isOneOf(value, words) ? value : words[words.length - 1] as T
 }
 
-/** Old log lines have the message alone. */
+/** Returns an error. Old log lines have only its message. */
 function error (value: unknown): ErrorData | null {
   if (typeof value === 'string') return { name: 'Error', message: text(value), code: '' }
   const { name, message, code } = fields(value)

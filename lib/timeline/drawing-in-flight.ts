@@ -1,4 +1,4 @@
-/** Draws what was in flight over time, as stepped areas on top of each other, and what was cut. */
+/** Draws what was in flight over time, as stacked areas with steps, and a mark for what was cut. */
 import type { Layout } from './layout'
 import type { Drawing, Measures, Scale } from './measures'
 import { escape } from './plain-text'
@@ -39,7 +39,7 @@ export function drawInFlight (layout: Layout, x: Scale, y: number, measures: Mea
   }
 }
 
-/** A dashed line with a cross. Its label stands on the side with more room. */
+/** Draws a dashed line with a cross. Its label is on the side with more room. */
 function drawCut (at: number, label: string, top: number, bottom: number, { left, right }: Measures): string[] {
   const isLeft = at - left > right - at
   return [
@@ -49,7 +49,7 @@ function drawCut (at: number, label: string, top: number, bottom: number, { left
   ]
 }
 
-/** The points of a line that keeps each value until the next sample. */
+/** Returns the points of a line that keeps each value until the next sample. */
 function step (
   samples: readonly InFlightData[], endMs: number, x: Scale, y: (sample: InFlightData) => number
 ): string[] {

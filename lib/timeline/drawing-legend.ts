@@ -1,4 +1,4 @@
-/** Explains the colours and signs that a picture has, and no other. */
+/** Draws the legend: the colours and signs that are used in the picture. */
 import { areas } from './drawing-in-flight'
 import type { Layout } from './layout'
 import type { Drawing, Measures } from './measures'

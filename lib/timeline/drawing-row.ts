@@ -24,7 +24,7 @@ export function drawRow (bar: Bar, y: number, x: Scale, measures: Measures): str
   }
 }
 
-/** The inner SVG clips a name that is wider than its font promises. */
+/** Draws the name. The inner SVG clips a name that is wider than its estimated width. */
 function drawName ({ label, kind, isCritical }: Bar, { left, width, row, textAt, name }: Measures): string {
   const classes = ['name', ...(isCritical ? ['strong'] : []), ...(kind === 'phase' ? ['muted'] : [])].join(' ')
   const room = left === 0 ? width - 130 : left - 8

@@ -81,7 +81,7 @@ function axis ({ endMs }: Layout, x: Scale, bottom: number, { right, ticks }: Me
   })
 }
 
-/** A line down from the end of one bar, and then right to the beginning of the other one. */
+/** Draws a line down from the end of one bar, and then right to the beginning of the other one. */
 function connect (
   { from, to, isCritical }: Dependency, tops: ReadonlyMap<Bar, number>, x: Scale, { bar, barAt }: Measures
 ): string {
@@ -91,7 +91,7 @@ function connect (
   const isDown = toY > fromY
   const startY = fromY + barAt + (isDown ? bar : 0)
   const classes = isCritical ? 'stroke critical" stroke-width="1.6' : 'stroke phase" stroke-width="1'
-  // A bar that begins right behind the other one is met from above or below, and any other bar from the left.
+  // If the second bar begins right after the first one, the line has no horizontal part.
   if (end - start < 5) return `<path d="M${end} ${startY}V${toY + barAt + (isDown ? 0 : bar)}" class="${classes}"/>`
   return `<path d="M${start} ${startY}V${toY + barAt + bar / 2}H${end}" class="${classes}"/>`
 }

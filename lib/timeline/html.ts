@@ -1,4 +1,4 @@
-/** A report as an HTML page that stands alone: the picture, what did not end well, and all data as tables. */
+/** A report as an HTML page in one file: the picture, the cuts and errors, and all data as tables. */
 import { createHash } from 'node:crypto'
 import { draw } from './drawing'
 import { firstLines } from './format'
@@ -13,7 +13,7 @@ import { beginning, cutLine, errorLine, headline, summary } from './words'
 
 /**
  * Renders a report as an HTML document. It has no script and loads nothing, and its content security policy forbids
- * both. It follows the light or dark scheme of the reader.
+ * both. It uses the colour scheme of the browser, light or dark.
  */
 export function renderHtml (report: ReportData): string {
   const title = headline(report)

@@ -1,4 +1,4 @@
-/** Turns a report into bands, bars and marks: times and words, without pixels or characters. */
+/** Turns a report into rows, bars and marks, in times and words. Drawing them is left to each kind of output. */
 import { dependenciesOf, endOf, markCritical, type Dependency } from './dependencies'
 import { count } from './format'
 import type { ErrorData, InFlightData, ReportData } from './report-data'

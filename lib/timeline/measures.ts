@@ -21,7 +21,7 @@ export interface Measures {
   readonly ticks: number
 }
 
-/** Names stand at the left of the bars, times and outcomes at their right. */
+/** Names are at the left of the bars, times and outcomes at the right. */
 export const wide: Measures = {
   width: 960,
   left: 232,
@@ -36,7 +36,7 @@ export const wide: Measures = {
   ticks: 8
 }
 
-/** Names, times and outcomes stand above the bars. */
+/** Names, times and outcomes are above the bars. */
 export const narrow: Measures = {
   width: 358,
   left: 0,

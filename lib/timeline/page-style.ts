@@ -3,7 +3,7 @@ import { colours, mono, pictureStyle, sans } from './theme'
 
 const names = ['paper', 'ink', 'muted', 'line', 'band', 'good', 'forced', 'failed', 'critical'] as const
 
-/** Colours are variables, so that a dark screen changes them in one place. A print is always light. */
+/** Colours are variables, so that a dark screen changes them in one place. Printed pages are always light. */
 export const pageStyle = `
 :root{color-scheme:light dark;${variables(0)}}
 @media screen and (prefers-color-scheme:dark){:root{${variables(1)}}}

@@ -1,4 +1,4 @@
-/** Makes strings of any content safe to show, and measures and shortens them in cells of a terminal. */
+/** Makes any string safe to show, and measures and shortens strings in cells of a terminal. */
 
 const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' })
 
@@ -10,7 +10,7 @@ export function clean (text: string): string {
   return text.replace(/[\t\n\v\f\r]+/g, ' ').replace(unsafe, '\ufffd')
 }
 
-/** Returns the text as HTML and XML show it, on one line. It may stand in an element or in a quoted attribute. */
+/** Escapes a text for HTML and XML, on one line. The result is safe in an element and in a quoted attribute. */
 export function escape (text: string): string {
   return clean(text).replace(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`)
 }

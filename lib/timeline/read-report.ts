@@ -11,7 +11,7 @@ export function readReport (text: string): ReportData | null {
   return typeof found === 'string' ? null : found
 }
 
-/** Returns the last report in the text, or a sentence that says why there is none. Never throws. */
+/** Returns the last report in the text, or the reason why there is none. Never throws. */
 export function findReport (text: string): ReportData | string {
   if (text.trim() === '') return 'the input is empty'
   const whole = parse(text.replace(/^\uFEFF/, ''))
@@ -33,7 +33,7 @@ function candidates (text: string): string[] {
   let blockAt = -1
   for (const [index, line] of lines.entries()) {
     if (line.includes('"phases"') && line.includes('}')) {
-      // A line of a container or a journal has a prefix.
+      // Logs of containers and journals may have a prefix in each line.
       found.push(line.slice(line.indexOf('{'), line.lastIndexOf('}') + 1))
     } else if (/^[{[]\s*$/.test(line)) {
       blockAt = index

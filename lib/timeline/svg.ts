@@ -1,4 +1,4 @@
-/** A report as an SVG that stands alone: a title, the picture, and lists of what was cut and of the errors. */
+/** A report as an SVG document: a title, the picture, and lists of what was cut and of the errors. */
 import { draw } from './drawing'
 import { firstLines } from './format'
 import { layOut } from './layout'
@@ -20,7 +20,7 @@ const longestLine = 120
 /** Space around the picture, in pixels. */
 const margin = 20
 
-/** Renders a report as an SVG document. It follows the light or dark scheme of the reader, and loads nothing. */
+/** Renders a report as an SVG document. It uses the colour scheme of the browser, and loads nothing. */
 export function renderSvg (report: ReportData): string {
   const picture = draw(layOut(report, mostBars), wide)
   const colour = report.outcome === 'clean' ? 'good' : report.outcome
@@ -53,7 +53,7 @@ export function renderSvg (report: ReportData): string {
     `${elements.join('\n')}\n</svg>\n`
 }
 
-/** The style sheet has no character of XML but quotes. */
+/** Escapes the style sheet. Quotes need no escape in the text of an element. */
 function escapeStyle (style: string): string {
   return style.replace(/[&<]/g, character => `&#${character.charCodeAt(0)};`)
 }

@@ -5,7 +5,7 @@ import { escape, shorten } from './plain-text'
 import type { ReportData } from './report-data'
 import { errorLine, startOf } from './words'
 
-/** Most rows of a table, and most items of a list. A page with all of 100 000 tasks could not be used. */
+/** Most rows of a table, and most items of a list, because a browser cannot show 100 000 tasks. */
 export const mostRows = 1_000
 
 /** Most rows of a table that is not folded. */
@@ -107,7 +107,7 @@ function number (text: string): string {
   return `<td class="number">${text}</td>`
 }
 
-/** A name in a script that is written from right to left does not change the direction of its line. */
+/** Isolates a text, so that a name from right to left does not change the direction of its line. */
 export function bidi (html: string): string {
   return `<bdi>${html}</bdi>`
 }

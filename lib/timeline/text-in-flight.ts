@@ -18,10 +18,10 @@ export interface Columns {
   readonly after: number
 }
 
-/** The heights of a cell. */
+/** The characters for the heights of a cell. */
 const levels = '▁▂▃▄▅▆▇█'
 
-/** One row per kind that was in flight: the height of a cell is the most that was in flight in its time. */
+/** Draws one row per kind that was in flight. The height of a cell is the highest count in its time. */
 export function drawInFlight (
   { inFlight, endMs, cut }: Layout, { name, plot, value }: Columns, paint: Paint
 ): string[] {

@@ -24,7 +24,7 @@ const codes: Readonly<Record<Style, readonly [on: number, off: number]>> = {
   bold: [1, 22], dim: [2, 22], good: [32, 39], forced: [33, 39], failed: [31, 39], critical: [36, 39]
 }
 
-/** Renders a report as text that ends with a newline. Its last lines say the outcome in words. */
+/** Renders a report as text that ends with a newline. Its last line has the outcome in words. */
 export function renderText (report: ReportData, { width = 100, color = false }: TextOptions = {}): string {
   const paint: Paint = (style, text) => {
     const [on, off] = codes[style]
@@ -101,7 +101,7 @@ function afterOf ({ waitedFor }: Bar): string {
   return waitedFor.length === 0 ? '' : `after ${listed(waitedFor, 10)}`
 }
 
-/** A bar has at least one cell. It begins with `<` if it began before the shutdown, and ends with `x` if it was cut. */
+/** Draws a bar of at least one cell. `<`: it began before the shutdown. `x`: it was forced, failed or abandoned. */
 function drawBar ({ kind, drawn, isEarlier, severity }: Bar, endMs: number, plot: number): string {
   if (drawn === null) return ' '.repeat(plot)
   const from = Math.min(plot - 1, Math.floor(drawn.fromMs / endMs * plot))
@@ -134,7 +134,7 @@ function list (title: string, lines: readonly string[], width: number, paint: Pa
   ]
 }
 
-/** Wraps a sentence. The lines after the first one begin under the text behind its label. */
+/** Wraps a sentence. The lines after the first one are indented. */
 function hang (sentence: string, width: number): string[] {
   const [first = '', ...others] = wrap(clean(sentence), width - 2)
   return [first, ...others.map(line => `  ${line}`)]

@@ -1,5 +1,4 @@
 /** The colours of the picture and the page, for a light and a dark screen. Text has a contrast of at least 4.5. */
-
 import type { Bar } from './layout'
 
 /** Name of a colour -> its value on a light and on a dark screen. */
@@ -31,7 +30,7 @@ export function fillOf ({ kind, severity, isCritical }: Bar): keyof typeof colou
 export const sans = 'system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif'
 export const mono = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace'
 
-/** The style sheet of a picture, for its classes below `.timeline`. A print is always light. */
+/** The style sheet of a picture, for its classes below `.timeline`. Printed pages are always light. */
 export const pictureStyle = [
   // The outline keeps a text readable where a line crosses it.
   `.timeline text{font:12px ${sans};fill:${colours.ink[0]};stroke:${colours.paper[0]};stroke-width:3px;` +

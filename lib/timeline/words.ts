@@ -1,4 +1,4 @@
-/** Says in words what a report shows: the same words stand in the text, in the SVG and on the page. */
+/** A report in words, which are the same in the text, in the SVG and on the page. */
 import { firstLines, formatDate, formatDuration, listed, longestName } from './format'
 import { cutsOf, type Bar } from './layout'
 import { shorten } from './plain-text'

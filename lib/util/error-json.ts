@@ -1,10 +1,13 @@
-/** Errors of the report in JSON. `JSON.stringify` turns an Error into `{}`, and an error's own `toJSON` may contain secrets. */
+/**
+ * Errors of the report in JSON. `JSON.stringify` turns an Error into `{}`, and the `toJSON` of an error may contain
+ * secrets.
+ */
 
 /** An error in JSON. */
 export interface ErrorJson {
   readonly name: string
   readonly message: string
-  /** Only if the error has a code that is a string. */
+  /** Missing if the error has no code that is a string. */
   readonly code?: string
 }
 
@@ -38,7 +41,7 @@ export function withErrorJson<E extends Error> (error: E): E {
   return withJson(error, () => errorToJson(error))
 }
 
-/** Makes the error of a result `{ name, message, code }` in JSON. A `detail` that is no JSON is left out. */
+/** Makes the error of a result `{ name, message, code }` in JSON. A `detail` that JSON cannot contain is left out. */
 export function withResultJson<R extends { readonly error: Error | null, readonly detail?: object }> (result: R): R {
   const { error, detail } = result
   if (error === null && detail === undefined) return result

@@ -185,9 +185,9 @@ function valueBySymbol (object: object, description: string): unknown {
  * Publishes a message to a diagnostics channel. A subscriber that throws does not affect the others. Node keeps the
  * subscribers in `_subscribers`.
  *
- * Why: `channel.publish()` turns the error of a subscriber into an uncaught exception, which ends the process or begins a
- * shutdown that fails. Public alternative: none, because the exception comes from Node. Without the list, `publish()` is
- * used.
+ * Why: `channel.publish()` turns the error of a subscriber into an uncaught exception, which ends the process or begins
+ * a shutdown that fails. Public alternative: none, because the exception comes from Node. Without the list, `publish()`
+ * is used.
  */
 export function publish (channel: Channel, message: object, onSubscriberError: (error: unknown) => void): void {
   const { _subscribers: subscribers } = channel as Channel & { _subscribers?: unknown }

@@ -1,4 +1,4 @@
-/** The plugins of Fastify, by name. Fastify names a plugin without a name by the first lines of its code. */
+/** The names of Fastify's plugins. A plugin without a name has the first lines of its code as its name. */
 import type { FastifyInstance } from 'fastify'
 
 /** Longest name, in characters. */

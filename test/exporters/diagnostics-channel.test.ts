@@ -51,7 +51,7 @@ t.test('every channel is documented', async t => {
   t.strictSame(Array.from(page.matchAll(/^\| `fastify-shutdown:([\w-]+)`/gm), ([, type]) => type).sort(), [...types].sort())
 })
 
-t.test('a subscriber that throws changes nothing: not the outcome, not the other subscribers, not the process', async t => {
+t.test('a subscriber that throws does not affect the outcome, the other subscribers and the process', async t => {
   const uncaught: unknown[] = []
   const note = (error: unknown): void => { uncaught.push(error) }
   process.on('uncaughtException', note)

@@ -218,7 +218,7 @@ t.test('two apps of a provider are summed, and attributes keep them apart', asyn
   t.strictSame(running.map(({ attributes, value }) => [attributes.service, value]), [[undefined, 2], ['b', 1]])
 })
 
-t.test('an option of the wrong type is refused', async t => {
+t.test('an option of the wrong type is an error', async t => {
   for (const [options, message] of [
     [{ apii: api }, /'apii' is not an option/], [{ api: {} }, "Expected 'api' to be the module @opentelemetry/api"],
     [{ attributes: 'x' }, "Expected 'attributes' to be an object"], [{ attributes: { a: 1 } }, "Expected 'attributes.a' to be a string"]

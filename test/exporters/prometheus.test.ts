@@ -173,7 +173,7 @@ t.test("without a registry, the metrics are in the client's own one", async t =>
   t.equal(valueOf(await prom.register.metrics(), 'fastify_shutdown_phase', { phase: 'running' }), 1)
 })
 
-t.test('a client may be given', async t => {
+t.test('the option client replaces the search for the installed client', async t => {
   const client = clients['@platformatic/prom-client']
   t.teardown(() => client.register.clear())
   await withMetrics(t, { client })
@@ -187,7 +187,7 @@ t.test('a label has at most 100 names of resources', async t => {
   t.strictSame([names[99], names[100], nameOf('worker 99')], ['worker 99', 'other', 'worker 99'])
 })
 
-t.test('an option of the wrong type is refused', async t => {
+t.test('an option of the wrong type is an error', async t => {
   const url = 'http://127.0.0.1'
   for (const [options, message] of [
     [{ regisrty: 1 }, /'regisrty' is not an option.*did you mean 'registry'/i],
@@ -238,7 +238,7 @@ t.test('a Pushgateway', async t => {
     })
   }
 
-  t.test('that refuses the connection is logged with the reason, and the file is written all the same', async t => {
+  t.test('that refuses the connection is logged with the reason, and the file is still written', async t => {
     const textfile = join(t.testdir(), 'shop.prom')
     const { app: gone } = await serve(t)
     const url = `http://127.0.0.1:${portOf(gone)}`

@@ -28,7 +28,7 @@ export interface Answer {
 
 /** Translates the service to JavaScript. @returns the directory of the test, with `files`; there, `main` looks for `.env` */
 export function translateExample (t: Test, files: Readonly<Record<string, string>> = {}): string {
-  return translate(t.testdir({ ...files, 'package.json': '{ "name": "fastify-shutdown", "exports": "./lib/index.js" }' }), ['lib', 'examples/service'])
+  return translate(t.testdir({ ...files, 'package.json': '{ "name": "fastify-shutdown", "exports": { ".": "./lib/index.js", "./prometheus": "./lib/exporters/prometheus.js", "./opentelemetry": "./lib/exporters/opentelemetry.js" } }' }), ['lib', 'examples/service'])
 }
 
 /** Starts `main.js` with these variables, and does not wait. */

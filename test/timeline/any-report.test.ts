@@ -1,4 +1,4 @@
-/** Whatever a report contains, it is rendered. */
+/** A report with any content is rendered. */
 import fc from 'fast-check'
 import t from 'tap'
 import { renderHtml } from '../../lib/timeline/html'

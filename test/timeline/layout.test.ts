@@ -1,11 +1,11 @@
-/** The rules of the picture, in numbers. */
+/** The layout of a report: the order, the times and the connections of its bars. */
 import t from 'tap'
 import { layOut, ticksOf, type Layout } from '../../lib/timeline/layout'
 import { empty, resource, sample } from '../helpers/reports'
 
 const names = ({ groups }: Layout, title: string): string[] => groups.find(group => group.title === title)?.bars.map(bar => bar.name) ?? []
 
-t.test('the picture ends with the last of everything, and is never 0 ms long', async t => {
+t.test('the picture ends with the last bar, and is never 0 ms long', async t => {
   t.equal(layOut(sample, 80).endMs, 11_460)
   t.equal(layOut({ ...sample, resources: [resource('late', 11_000, 900)] }, 80).endMs, 11_900)
   t.equal(layOut(empty, 80).endMs, 1)
@@ -81,7 +81,7 @@ t.test('samples in flight are in the order of time, and none lies outside of the
   t.strictSame(layOut({ ...empty, inFlight: [{ atMs: 0, requests: 0, streams: 0, webSockets: 0 }] }, 80).inFlight, [], 'nothing was in flight')
 })
 
-t.test('the axis has round times, never more than asked for and one', async t => {
+t.test('the axis has round times, at most one more than requested', async t => {
   t.strictSame(ticksOf(11_460, 8).times, [0, 2_000, 4_000, 6_000, 8_000, 10_000])
   t.strictSame(ticksOf(50, 5).times, [0, 10, 20, 30, 40, 50])
   t.strictSame(ticksOf(60_000, 4).times, [0, 20_000, 40_000, 60_000])

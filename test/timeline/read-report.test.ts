@@ -1,4 +1,4 @@
-/** The last report of a text is found, whatever stands around it, and is checked field by field. */
+/** The last report in any text is found, and is checked field by field. */
 import fc from 'fast-check'
 import t from 'tap'
 import { findReport, readReport } from '../../lib/timeline/read-report'
@@ -26,13 +26,13 @@ t.test('a report is found in every form', async t => {
   })) t.strictSame(readReport(text), sample, form)
 })
 
-t.test('the last of several shutdowns is taken, in whatever form', async t => {
+t.test('the last of several shutdowns is used, in every form', async t => {
   t.equal(readReport(`${logLine(line)}\n${logLine(other)}\n`)?.durationMs, 5)
   t.equal(readReport(`${other}\n${sampleJson}`)?.durationMs, 11_460)
   t.equal(readReport(`${sampleJson}\n${other}\n`)?.durationMs, 5)
 })
 
-t.test('a text without a report says so', async t => {
+t.test('a text without a report has a reason', async t => {
   const none = /^no report of a shutdown found/
   for (const [text, message] of [
     ['', 'the input is empty'], [' \n\n', 'the input is empty'], [line.slice(0, -1), none], ['{', none], ['null', none],

@@ -19,7 +19,7 @@ t.test('the picture is well-formed XML of harmless elements', async t => {
   }
 })
 
-t.test('the picture says what happened', async t => {
+t.test('the picture has the outcome, the names and the errors', async t => {
   const svg = renderSvg({ ...sample, errors: [{ name: 'Error', message: 'boom', code: 'E_BOOM' }] })
   for (const text of ['Forced shutdown in 11.5 s, exit code 1', 'signal SIGTERM', '2 requests cut', 'lame-duck', 'postgres', 'forced', 'E_BOOM: boom', 'critical path', 'POST /reports/:id/export']) {
     t.ok(svg.includes(`>${text}`), text)

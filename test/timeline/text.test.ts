@@ -115,12 +115,12 @@ t.test('no line is wider than the terminal', async t => {
   }
 })
 
-t.test('a width that is none is replaced', async t => {
+t.test('an invalid width is replaced by the smallest one', async t => {
   for (const width of [0, -5, NaN, 3.7]) t.equal(renderText(sample, { width }), renderText(sample, { width: 20 }))
   t.equal(renderText(sample), renderText(sample, { width: 100 }))
 })
 
-t.test('colours change nothing but the colours, and only our own escape sequences are written', async t => {
+t.test('colours do not change the text, and only our own escape sequences are written', async t => {
   for (const report of [sample, reportNamed(hostileNames)]) {
     const plain = renderText(report)
     // eslint-disable-next-line no-control-regex

@@ -1,19 +1,18 @@
 /**
  * Finds out which connections the server has accepted. In Linux's table of sockets, a connection in the accept queue
- * has
- * no inode.
+ * has no inode.
  */
 import { after, now } from '../../util/time'
 import { readTcpTable, type TcpEntry } from './listeners'
 import { hasProc } from './process-table'
 
-/** Youngest connection that is looked at, in milliseconds. Most are answered before. */
+/** Age from which a connection is looked up, in milliseconds. Most connections are answered before. */
 const youngest = 25
 
-/** Shortest time between two looks, in milliseconds. */
+/** Shortest time between two looks at the table, in milliseconds. */
 const lookInterval = 100
 
-/** Looks at connections that wait for their first answer. */
+/** Watches the connections that wait for their first answer. */
 export interface AcceptWatch {
   /**
    * Watches a new connection.
@@ -31,7 +30,7 @@ export function isAccepted (table: readonly TcpEntry[], serverPort: number, clie
   return entry === undefined ? null : entry.inode !== '0'
 }
 
-/** Starts to look. @param port of the server */
+/** Starts to watch. @param port the port of the server */
 export function watchAccepted (port: number): AcceptWatch {
   const waiting = new Map<number, { readonly since: number, accepted: boolean | null }>()
   let planned = false

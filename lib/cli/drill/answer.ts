@@ -1,4 +1,5 @@
 /** Parses an HTTP/1 answer from the bytes of a connection, and detects an answer that has no end. */
+import { bodyOf, type Body } from './answer-body'
 
 /** The head of an answer. */
 export interface AnswerHead {
@@ -11,7 +12,7 @@ export interface AnswerHead {
 
 /** An answer that is being received. */
 export interface Answer {
-  /** `waiting`: no byte yet. `upgraded`: 101, what follows is not HTTP. */
+  /** `waiting`: no byte has come. `upgraded`: the status is 101, and the bytes after it are not HTTP. */
   readonly state: 'waiting' | 'begun' | 'complete' | 'upgraded' | 'invalid'
   /** `null` until it is complete. */
   readonly head: AnswerHead | null
@@ -100,76 +101,4 @@ function parseHead (text: string): AnswerHead | null {
   const connection = (headers.get('connection') ?? '').toLowerCase().split(',').map(word => word.trim())
   const keepAlive = match[1] === '1' ? !connection.includes('close') : connection.includes('keep-alive')
   return { status: Number(match[2]), headers, keepAlive }
-}
-
-/** The body of an answer. */
-interface Body {
-  readonly complete: boolean
-  readonly endsWithConnection: boolean
-  /** @returns the number of bytes that were used; `null` if they are not valid */
-  take (data: Buffer): number | null
-}
-
-/** Chooses the form of the body (RFC 9112, 6.3). */
-function bodyOf ({ status, headers }: AnswerHead, method: string, keep: (data: Buffer) => void): Body {
-  if (method === 'HEAD' || status === 204 || status === 304) return bodyOfLength(0, keep)
-  if (/(?:^|,)\s*chunked\s*$/i.test(headers.get('transfer-encoding') ?? '')) return chunkedBody(keep)
-  const length = headers.get('content-length')
-  return length === undefined
-    ? bodyOfLength(Infinity, keep)
-    : bodyOfLength(
-      /^\d+$/.test(length) ? Number(length) : NaN, keep
-    )
-}
-
-/** A body of known length. @param length `Infinity`: until the connection ends */
-function bodyOfLength (length: number, keep: (data: Buffer) => void): Body {
-  let left = length
-  return {
-    get complete () { return left === 0 },
-    endsWithConnection: length === Infinity,
-    take (data) {
-      if (Number.isNaN(length)) return null
-      const used = Math.min(left, data.length)
-      keep(data.subarray(0, used))
-      left -= used
-      return used
-    }
-  }
-}
-
-function chunkedBody (keep: (data: Buffer) => void): Body {
-  let expected: 'size' | 'data' | 'trailer' | 'end' = 'size'
-  let left = 0
-  return {
-    get complete () { return expected === 'end' },
-    endsWithConnection: false,
-    take (data) {
-      let at = 0
-      while (expected !== 'end') {
-        if (expected === 'data') {
-          const used = Math.min(left, data.length - at)
-          // The last two bytes of `left` are the line end behind the data.
-          keep(data.subarray(at, at + Math.min(used, Math.max(0, left - 2))))
-          left -= used
-          at += used
-          if (left > 0) return at
-          expected = 'size'
-        }
-        const end = data.indexOf('\r\n', at)
-        if (end === -1) return at
-        const line = data.toString('latin1', at, end)
-        at = end + 2
-        if (expected === 'trailer') {
-          if (line === '') expected = 'end'
-          continue
-        }
-        const size = /^([0-9a-f]{1,12})\s*(?:;|$)/i.exec(line)
-        if (size === null) return null
-        left = parseInt(size[1]!, 16) + 2
-        expected = left === 2 ? 'trailer' : 'data'
-      }
-      return at
-    }
-  }
 }

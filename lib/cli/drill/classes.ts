@@ -47,7 +47,7 @@ export function addRequests (all: readonly RequestCounts[]): RequestCounts {
   return sum
 }
 
-/** Returns the number of requests in some classes. @param classes default: all */
+/** Returns the number of requests in these classes. @default classes: all */
 export function total (counts: RequestCounts, classes: readonly RequestClass[] = requestClasses): number {
   return classes.reduce((sum, name) => sum + counts[name], 0)
 }
@@ -67,7 +67,7 @@ export type Ending =
   /** The exchange did not end. `silentMs`: milliseconds since its last byte, or since the request was sent. */
   | { readonly kind: 'pending', readonly silentMs: number }
 
-/** What is known about a request. */
+/** One request, and what is known about its end. */
 export interface Attempt {
   /** How it ended. */
   readonly ending: Ending
@@ -119,7 +119,8 @@ function classOfAnswer ({ status, retryAfter }: Extract<Ending, { kind: 'answer'
 export function describe (
   { ending, reused, accepted, retry }: Pick<Attempt, 'ending' | 'reused' | 'accepted' | 'retry'>
 ): string {
-  const connection = reused ? 'reused connection' : `new connection${accepted === null ? '' : accepted ? ', accepted' : ', not accepted'}`
+  const how = accepted === null ? '' : accepted ? ', accepted' : ', not accepted'
+  const connection = reused ? 'reused connection' : `new connection${how}`
   return `${connection}: ${wordsOf(ending)}${retry === null ? '' : `; retry: ${wordsOf(retry)}`}`
 }
 

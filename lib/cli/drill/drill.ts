@@ -1,9 +1,9 @@
 /** The whole drill: its restarts one after the other, and one verdict over all. */
 import { readFileSync } from 'node:fs'
 import { now } from '../../util/time'
-import type { DrillOptions } from './arguments'
 import { CannotRunError } from './cannot-run'
 import type { Interruption } from './interruption'
+import type { DrillOptions } from './options'
 import { isRunning } from './process-table'
 import { round } from './record'
 import { runRestart, type Progress } from './restart'
@@ -11,10 +11,10 @@ import type { DrillResult, Restart } from './result'
 import { adoptServer, startServer, type Server } from './server'
 import { judge } from './verdict'
 
-/** The result, and what the servers have printed. */
+/** The result of a drill, and the output of its server. */
 export interface DrillRun {
   readonly result: DrillResult
-  /** The output of the server, of the last restart. */
+  /** What the server has printed in the last restart, at most 4 Mi characters. */
   readonly output: string
 }
 
@@ -71,7 +71,7 @@ async function findServer (options: DrillOptions, lastPid: number | null, interr
   return adoptServer(pid, interruption)
 }
 
-/** Reads a pid file, until it names a running process that is not the one before. */
+/** Reads a pid file until it names a running process other than the last one. @throws CannotRunError */
 async function readPid (
   file: string, lastPid: number | null, readyMs: number, { pause }: Interruption
 ): Promise<number> {

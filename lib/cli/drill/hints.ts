@@ -18,8 +18,8 @@ export const hints = {
     'request.',
   exitCode: 'Exit with code 0 after a shutdown without an error. Other codes look like a crash to the ' +
     'orchestrator.',
-  endedBySignal: 'The process has no handler for this signal, or ends itself by it. Handle the signal: stop listening, ' +
-    'wait for the requests in flight, then exit with code 0.',
+  endedBySignal: 'The process has no handler for this signal, or ends itself by it. Handle the signal: stop ' +
+    'listening, wait for the requests in flight, then exit with code 0.',
   orphan: 'End the children before the parent. If a shell or npm starts the server, the signal may not reach ' +
     'it: start the server directly, or with exec.',
   openListener: 'Close each listening socket. A process that the server has started may have inherited it.',

@@ -1,8 +1,8 @@
-/** Which hosts a drill may reach: this machine, and those that the user allows by name. */
+/** Checks which hosts a drill may reach: this machine, and the hosts that the user allows by name. */
 import { lookup } from 'node:dns/promises'
 import net from 'node:net'
 import { CannotRunError } from './cannot-run'
-import type { Address } from './connection'
+import type { Address } from './socket'
 
 /** Returns whether an IP address or a name is this machine's loopback. */
 export function isLoopback (host: string): boolean {
@@ -34,7 +34,7 @@ export async function addressesOf (url: URL, allowed: readonly string[]): Promis
 /** Returns the loopback addresses that reach a listening socket. */
 export function reachable ({ host, port }: Address): Address[] {
   if (host === '0.0.0.0') return [{ host: '127.0.0.1', port }]
-  // It may be dual-stack, or IPv6 alone.
+  // The socket may also accept IPv4.
   if (host === '::') return [{ host: '127.0.0.1', port }, { host: '::1', port }]
   return [{ host, port }]
 }

@@ -1,4 +1,4 @@
-/** Ends a drill early: by a signal to the drill, or by an error in it. What the drill has started is killed. */
+/** Ends a drill early, by a signal or an error, and kills the processes that the drill has started. */
 import { setMaxListeners } from 'node:events'
 import { after } from '../../util/time'
 import { CannotRunError } from './cannot-run'

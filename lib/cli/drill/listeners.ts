@@ -15,11 +15,11 @@ export interface TcpEntry {
   readonly local: Listener
   readonly remotePort: number
   readonly listens: boolean
-  /** 0 for a connection that the process has not accepted. */
+  /** `0` for a connection that the process has not accepted. */
   readonly inode: string
 }
 
-/** Lists the listening TCP sockets of processes, sorted by port. Processes that may not be looked into have none. */
+/** Lists the listening TCP sockets of processes, by port. A process that this user may not inspect has none. */
 export async function findListeners (pids: readonly number[]): Promise<Listener[]> {
   if (pids.length === 0) return []
   const found = hasProc ? await fromProc(pids) : await fromLsof(pids)
@@ -80,7 +80,7 @@ function parseAddress (hex: string): string {
   if (bytes.length === 4) return bytes.join('.')
   const groups = Array.from({ length: 8 }, (_, i) => (bytes[2 * i]! * 256 + bytes[2 * i + 1]!).toString(16))
   const mapped = groups.slice(0, 6).join(':') === '0:0:0:0:0:ffff'
-  // The form of URL, which shortens the address.
+  // URL shortens the address.
   return mapped ? bytes.slice(12).join('.') : new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1)
 }
 

@@ -1,6 +1,6 @@
 /** Chooses requests from the OpenAPI document of a server: GET operations that need no parameter. */
 
-/** Where servers have their document. */
+/** Paths at which servers have their document. */
 export const documentPaths = ['/documentation/json', '/openapi.json']
 
 /** Most operations that are used. */
@@ -8,7 +8,7 @@ const mostOperations = 20
 
 type Json = Readonly<Record<string, unknown>>
 
-/** Returns the paths of the GET operations without required parameters that do not answer by a stream. */
+/** Returns the paths of the GET operations without required parameters. Event streams are left out. */
 export function pathsOf (text: string): string[] {
   let document: Json
   try {
@@ -25,7 +25,7 @@ export function pathsOf (text: string): string[] {
   }).slice(0, mostOperations)
 }
 
-/** The path of the first server (OpenAPI 3), or `basePath` (Swagger 2). */
+/** Returns the path of the first server (OpenAPI 3), or `basePath` (Swagger 2). */
 function basePath (document: Json): string {
   const url = object(list(document.servers)[0]).url ?? document.basePath
   if (typeof url !== 'string' || url.includes('{')) return ''

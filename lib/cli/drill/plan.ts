@@ -2,11 +2,11 @@
 import { readFileSync } from 'node:fs'
 import { suggest } from '../../util/did-you-mean'
 import { CannotRunError } from './cannot-run'
-import type { DrillRequest } from './connection'
+import type { DrillRequest } from './exchange'
 
 /** The traffic of a drill. */
 export interface Plan {
-  /** Sent in turn. Empty: chosen by the server's OpenAPI document, else `GET /`. */
+  /** Sent in turn. If empty, those of the server's OpenAPI document, else `GET /`. */
   readonly requests: readonly DrillRequest[]
   /** Paths of event streams. */
   readonly sse: readonly string[]
@@ -46,11 +46,13 @@ export function parsePlan (value: unknown): Plan {
     sse: list('sse', plan.sse).map((value, index) => path(`sse[${index}]`, value)),
     ws: list('ws', plan.ws).map((value, index) => path(`ws[${index}]`, value)),
     ...plan.rate === undefined ? {} : { rate: number('rate', plan.rate, limits.rate) },
-    ...plan.connections === undefined ? {} : { connections: number('connections', plan.connections, limits.connections) }
+    ...plan.connections === undefined
+      ? {}
+      : { connections: number('connections', plan.connections, limits.connections) }
   }
 }
 
-/** Parses a request. It is repeated by its `weight`. */
+/** Parses a request. The list has it `weight` times. */
 function parseRequest (name: string, value: unknown): DrillRequest[] {
   const request = object(name, value, ['method', 'path', 'headers', 'body', 'weight'])
   const headers = object(`${name}.headers`, request.headers ?? {})
@@ -70,19 +72,16 @@ function parseRequest (name: string, value: unknown): DrillRequest[] {
   return Array<DrillRequest>(number(`${name}.weight`, request.weight ?? 1, [1, 100])).fill(parsed)
 }
 
-/** Checks a method. */
+/** Checks a method. @returns it in upper case @throws Error with what was expected and received */
 export function method (name: string, value: unknown): string {
   if (typeof value === 'string' && /^[A-Za-z]+$/.test(value) && !/^connect$/i.test(value)) return value.toUpperCase()
   return wrong(name, 'a method such as GET', value)
 }
 
-/** Checks a path with its query. */
+/** Checks a path with its query. @throws Error with what was expected and received */
 export function path (name: string, value: unknown): string {
-  return typeof value === 'string' && /^\/[!-~]*$/.test(value)
-    ? value
-    : wrong(
-      name, "a path that begins with '/'", value
-    )
+  if (typeof value === 'string' && /^\/[!-~]*$/.test(value)) return value
+  return wrong(name, "a path that begins with '/'", value)
 }
 
 function headerValue (name: string, header: string, value: unknown): string {
@@ -103,7 +102,8 @@ function list (name: string, value: unknown = []): readonly unknown[] {
 function object (name: string, value: unknown, known?: readonly string[]): Json {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return wrong(name, 'an object', value)
   for (const key of Object.keys(value)) {
-    if (known !== undefined && !known.includes(key)) throw new Error(`${name} has an unknown member '${key}'${suggest(key, known)}`)
+    if (known === undefined || known.includes(key)) continue
+    throw new Error(`${name} has an unknown member '${key}'${suggest(key, known)}`)
   }
   return value as Json
 }

@@ -1,6 +1,6 @@
 /**
- * Lists the processes of this machine: from /proc on Linux, from `ps` elsewhere. Ended ones that wait for their parent
- * are left out.
+ * Lists the processes of this machine: from /proc on Linux, from `ps` elsewhere. Processes that have ended are left
+ * out, also if their parent has not yet read their exit code.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -28,7 +28,7 @@ export function listProcesses (): Map<number, ProcessEntry> {
   return new Map(entries.map(entry => [entry.pid, entry]))
 }
 
-/** Returns whether a process runs, also one of another user. */
+/** Returns whether a process runs. It may belong to another user. */
 export function isRunning (pid: number): boolean {
   if (hasProc) return readEntry(String(pid)) !== null
   try {
@@ -44,9 +44,9 @@ export function commandOf (pid: number): string {
   try {
     const text = hasProc
       ? readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
-      : execFileSync(
-        'ps', ['-p', String(pid), '-o', 'command='], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }
-      )
+      : execFileSync('ps', ['-p', String(pid), '-o', 'command='], {
+        encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore']
+      })
     return text.replace(/\p{Cc}/gu, ' ').trim().slice(0, 200)
   } catch {
     return ''

@@ -9,9 +9,9 @@ const lookInterval = 250
 export interface ProcessTree {
   /** Pids of the tree that run now, without the root. */
   descendants (): number[]
-  /** Sends SIGKILL to what runs of the tree, with the root. Synchronous, for exit handlers. */
+  /** Sends SIGKILL to the root and to its descendants that run. Synchronous, for exit handlers. */
   kill (): void
-  /** Stops to look for new children. */
+  /** No longer looks for new children. */
   stop (): void
 }
 

@@ -1,7 +1,7 @@
 /** Records the requests of one restart: counts before and after the signal, a histogram, and samples of failures. */
 import { now } from '../../util/time'
 import { lostClasses, noRequests, requestClasses, type RequestClass, type RequestCounts } from './classes'
-import type { DrillRequest } from './connection'
+import type { DrillRequest } from './exchange'
 
 /** Width of a bar of the histogram, in milliseconds. */
 export const barMs = 100
@@ -35,7 +35,7 @@ export interface Record {
   readonly after: RequestCounts
   /** Statuses of complete answers, before and after the signal. */
   readonly statuses: { readonly before: StatusCounts, readonly after: StatusCounts }
-  /** Milliseconds of `now()`; `null` if there was none. */
+  /** When each point in time was, on the clock of `now()`. */
   readonly marks: Marks
   samples (): Sample[]
   bars (): Bar[]
@@ -44,8 +44,9 @@ export interface Record {
   signal (): void
 }
 
-/** Points in time after the signal. */
+/** Points in time, on the clock of `now()`; `null` if there was none. */
 export interface Marks {
+  /** The traffic began. */
   readonly began: number
   readonly signal: number | null
   /** The first rejected request, or answer with `Connection: close` where answers had none before. */
@@ -54,7 +55,7 @@ export interface Marks {
   readonly refused: number | null
   /** The last complete answer. */
   readonly lastAnswer: number | null
-  /** The last answer that is no 503, on a connection that stays open if it was to be reused. */
+  /** The last answer that is no 503 and does not close a connection that the client wanted to reuse. */
   readonly lastServed: number | null
 }
 
@@ -64,6 +65,7 @@ type StatusCounts = { [status: string]: number }
 export interface Entry {
   readonly request: DrillRequest
   readonly class: RequestClass
+  /** On the clock of `now()`. */
   readonly sentAt: number
   /** `null` without an answer. */
   readonly status: number | null
@@ -72,7 +74,7 @@ export interface Entry {
   readonly closes: boolean
 }
 
-/** Starts the record. */
+/** Starts the record. The traffic begins now. */
 export function startRecord (): Record {
   const began = now()
   const before = noRequests()

@@ -1,10 +1,13 @@
 /** Sends the requests of a drill: half on keep-alive connections, half on one-shot connections. */
 import { setMaxListeners } from 'node:events'
-import { every, now, turn, within } from '../../util/time'
+import { now, turn, within } from '../../util/time'
 import { watchAccepted } from './accepted'
 import { classify, describe, mayRetry, type Ending } from './classes'
-import { createConnection, openSocket, type Connection, type DrillRequest, type Exchange } from './connection'
+import { createConnection, type Connection } from './connection'
+import type { DrillRequest, Exchange } from './exchange'
+import { startPace } from './pace'
 import type { Record } from './record'
+import { openSocket } from './socket'
 import type { Target } from './target'
 
 /** The running traffic. */
@@ -43,7 +46,7 @@ export function startRequests (
   const { address, host } = target
   const accepted = watchAccepted(address.port)
   const abandonment = new AbortController()
-  // Each connection that is being opened listens.
+  // Each connection that is being opened adds a listener.
   setMaxListeners(0, abandonment.signal)
   const idle: Connection[] = []
   const exchanges = new Set<Exchange>()
@@ -73,7 +76,7 @@ export function startRequests (
     return { ending, closes: keepAlive && exchange.head?.keepAlive === false }
   }
 
-  /** One request on a new connection. */
+  /** Sends one request on a new connection. */
   async function runOnce (request: DrillRequest): Promise<Ending> {
     const socket = await openSocket(address, abandonment.signal)
     return 'kind' in socket ? socket : (await run(createConnection(socket), request, false)).ending
@@ -86,7 +89,7 @@ export function startRequests (
   }
 
   async function send (request: DrillRequest, keepAlive: boolean): Promise<void> {
-    // A connection that the server has closed while the drill was stopped must not be taken for an idle one.
+    // If the drill was stopped, the server may have closed a connection in the meantime. It is not an idle one.
     await turn()
     const sentAt = now()
     let connection = keepAlive ? takeIdle() : undefined
@@ -103,7 +106,8 @@ export function startRequests (
     }
     result ??= await run(connection!, request, keepAlive)
     const { ending, closes } = result
-    const attempt = { ending, reused, accepted: seenAccepted?.() ?? null, retry: mayRetry(ending) ? await retry(request) : null }
+    const wasAccepted = seenAccepted?.() ?? null
+    const attempt = { ending, reused, accepted: wasAccepted, retry: mayRetry(ending) ? await retry(request) : null }
     const last = attempt.retry ?? ending
     record.add({
       request,
@@ -118,7 +122,7 @@ export function startRequests (
   }
 
   function begin (): void {
-    // Alternately; the other kind if one has no free place.
+    // The two kinds take turns. If one kind has reached its limit, the other kind is used.
     const wantsKeepAlive = sent % 2 === 0
     const keepAlive = busyKeepAlive < connections && (wantsKeepAlive || busyOneShot >= connections)
     if (!keepAlive && busyOneShot >= connections) return
@@ -134,17 +138,7 @@ export function startRequests (
     inFlight.add(done)
   }
 
-  const interval = Math.max(1, Math.min(50, 1_000 / rate))
-  const most = Math.max(1, Math.ceil(rate * 0.02))
-  let due = 0
-  let last = now()
-  const stop = every(interval, () => {
-    const time = now()
-    // Time in which the drill itself was stopped is not made up for.
-    due = Math.min(due + (time - last) * rate / 1_000, most)
-    last = time
-    for (; due >= 1; due--) begin()
-  })
+  const stop = startPace(rate, begin)
 
   return {
     stop,

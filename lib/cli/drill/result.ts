@@ -1,4 +1,4 @@
-/** The result of a drill, which all outputs show, and which `--json` prints. */
+/** The result of a drill. All outputs show it, and `--json` prints it. */
 import type { RequestCounts } from './classes'
 import type { Bar, Sample } from './record'
 import type { StreamCounts } from './streams'
@@ -15,7 +15,7 @@ export type Rule = typeof rules[number]
 /** Why a drill failed. */
 export interface Reason {
   readonly rule: Rule
-  /** How many: lost requests, orphans, restarts. */
+  /** How many lost requests, orphans or restarts there are. */
   readonly count: number
   readonly message: string
   /** What to do about it. */
@@ -25,13 +25,13 @@ export interface Reason {
 /** How the process ended in one restart. */
 export interface ProcessResult {
   readonly pid: number
-  /** `false`: it was not over within the grace period. */
+  /** Whether it ended within the grace period. */
   readonly ended: boolean
   /** `null` if a signal ended it, if it did not end, or if it is not a child of the drill. */
   readonly exitCode: number | null
   /** The signal that ended it. */
   readonly signal: string | null
-  /** Whether it went on serving as if no signal had come. */
+  /** Whether it served as before until the end of the grace period. */
   readonly ignoredSignal: boolean
   /** What was left of its tree. */
   readonly orphans: ReadonlyArray<{ readonly pid: number, readonly command: string }>
@@ -87,7 +87,7 @@ export interface DrillResult {
     readonly lost: number
     readonly rate: number
     readonly connections: number
-    /** `GET /`. */
+    /** Each as its method and path: `GET /`. */
     readonly requests: readonly string[]
   }
   /** All requests of all restarts. */
@@ -98,7 +98,7 @@ export interface DrillResult {
   readonly webSockets: WebSocketCounts
   /** Empty if the drill passed. */
   readonly reasons: readonly Reason[]
-  /** What may be a mistake, and is no failure. */
+  /** Findings that do not make the drill fail. */
   readonly notes: readonly string[]
   readonly restarts: readonly Restart[]
 }

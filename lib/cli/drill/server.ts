@@ -4,12 +4,12 @@ import { createDeferred } from '../../util/deferred'
 import { now, sleep, within } from '../../util/time'
 import { CannotRunError } from './cannot-run'
 import type { Interruption } from './interruption'
-import { commandOf, isRunning } from './process-table'
+import { isRunning } from './process-table'
 import { watchTree, type ProcessTree } from './process-tree'
 
 /** How a process ended. */
 export interface ProcessEnd {
-  /** Clock of `now()`. */
+  /** When it ended, on the clock of `now()`. */
   readonly at: number
   /** `null` if a signal ended it, or if it is unknown. */
   readonly code: number | null
@@ -27,11 +27,11 @@ export interface Server {
   readonly ended: Promise<ProcessEnd>
   /** How it ended; `null` while it runs. */
   readonly end: ProcessEnd | null
-  /** What it has printed: the last 4 MB of both outputs. */
+  /** What it has printed: the last 4 Mi characters of both outputs. */
   readonly output: string
   /** @throws CannotRunError if the signal cannot be sent */
   signal (name: NodeJS.Signals): void
-  /** Releases what belongs to the drill. A server that the drill has started is killed, with its tree. */
+  /** Ends the watching. A server that the drill has started is killed, with its tree. */
   release (): Promise<void>
 }
 
@@ -67,8 +67,8 @@ export async function startServer (command: readonly string[], interruption: Int
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve)
     child.once('error', (error: NodeJS.ErrnoException) => {
-      const why = error.code === 'ENOENT' ? 'there is no such command' : error.code === 'EACCES' ? 'it is not executable' : error.message
-      reject(new CannotRunError(`cannot start '${program}': ${why}`))
+      const reasons: Record<string, string> = { ENOENT: 'there is no such command', EACCES: 'it is not executable' }
+      reject(new CannotRunError(`cannot start '${program}': ${reasons[error.code ?? ''] ?? error.message}`))
     })
   })
   const pid = child.pid!
@@ -86,7 +86,7 @@ export async function startServer (command: readonly string[], interruption: Int
       tree.stop()
       tree.kill()
       for (const deadline = now() + killMs; tree.descendants().length > 0 && now() < deadline;) await sleep(10)
-      // Something outside of the tree may hold the outputs.
+      // A process outside of the tree may keep the outputs open.
       await ended
       await within(500, () => closed)
       child.stdout.destroy()
@@ -129,8 +129,8 @@ function sendSignal (pid: number, name: NodeJS.Signals): void {
     process.kill(pid, name)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    throw new CannotRunError(
-      code === 'EPERM' ? `process ${pid} belongs to another user: ${name} cannot be sent` : `process ${pid} (${commandOf(pid)}) ended before the signal`
-    )
+    throw new CannotRunError(code === 'EPERM'
+      ? `process ${pid} belongs to another user: ${name} cannot be sent`
+      : `process ${pid} ended before the signal`)
   }
 }

@@ -2,10 +2,12 @@
 import { every, now, sleep, within } from '../../util/time'
 import { CannotRunError } from './cannot-run'
 import type { Ending } from './classes'
-import { createConnection, openSocket, type Exchange } from './connection'
+import { createConnection } from './connection'
+import type { Exchange } from './exchange'
+import { openSocket } from './socket'
 import type { Target } from './target'
 
-/** Streams, or WebSockets, per path. */
+/** How many streams, or WebSockets, are opened on each path. */
 export const perPath = 2
 
 /** How the streams that were open at the signal ended. */
@@ -24,7 +26,7 @@ export interface StreamCounts {
 
 /** Open streams. */
 export interface Streams {
-  /** The signal is sent now. Streams are not opened again from here. */
+  /** The signal is sent now. From here on, streams are not opened again. */
   signal (): void
   /** Waits at most `ms` milliseconds for their end, and counts. */
   finish (ms: number): Promise<StreamCounts>
@@ -62,9 +64,9 @@ export async function openStreams (target: Target, paths: readonly string[]): Pr
     const { status, headers } = exchange.head ?? {}
     if (status === 200 && /^text\/event-stream\b/i.test(headers?.get('content-type') ?? '')) return
     exchange.abandon()
-    throw new CannotRunError(
-      `GET ${stream.path} does not answer by a stream: ${status === undefined ? 'no answer' : `status ${status}, content-type ${headers?.get('content-type') ?? 'unknown'}`}`
-    )
+    const type = headers?.get('content-type') ?? 'unknown'
+    const seen = status === undefined ? 'no answer' : `status ${status}, content-type ${type}`
+    throw new CannotRunError(`GET ${stream.path} does not answer by a stream: ${seen}`)
   }
 
   try {

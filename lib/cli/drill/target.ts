@@ -1,15 +1,16 @@
 /** Finds where the server answers, and waits until it is ready. */
-import tls from 'node:tls'
-import { after, now } from '../../util/time'
-import type { AnswerHead } from './answer'
-import type { DrillOptions } from './arguments'
+import { now } from '../../util/time'
 import { CannotRunError } from './cannot-run'
-import { createConnection, openSocket, type Address, type DrillRequest } from './connection'
+import type { DrillRequest } from './exchange'
 import { addressesOf, isLoopback, reachable } from './hosts'
 import type { Interruption } from './interruption'
 import { findListeners, formatListener } from './listeners'
+import { endedEarly, notReady } from './not-ready'
 import { documentPaths, pathsOf } from './openapi'
+import type { DrillOptions } from './options'
+import { probe } from './probe'
 import type { Server } from './server'
+import type { Address } from './socket'
 
 /** Where the server answers. */
 export interface Target {
@@ -28,33 +29,6 @@ const lookInterval = 50
 /** Statuses of a server that is not ready, or of a proxy in front of it. */
 const unavailableStatuses = new Set([502, 503, 504])
 
-/** The answer to a probe. */
-interface ProbeResult {
-  readonly head: AnswerHead
-  readonly body: string
-}
-
-/** Sends one request on a connection of its own. @returns `null` without a complete HTTP/1 answer in time */
-export async function probe (
-  address: Address, host: string, request: DrillRequest, ms: number
-): Promise<ProbeResult | null> {
-  const controller = new AbortController()
-  const cancel = after(ms, () => controller.abort())
-  try {
-    const socket = await openSocket(address, controller.signal)
-    if ('kind' in socket) return null
-    const exchange = createConnection(socket).send(request, host, false)
-    controller.signal.addEventListener('abort', () => exchange.abandon(), { once: true })
-    const ending = await exchange.ended
-    return ending.kind === 'answer' && exchange.head !== null ? { head: exchange.head, body: exchange.body } : null
-  } catch {
-    // Such as an IPv6 address on a machine without IPv6.
-    return null
-  } finally {
-    cancel()
-  }
-}
-
 /**
  * Waits until the server answers with another status than 502, 503 and 504.
  *
@@ -68,7 +42,7 @@ export async function findTarget (server: Server, options: DrillOptions, interru
   let unavailable = false
   let secondLook = false
   for (;;) {
-    if (server.end !== null) throw new CannotRunError(`${endedEarly(server)}`)
+    if (server.end !== null) throw new CannotRunError(endedEarly(server))
     const addresses = fixed ?? (await interruption.wait(listeners(server))).flatMap(reachable)
     seen = addresses
     const left = began + options.readyMs - now()
@@ -86,7 +60,7 @@ export async function findTarget (server: Server, options: DrillOptions, interru
   }
 }
 
-/** The listening sockets of the server and its children. */
+/** Lists the listening sockets of the server and its children. */
 export function listeners (server: Server): Promise<Address[]> {
   return findListeners([server.pid, ...server.tree.descendants()])
 }
@@ -101,50 +75,6 @@ async function answering (
     return result === null ? [] : [{ status: result.head.status, target: { address, host, url: `http://${host}` } }]
   }))
   return results.flat().sort((a, b) => Number(a.status >= 400) - Number(b.status >= 400))
-}
-
-function endedEarly ({ end, output, owned, pid }: Server): string {
-  const lines = output.split('\n').map(
-    line => line.replace(/\p{Cc}/gu, ' ').trimEnd()
-  ).filter(line => line !== '' && !/^\s+at /.test(line))
-  // The last error, because a stack or a version follows it.
-  const last = (lines.findLast(line => /error/i.test(line)) ?? lines.at(-1) ?? '').trim().slice(0, 200)
-  const how = end!.signal === null ? (end!.code === null ? '' : ` with exit code ${end!.code}`) : ` by ${end!.signal}`
-  return `${owned ? 'the command' : `process ${pid}`} ended early${how}, before it answered a request${last === '' ? '' : `: ${last}`}`
-}
-
-async function notReady (
-  { readyMs, url, allowedHosts }: DrillOptions, seen: readonly Address[], unavailable: boolean
-): Promise<string> {
-  const time = `in ${readyMs / 1_000} s`
-  if (unavailable) return `the server answered 502, 503 or 504 only, ${time}`
-  const names = seen.map(formatListener).join(' and ')
-  if (seen.length === 0) return `the command does not listen on a TCP port ${time}`
-  const [foreign] = seen.filter(({ host }) => !isLoopback(host) && !allowedHosts.includes(host))
-  if (url === null && foreign !== undefined && seen.length === 1) {
-    return `the server listens on ${names} only, which is not the loopback address: allow it with --allow-host ${foreign.host}`
-  }
-  const secure = await Promise.all(seen.map(speaksTls))
-  if (secure.includes(true)) {
-    return `the server at ${names} uses TLS, which the drill does not support: start it without TLS`
-  }
-  return `no HTTP/1 answer from ${names} ${time}`
-}
-
-function speaksTls (address: Address): Promise<boolean> {
-  return new Promise(resolve => {
-    const socket = tls.connect({ ...address, rejectUnauthorized: false })
-    const settle = (secure: boolean): void => {
-      cancel()
-      socket.destroy()
-      resolve(secure)
-    }
-    const cancel = after(1_000, () => settle(false))
-    socket.once('secureConnect', () => settle(true))
-    // An alert of the server is TLS, too.
-    socket.on('error', (error: NodeJS.ErrnoException) => settle(/ALERT/i.test(error.code ?? '')))
-    socket.once('close', () => settle(false))
-  })
 }
 
 /** Chooses the requests: those of the plan, or the operations of the OpenAPI document that answer, or `GET /`. */

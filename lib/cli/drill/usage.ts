@@ -12,17 +12,17 @@ Server
   --pid PID           the process of a server that runs already
   --pid-file FILE     a file with this pid, which is read before each signal
   --ready SECONDS     longest wait until the server answers (default: 30)
-  --signal NAME       (default: SIGTERM)
+  --signal NAME       the signal to send (default: SIGTERM)
   --restarts N        repeats the drill N times, and gives one verdict (default: 1)
-  --allow-host NAME   a host that is not this machine; may be repeated
+  --allow-host NAME   allows a host that is not this machine; may be repeated
 
 Traffic
-  --path PATH         may be repeated (default: the GET operations without required parameters of the OpenAPI document at
-                      /documentation/json or /openapi.json, else /)
-  --method METHOD     (default: GET)
-  --body TEXT         sent as application/json if it is JSON
+  --path PATH         path of the requests; may be repeated (default: the GET operations without required parameters
+                      of the OpenAPI document at /documentation/json or /openapi.json, else /)
+  --method METHOD     method of the requests (default: GET)
+  --body TEXT         body of the requests, sent as application/json if it is JSON, else as text/plain
   --rate N            requests per second (default: 200)
-  --connections N     keep-alive connections; as many one-shot connections are used beside them (default: 8)
+  --connections N     keep-alive connections, and the most one-shot connections (default: 8)
   --sse PATH          two event streams on this path; may be repeated
   --ws PATH           two WebSockets on this path; may be repeated
   --traffic FILE      JSON: { "requests": [{ "method", "path", "headers", "body", "weight" }], "sse": [], "ws": [],
@@ -34,8 +34,10 @@ Verdict
   --lost N            lost requests that are allowed: reset, truncated or without an answer (default: 0)
 
 Output
-  --json              prints JSON, and nothing else, to standard output
-  --html FILE         --junit FILE         --markdown FILE
+  --json              prints the result as JSON, and nothing else, to standard output
+  --html FILE         writes a page
+  --junit FILE        writes JUnit XML
+  --markdown FILE     writes Markdown
 
 Exit code: 0 passed, 1 failed, 2 the drill could not run.
 `

@@ -1,7 +1,7 @@
 /** The verdict over all restarts: the reasons for a failure, each with a hint, and notes. */
-import type { DrillOptions } from './arguments'
 import { addRequests, classLabels, lostClasses, total, type RequestClass, type RequestCounts } from './classes'
 import { hints } from './hints'
+import type { DrillOptions } from './options'
 import type { Reason, Restart, Rule } from './result'
 import { noStreams, type StreamCounts } from './streams'
 import { noWebSockets, type WebSocketCounts } from './websockets'
@@ -11,12 +11,14 @@ export interface Verdict {
   readonly requests: RequestCounts
   readonly streams: StreamCounts
   readonly webSockets: WebSocketCounts
+  /** Requests, streams and WebSockets that were lost. */
   readonly lost: number
+  /** Empty if the drill passed. */
   readonly reasons: readonly Reason[]
   readonly notes: readonly string[]
 }
 
-/** Judges a drill. */
+/** Judges a drill: more lost requests than allowed, or a rule that is broken, make it fail. */
 export function judge (
   restarts: readonly Restart[], { lost: allowed, graceMs, signal }: Pick<DrillOptions, 'lost' | 'graceMs' | 'signal'>
 ): Verdict {
@@ -38,10 +40,10 @@ export function judge (
       ...lostStreams === 0 ? [] : [`${count(lostStreams, 'stream')} without an end`],
       ...lostWebSockets === 0 ? [] : [`${count(lostWebSockets, 'WebSocket')} without a close frame`]
     ]
+    const limit = allowed === 0 ? 'none is' : `${allowed} are`
     add(
-      'lost', lost, `${lost} lost, and ${allowed === 0 ? 'none is' : `${allowed} are`} allowed: ${parts.join(', ')}`, lostHint(
-        requests, lostStreams, restarts
-      )
+      'lost', lost, `${lost} lost, and ${limit} allowed: ${parts.join(', ')}`,
+      lostHint(requests, lostStreams, restarts)
     )
   }
   const bare = requests.rejectedWithoutRetryAfter
@@ -52,12 +54,13 @@ export function judge (
   add('exit-code', codes.length, `exit code ${unique(codes)} instead of 0`, hints.exitCode)
   const signals = ended.flatMap(each => each.signal ?? [])
   add(
-    'ended-by-signal', signals.length, `${unique(signals)} ended the process, instead of the process itself`, hints.endedBySignal
+    'ended-by-signal', signals.length, `${unique(signals)} ended the process, which did not exit by itself`,
+    hints.endedBySignal
   )
   const orphans = ended.flatMap(each => each.orphans)
-  add(
-    'orphan', orphans.length, `${count(orphans.length, 'process', 'processes')} left behind: ${unique(orphans.map(({ command }) => `'${command}'`))}`, hints.orphan
-  )
+  const left = count(orphans.length, 'process', 'processes')
+  const commands = unique(orphans.map(({ command }) => `'${command}'`))
+  add('orphan', orphans.length, `${left} left behind: ${commands}`, hints.orphan)
   const open = processes.flatMap(each => each.openListeners)
   add('open-listener', open.length, `${unique(open)} still accepts connections`, hints.openListener)
   const running = processes.filter(each => !each.ended)
@@ -65,7 +68,8 @@ export function judge (
   const time = `${graceMs / 1_000} s`
   add('grace', running.length - ignoring.length, `not over ${time} after ${signal}`, hints.grace)
   add(
-    'signal-ignored', ignoring.length, `${signal} was ignored: the server served as before for ${time}`, hints.signalIgnored
+    'signal-ignored', ignoring.length, `${signal} was ignored: the server served as before for ${time}`,
+    hints.signalIgnored
   )
 
   return { requests, streams, webSockets, lost, reasons, notes: notes(restarts, requests) }
@@ -90,24 +94,23 @@ function notes (restarts: readonly Restart[], requests: RequestCounts): string[]
   const unknown = restarts.filter(
     each => each.process.ended && each.process.exitCode === null && each.process.signal === null
   )
-  return [
-    ...after > 0 && before === 0
-      ? [
-      `${count(after, 'request')} got a status of 500 or above after the signal, and none before: a resource may close too early`
-        ]
-      : [],
-    ...requests.retried > 0
-      ? [
+  const found: Array<readonly [isFound: boolean, note: string]> = [
+    [
+      after > 0 && before === 0,
+      `${count(after, 'request')} got a status of 500 or above after the signal, and none before: ` +
+      'a resource may close too early'
+    ],
+    [
+      requests.retried > 0,
       `${count(requests.retried, 'request')} met a connection that the server was closing, and one retry was answered`
-        ]
-      : [],
-    ...requests.acceptQueue > 0
-      ? [
+    ],
+    [
+      requests.acceptQueue > 0,
       `${count(requests.acceptQueue, 'new connection')} reset in the accept queue of the closing listener`
-        ]
-      : [],
-    ...unknown.length > 0 ? ['the exit code is unknown, because the drill did not start the process'] : []
+    ],
+    [unknown.length > 0, 'the exit code is unknown, because the drill did not start the process']
   ]
+  return found.flatMap(([isFound, note]) => isFound ? [note] : [])
 }
 
 function addStreams (a: StreamCounts, b: StreamCounts): StreamCounts {
@@ -123,7 +126,13 @@ function addStreams (a: StreamCounts, b: StreamCounts): StreamCounts {
 function addWebSockets (a: WebSocketCounts, b: WebSocketCounts): WebSocketCounts {
   const codes = { ...a.codes }
   for (const [code, number] of Object.entries(b.codes)) codes[code] = (codes[code] ?? 0) + number
-  return { opened: a.opened + b.opened, closed: a.closed + b.closed, codes, dropped: a.dropped + b.dropped, hung: a.hung + b.hung }
+  return {
+    opened: a.opened + b.opened,
+    closed: a.closed + b.closed,
+    codes,
+    dropped: a.dropped + b.dropped,
+    hung: a.hung + b.hung
+  }
 }
 
 /** Formats a number with its noun. */

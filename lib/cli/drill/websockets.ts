@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { after, within } from '../../util/time'
 import { receiveAnswer } from './answer'
 import { CannotRunError } from './cannot-run'
-import { openSocket } from './connection'
+import { openSocket } from './socket'
 import { perPath } from './streams'
 import type { Target } from './target'
 import { controlFrame, createFrameReader } from './websocket-frames'
@@ -96,7 +96,7 @@ async function open ({ address, host }: Target, path: string): Promise<OpenWebSo
       if (opcode !== 'close' || ending !== null) continue
       ending = payload.length >= 2 ? payload.readUInt16BE(0) : 1005
       socket.write(controlFrame('close', payload.subarray(0, 2)))
-      // The server closes the connection (RFC 6455, 7.1.1), and some do not.
+      // The server should close the connection (RFC 6455, 7.1.1). Some servers do not.
       after(1_000, () => socket.destroy(), { keepAlive: false })
     }
   }
@@ -122,8 +122,8 @@ async function open ({ address, host }: Target, path: string): Promise<OpenWebSo
       resolve()
     })
     socket.write(
-      `GET ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n` +
-      `sec-websocket-key: ${randomBytes(16).toString('base64')}\r\n\r\n`
+      `GET ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n` +
+      `sec-websocket-version: 13\r\nsec-websocket-key: ${randomBytes(16).toString('base64')}\r\n\r\n`
     )
   })
   return {

@@ -16,9 +16,9 @@ const usage = `Usage: fastify-shutdown timeline [FILE] [--html FILE] [--svg FILE
 
 Draws the report of the last shutdown in a file.
 
-FILE      a report as JSON, or a log with one JSON object per line, as pino writes it. Lines between are ignored.
-          Default, and -: standard input (kubectl logs … | fastify-shutdown timeline)
---html    writes a page that stands alone; - is standard output
+FILE      a report as JSON, or a log of pino with one JSON object per line. Other lines are ignored.
+          Without FILE, or with -, standard input is read (kubectl logs … | fastify-shutdown timeline)
+--html    writes a page without scripts that needs no network; - is standard output
 --svg     writes a picture; - is standard output
 
 Without --html and --svg the timeline is printed as text, with colours on a terminal (unless NO_COLOR is set).
@@ -82,7 +82,7 @@ async function read (file: string, stdin: Terminal['stdin']): Promise<ReportData
   return found
 }
 
-/** https://no-color.org: any value except the empty string. */
+/** Chooses colours by the terminal. Any NO_COLOR but the empty string turns them off: https://no-color.org. */
 function textOptions ({ isTTY = false, columns }: Output): { color: boolean, width?: number } {
   const { NO_COLOR, TERM } = process.env
   const color = isTTY && (NO_COLOR === undefined || NO_COLOR === '') && TERM !== 'dumb'

@@ -1,4 +1,4 @@
-/** Writes files whole or not at all: into a temporary file beside each one, which then takes its name. */
+/** Replaces files in one step: writes a temporary file beside each one, and then renames it. */
 import { randomUUID } from 'node:crypto'
 import { chmod, lstat, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
@@ -24,7 +24,7 @@ export async function writeFiles (files: readonly File[]): Promise<void> {
       const target = await targetOf(name)
       const existing = await stat(target).catch(() => null)
       if (existing !== null && !existing.isFile()) {
-        // A pipe or a device has no name to give away. A directory makes this fail.
+        // A pipe or a device cannot be replaced. If it is a directory, this fails.
         await writeFile(target, content)
         continue
       }
@@ -42,12 +42,12 @@ export async function writeFiles (files: readonly File[]): Promise<void> {
   }
 }
 
-/** The message of the file system without the path, which may be that of the temporary file. */
+/** Returns the message of the file system without the path, because the path may be that of the temporary file. */
 function reasonOf (error: unknown): string {
   return clean(error instanceof Error ? error.message.replace(/, \w+( '.*)?$/s, '') : String(error))
 }
 
-/** A link keeps its place: the file that it leads to is written. */
+/** Returns the file to replace. A link is kept, and its target is replaced. */
 async function targetOf (name: string): Promise<string> {
   const link = await lstat(name).catch(() => null)
   return link?.isSymbolicLink() === true ? await realpath(name) : name

@@ -59,10 +59,10 @@ t.test('every option', async t => {
 
 t.test('wrong arguments', async t => {
   const wrong: ReadonlyArray<readonly [args: readonly string[], message: RegExp]> = [
-    [[], /^expected a command behind --$/],
-    [['--'], /^expected a command behind --$/],
-    [['node', 'server.js'], /^unexpected argument 'node': the command comes behind --$/],
-    [['--url', 'http://localhost'], /^--url needs a command behind --, --pid or --pid-file$/],
+    [[], /^expected a command after --$/],
+    [['--'], /^expected a command after --$/],
+    [['node', 'server.js'], /^unexpected argument 'node': the command comes after --$/],
+    [['--url', 'http://localhost'], /^--url needs a command after --, --pid or --pid-file$/],
     [['--pid', '1', '--', 'x'], /^expected a command, or --pid, but not both$/],
     [['--pid', '1', '--pid-file', 'x'], /^expected --pid or --pid-file/],
     [['--pid', '1', '--restarts', '2'], /needs --pid-file/],
@@ -115,7 +115,7 @@ t.test('a traffic file', async t => {
   for (const [value, message] of wrong) t.throws(() => parsePlan(value), { message }, message)
 })
 
-t.test('options of the command line win over the traffic file', async t => {
+t.test('arguments override the traffic file', async t => {
   const file = join(t.testdir(), 'traffic.json')
   writeFileSync(file, JSON.stringify({ requests: [{ path: '/file' }], rate: 10, connections: 3, ws: ['/w'] }))
   const paths = (...args: string[]): unknown => {

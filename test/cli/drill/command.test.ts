@@ -114,7 +114,7 @@ t.test('a running server, by --pid alone, is found and is not killed', together,
   t.ok(isRunning(child.pid!), 'the drill kills only what it has started')
 })
 
-t.test('a process that does not exist, and a pid file that names none', async t => {
+t.test('a process that does not exist, and a pid file without a running process', async t => {
   const file = join(t.testdir({ text: 'text', gone: '4194305' }), '')
   t.match((await drill('--pid', '4194305')).stderr, 'there is no process 4194305')
   t.match((await drill('--pid-file', join(file, 'text'))).stderr, 'does not contain a pid')
@@ -122,7 +122,7 @@ t.test('a process that does not exist, and a pid file that names none', async t 
   t.match((await drill('--pid-file', join(file, 'missing'))).stderr, 'ENOENT')
 })
 
-t.test('--url beside a command decides', together, async t => {
+t.test('--url with a command selects the port', together, async t => {
   const other = http.createServer((_, response) => { response.end('other') }).listen(0, '127.0.0.1')
   await once(other, 'listening')
   t.teardown(() => {

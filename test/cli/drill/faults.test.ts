@@ -1,4 +1,4 @@
-/** Every planted fault is found, and by its own name. */
+/** Each fault of the server is found by its own rule or class, and by no other. */
 import t from 'tap'
 import type { RequestClass } from '../../../lib/cli/drill/classes'
 import { isRunning } from '../../../lib/cli/drill/process-table'
@@ -28,7 +28,7 @@ for (const [fault, found] of losses) {
     t.equal(result.code, 1)
     t.strictSame(failed(result), ['lost'])
     t.ok(result.requests[found] > 0)
-    t.strictSame(others(result, found), [], 'and no other class is blamed')
+    t.strictSame(others(result, found), [], 'no other class has a failure')
     t.equal(result.restarts[0]!.process.exitCode, 0)
   })
 }

@@ -27,6 +27,7 @@ export function drawChart (restart: Restart, title: string): string {
   const y = (count: number): number => plot.bottom - count / highest * (plot.bottom - plot.top)
   const used = requestClasses.filter(name => bars.some(bar => (bar.counts[name] ?? 0) > 0))
 
+  const legend = used.map(name => `<li><span class="${name}"></span>${escapeXml(classLabels[name])}</li>`)
   const stacks = [...grouped].flatMap(([at, counts]) => {
     let below = 0
     return used.flatMap(name => {
@@ -39,45 +40,42 @@ export function drawChart (restart: Restart, title: string): string {
     })
   })
   return [
-    `<div class="scroll" tabindex="0" role="group" aria-label="Chart"><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeXml(title)}">`,
+    '<div class="scroll" tabindex="0" role="group" aria-label="Chart">' +
+      `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeXml(title)}">`,
     ...[0, highest / 2, highest].map(count =>
       `<line class="grid" x1="${plot.left}" x2="${plot.right}" y1="${number(y(count))}" y2="${number(y(count))}"/>` +
       `<text class="axis" text-anchor="end" x="${plot.left - 8}" y="${number(y(count) + 4)}">${count}</text>`),
-    ...ticks(lengthMs).map(
-      ms => `<text class="axis" text-anchor="middle" x="${number(x(ms))}" y="${plot.bottom + 18}">${ms / 1_000} s</text>`
-    ),
+    ...ticks(lengthMs).map(ms =>
+      `<text class="axis" text-anchor="middle" x="${number(x(ms))}" y="${plot.bottom + 18}">${ms / 1_000} s</text>`),
     ...stacks,
     ...drawMarks(restart, x),
     '</svg></div>',
-    `<ul class="legend" aria-label="Colours">${used.map(name => `<li><span class="${name}"></span>${escapeXml(classLabels[name])}</li>`).join('')}</ul>`,
+    `<ul class="legend" aria-label="Colours">${legend.join('')}</ul>`,
     `<p class="caption">Requests per ${stepMs} ms, by the time at which they were sent.</p>`
   ].join('\n')
 }
 
-/** The marks. If they are close together, the label of the signal stands to the left of its line. */
-function drawMarks ({ marks }: Restart, x: (ms: number) => number): string[] {
-  const draw = (ms: number, label: string, anchor: 'start' | 'end', kind: string): string =>
-    `<line class="mark ${kind}" x1="${number(x(ms))}" x2="${number(x(ms))}" y1="${plot.top - 14}" y2="${plot.bottom}"/>` +
-    `<text class="label" text-anchor="${anchor}" x="${number(x(ms) + (anchor === 'end' ? -6 : 6))}" y="${plot.top - 10}">${label}</text>`
-  const endAnchor = marks.end !== null && x(marks.end) > plot.right - 80 && x(marks.end) - x(marks.signal) > 120 ? 'end' : 'start'
+/** Draws the marks. The label of the signal stands at the left of its line, and that of the end where it has room. */
+function drawMarks ({ marks: { signal, end } }: Restart, x: (ms: number) => number): string[] {
+  const draw = (ms: number, label: string, side: 'left' | 'right', kind: string): string => {
+    const [anchor, distance] = side === 'left' ? ['end', -6] : ['start', 6]
+    const at = number(x(ms))
+    const labelAt = number(x(ms) + distance)
+    return `<line class="mark ${kind}" x1="${at}" x2="${at}" y1="${plot.top - 14}" y2="${plot.bottom}"/>` +
+      `<text class="label" text-anchor="${anchor}" x="${labelAt}" y="${plot.top - 10}">${label}</text>`
+  }
   return [
-    draw(marks.signal, 'signal', 'end', 'signal'),
-    ...marks.end === null
-      ? []
-      : [
-          draw(
-            marks.end, 'process ended', x(marks.end) > plot.right - 100 && endAnchor === 'start' ? 'end' : endAnchor, 'end'
-          )
-        ]
+    draw(signal, 'signal', 'left', 'signal'),
+    ...end === null ? [] : [draw(end, 'process ended', x(end) > plot.right - 100 ? 'left' : 'right', 'end')]
   ]
 }
 
-/** The next of 2, 4, 10, 20, 40, 100, ... */
+/** Returns the next of 2, 4, 10, 20, 40, 100, ... */
 function niceMaximum (count: number): number {
   for (let power = 1; ; power *= 10) for (const factor of [2, 4, 10]) if (factor * power >= count) return factor * power
 }
 
-/** Times for the axis: at most ten, in whole steps. */
+/** Returns the times of the axis: at most ten, in whole steps. */
 function ticks (lengthMs: number): number[] {
   const step = [500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000].find(step => lengthMs / step <= 10) ?? lengthMs
   return Array.from({ length: Math.floor(lengthMs / step) + 1 }, (_, i) => i * step).filter(ms => ms < lengthMs * 0.97)

@@ -1,4 +1,4 @@
-/** The result as a page: one file without scripts and without the network. */
+/** The result as an HTML page. It has no script and loads nothing. */
 import { createHash } from 'node:crypto'
 import type { DrillResult, Restart } from '../result'
 import { drawChart } from './chart'
@@ -15,11 +15,15 @@ export function formatHtml (result: DrillResult, output: string): string {
   const { verdict, lost, options, requests, restarts, startedAt, durationMs } = result
   const all = Object.values(requests).reduce((sum, number) => sum + number, 0)
   const hash = createHash('sha256').update(style).digest('base64')
+  const policy = `default-src 'none'; style-src 'sha256-${hash}'; img-src data:; base-uri 'none'; form-action 'none'`
+  const count = restarts.length
+  const requestCells = requestRows(result).map(({ label, before, after, total }) => [label, before, after, total])
+  const processCells = restarts.map(each => [each.process.pid, processWords(each), phaseWords(each)])
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-${hash}'; img-src data:; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Shutdown drill: ${verdict}</title>
 <style>${style}</style>
@@ -29,15 +33,15 @@ export function formatHtml (result: DrillResult, output: string): string {
 <h1>Shutdown drill: <span class="${verdict}">${verdict}</span></h1>
 <p><code>${escapeXml(subject(result))}</code></p>
 <p>${lost} lost of ${all} requests. ${options.signal}, grace period ${options.grace} s.</p>
-<p class="soft">${escapeXml(startedAt)}, took ${ms(durationMs)}, ${restarts.length} ${restarts.length === 1 ? 'restart' : 'restarts'}</p>
+<p class="soft">${escapeXml(startedAt)}, took ${ms(durationMs)}, ${count} ${count === 1 ? 'restart' : 'restarts'}</p>
 ${reasons(result)}
 <h2>Requests</h2>
-${table(['class', 'before the signal', 'after the signal', 'total'], requestRows(result).map(row => [row.label, row.before, row.after, row.total]))}
+${table(['class', 'before the signal', 'after the signal', 'total'], requestCells)}
 ${listOf([...longLivedWords(result), ...result.notes])}
 ${timeline(output)}
-${restarts.slice(0, mostCharts).map((restart, index) => section(restart, index, restarts.length)).join('\n')}
+${restarts.slice(0, mostCharts).map((restart, index) => section(restart, index, count)).join('\n')}
 <h2>Processes</h2>
-${table(['pid', 'end', 'phases'], restarts.map(restart => [restart.process.pid, processWords(restart), phaseWords(restart)]))}
+${table(['pid', 'end', 'phases'], processCells)}
 </main>
 </body>
 </html>
@@ -55,23 +59,14 @@ function reasons ({ reasons }: DrillResult): string {
 function section (restart: Restart, index: number, count: number): string {
   const name = count === 1 ? 'Over time' : `Restart ${index + 1} of ${count}`
   const { failures } = restart
-  const rows = failures.map(
-    ({ atMs, method, path, class: kind, tookMs, detail }) => [
-      `${atMs} ms`, `${method} ${path}`, kind, `${tookMs} ms`, detail
-    ]
-  )
+  const columns = ['sent, from the signal', 'request', 'class', 'took', 'what the client saw']
+  const rows = failures.map(({ atMs, method, path, class: kind, tookMs, detail }) =>
+    [`${atMs} ms`, `${method} ${path}`, kind, `${tookMs} ms`, detail])
+  const caption = `The first ${rows.length} requests that were lost or rejected without Retry-After`
   return [
     `<h2>${name}</h2>`,
     drawChart(restart, `${name}: requests by class over time. The tables have the same numbers.`),
-    ...rows.length === 0
-      ? []
-      : [
-          table(
-            [
-              'sent, from the signal', 'request', 'class', 'took', 'what the client saw'
-            ], rows, `The first ${rows.length} requests that were lost or rejected without Retry-After`
-          )
-        ]
+    ...rows.length === 0 ? [] : [table(columns, rows, caption)]
   ].join('\n')
 }
 
@@ -95,7 +90,9 @@ function table (columns: readonly string[], rows: ReadonlyArray<ReadonlyArray<st
     ? `<th scope="row"${attribute(index)}>${escapeXml(String(cell))}</th>`
     : `<td${attribute(index)}>${escapeXml(String(cell))}</td>`).join('')}</tr>`)
   const title = caption === '' ? '' : `<caption>${escapeXml(caption)}</caption>`
-  return `<div class="scroll" tabindex="0" role="region" aria-label="${escapeXml(caption || columns.join(', '))}"><table>${title}<thead><tr>${head}</tr></thead><tbody>\n${body.join('\n')}\n</tbody></table></div>`
+  const name = escapeXml(caption || columns.join(', '))
+  return `<div class="scroll" tabindex="0" role="region" aria-label="${name}"><table>${title}` +
+    `<thead><tr>${head}</tr></thead><tbody>\n${body.join('\n')}\n</tbody></table></div>`
 }
 
 function listOf (items: readonly string[]): string {

@@ -20,22 +20,22 @@ export function formatJUnit (result: DrillResult): string {
   const { reasons, requests, lost, restarts, startedAt, durationMs } = result
   const seconds = (durationMs / 1_000).toFixed(3)
   const attributes = `tests="${rules.length}" failures="${reasons.length}" errors="0" time="${seconds}"`
+  const name = escapeXml(`shutdown drill: ${subject(result)}`)
   const properties = Object.entries({ ...requests, lost, restarts: restarts.length })
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
     `<testsuites name="shutdown drill" ${attributes}>`,
-    `  <testsuite name="${escapeXml(`shutdown drill: ${subject(result)}`)}" ${attributes} skipped="0" timestamp="${startedAt.slice(0, 19)}">`,
+    `  <testsuite name="${name}" ${attributes} skipped="0" timestamp="${startedAt.slice(0, 19)}">`,
     '    <properties>',
     ...properties.map(([name, value]) => `      <property name="${name}" value="${value}"/>`),
     '    </properties>',
     ...rules.flatMap(rule => {
       const reason = reasons.find(each => each.rule === rule)
-      const open = `    <testcase classname="shutdown drill" name="${tests[rule]}" time="${rule === 'lost' ? seconds : '0'}"`
-      return reason === undefined
-        ? [`${open}/>`]
-        : [
-          `${open}>`, `      <failure message="${escapeXml(reason.message)}">${escapeXml(reason.hint)}</failure>`, '    </testcase>'
-          ]
+      const time = rule === 'lost' ? seconds : '0'
+      const open = `    <testcase classname="shutdown drill" name="${tests[rule]}" time="${time}"`
+      if (reason === undefined) return [`${open}/>`]
+      const failure = `<failure message="${escapeXml(reason.message)}">${escapeXml(reason.hint)}</failure>`
+      return [`${open}>`, `      ${failure}`, '    </testcase>']
     }),
     '  </testsuite>',
     '</testsuites>',

@@ -9,24 +9,19 @@ const mostListed = 20
 export function formatMarkdown (result: DrillResult): string {
   const { verdict, lost, options, reasons, notes, restarts } = result
   const rows = requestRows(result)
+  const failures = reasons.map(({ message, hint }) => `- **${escape(message)}.** ${escape(hint)}`)
   const all = rows.reduce((sum, { total }) => sum + total, 0)
   return [
     `## Shutdown drill: ${verdict}\n`,
     `${code(subject(result))}, ${options.signal}, grace period ${options.grace} s: ${lost} lost of ${all} requests.\n`,
-    ...reasons.length === 0
-      ? []
-      : [
-          reasons.map(({ message, hint }) => `- **${escape(message)}.** ${escape(hint)}`).join('\n') + '\n'
-        ],
+    ...reasons.length === 0 ? [] : [`${failures.join('\n')}\n`],
     table(
-      ['requests', 'before the signal', 'after the signal', 'total'], rows.map(
-        ({ label, before, after, total }) => [label, before, after, total]
-      )
+      ['requests', 'before the signal', 'after the signal', 'total'],
+      rows.map(({ label, before, after, total }) => [label, before, after, total])
     ),
     table(
-      ['process', 'end', 'phases'], restarts.slice(0, mostListed).map(
-        restart => [restart.process.pid, processWords(restart), phaseWords(restart)]
-      )
+      ['process', 'end', 'phases'],
+      restarts.slice(0, mostListed).map(each => [each.process.pid, processWords(each), phaseWords(each)])
     ),
     ...restarts.length > mostListed ? [`And ${restarts.length - mostListed} more restarts.\n`] : [],
     ...[...longLivedWords(result), ...notes].map(words => `- ${escape(words)}`)
@@ -34,9 +29,8 @@ export function formatMarkdown (result: DrillResult): string {
 }
 
 function table (columns: readonly string[], rows: ReadonlyArray<ReadonlyArray<string | number>>): string {
-  const row = (
-    cells: ReadonlyArray<string | number>
-  ): string => `| ${cells.map(cell => escape(String(cell))).join(' | ')} |\n`
+  const row = (cells: ReadonlyArray<string | number>): string =>
+    `| ${cells.map(cell => escape(String(cell))).join(' | ')} |\n`
   const numbers = columns.map((_, index) => rows.every(cells => typeof cells[index] === 'number'))
   return `${row(columns)}|${numbers.map(number => number ? '---:|' : '---|').join('')}\n${rows.map(row).join('')}`
 }

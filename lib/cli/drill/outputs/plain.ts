@@ -27,7 +27,7 @@ export function formatPlain (result: DrillResult): string {
   ].join(''))
 }
 
-/** Replaces control characters, which a terminal would obey. */
+/** Replaces control characters, because a terminal acts on them. */
 function clean (text: string): string {
   return text.replace(/\p{Cc}/gu, character => character === '\n' ? character : ' ')
 }

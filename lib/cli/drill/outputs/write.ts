@@ -2,7 +2,7 @@
 import { renameSync, rmSync, writeFileSync } from 'node:fs'
 import { CannotRunError } from '../cannot-run'
 
-/** Writes a file. An existing file is replaced at once. @throws CannotRunError */
+/** Writes a file. An existing file is replaced in one step. @throws CannotRunError */
 export function writeWhole (file: string, text: string): void {
   const temporary = `${file}.${process.pid}.tmp`
   try {
