@@ -6,7 +6,7 @@ import { readFileSync, readdirSync } from 'node:fs'
 import { get } from 'node:http'
 import { join } from 'node:path'
 import t from 'tap'
-import { run } from './helpers/children'
+import { lineWith, run } from './helpers/children'
 import { directoryWithPackage } from './helpers/package'
 
 const root = join(__dirname, '..')
@@ -38,18 +38,9 @@ t.equal(services.length, 16, 'each package has a service before and after')
 for (const name of services) {
   t.test(`${name}: the request in flight at SIGTERM is answered, and everything closes`, async t => {
     const child = run(t, { args: [`examples/migration/${name}.mjs`], cwd: directory, env: { PORT: '0' } })
-    const log = (text: string): Promise<string> => new Promise((resolve, reject) => {
-      const look = (): void => {
-        const line = child.lines.find(each => each.includes(text))
-        if (line !== undefined) resolve(line)
-      }
-      child.process.stdout!.on('data', () => setImmediate(look))
-      void child.ended.then(({ stderr }) => reject(new Error(`No line '${text}': ${child.lines.join(' | ')} ${stderr}`)))
-      look()
-    })
-    const port = portOf(await log('Server listening at http://127.0.0.1'))
+    const port = portOf(await lineWith(child, 'Server listening at http://127.0.0.1'))
     const answer = request(port, '/orders')
-    await log('incoming request')
+    await lineWith(child, 'incoming request')
     child.kill('SIGTERM')
     t.same(await answer, { status: 200, body: '{"rows":1}' })
     const { code, signal } = await child.ended

@@ -13,10 +13,16 @@ const elsewhere = /^(?:cli|timeline|testing)[\\/]/
 
 /** Prefix of the line, by the last name in a call. The first text among the arguments is the line. */
 const sinks: Readonly<Record<string, string>> = {
-  debug: '', info: '', warn: '', error: '', // methods of a log
-  onProblem: 'shutdown: ', record: 'shutdown: ', // an event of type `problem`
-  reportForcedExit: 'shutdown: ', onForcedExit: 'shutdown: ',
-  push: 'shutdown: ', add: '', // `notes.push()`, `warnings.add()`
+  debug: '',
+  info: '',
+  warn: '',
+  error: '', // methods of a log
+  onProblem: 'shutdown: ',
+  record: 'shutdown: ', // an event of type `problem`
+  reportForcedExit: 'shutdown: ',
+  onForcedExit: 'shutdown: ',
+  push: 'shutdown: ',
+  add: '', // `notes.push()`, `warnings.add()`
   writeSync: '' // stderr, if the process cannot end otherwise
 }
 
