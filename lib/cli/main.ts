@@ -9,6 +9,10 @@ const commands: Readonly<Record<string, { readonly purpose: string, load(): Comm
   timeline: {
     purpose: 'draws the report of a shutdown',
     load: () => (require('./timeline/command') as typeof import('./timeline/command.js')).timeline
+  },
+  drill: {
+    purpose: 'rehearses the shutdown of any HTTP server',
+    load: () => (require('./drill/command') as typeof import('./drill/command.js')).drill
   }
 }
 

@@ -1,0 +1,165 @@
+/** Finds where the server answers, and waits until it is ready. */
+import tls from 'node:tls'
+import { after, now } from '../../util/time'
+import type { AnswerHead } from './answer'
+import type { DrillOptions } from './arguments'
+import { CannotRunError } from './cannot-run'
+import { createConnection, openSocket, type Address, type DrillRequest } from './connection'
+import { addressesOf, isLoopback, reachable } from './hosts'
+import type { Interruption } from './interruption'
+import { findListeners, formatListener } from './listeners'
+import { documentPaths, pathsOf } from './openapi'
+import type { Server } from './server'
+
+/** Where the server answers. */
+export interface Target {
+  readonly address: Address
+  /** The header `Host`. */
+  readonly host: string
+  readonly url: string
+}
+
+/** Longest wait for one answer while the server is looked for, in milliseconds. */
+const probeTimeout = 5_000
+
+/** How often the server is looked for, in milliseconds. */
+const lookInterval = 50
+
+/** Statuses of a server that is not ready, or of a proxy in front of it. */
+const unavailableStatuses = new Set([502, 503, 504])
+
+/** The answer to a probe. */
+interface ProbeResult {
+  readonly head: AnswerHead
+  readonly body: string
+}
+
+/** Sends one request on a connection of its own. @returns `null` without a complete HTTP/1 answer in time */
+export async function probe (
+  address: Address, host: string, request: DrillRequest, ms: number
+): Promise<ProbeResult | null> {
+  const controller = new AbortController()
+  const cancel = after(ms, () => controller.abort())
+  try {
+    const socket = await openSocket(address, controller.signal)
+    if ('kind' in socket) return null
+    const exchange = createConnection(socket).send(request, host, false)
+    controller.signal.addEventListener('abort', () => exchange.abandon(), { once: true })
+    const ending = await exchange.ended
+    return ending.kind === 'answer' && exchange.head !== null ? { head: exchange.head, body: exchange.body } : null
+  } catch {
+    // Such as an IPv6 address on a machine without IPv6.
+    return null
+  } finally {
+    cancel()
+  }
+}
+
+/**
+ * Waits until the server answers with another status than 502, 503 and 504.
+ *
+ * @throws CannotRunError if it ends before, or does not answer in time
+ */
+export async function findTarget (server: Server, options: DrillOptions, interruption: Interruption): Promise<Target> {
+  const began = now()
+  const request = options.plan.requests[0] ?? { method: 'GET', path: '/' }
+  const fixed = options.url === null ? null : await interruption.wait(addressesOf(options.url, options.allowedHosts))
+  let seen: readonly Address[] = []
+  let unavailable = false
+  let secondLook = false
+  for (;;) {
+    if (server.end !== null) throw new CannotRunError(`${endedEarly(server)}`)
+    const addresses = fixed ?? (await interruption.wait(listeners(server))).flatMap(reachable)
+    seen = addresses
+    const left = began + options.readyMs - now()
+    const found = await interruption.wait(answering(
+      addresses.filter(({ host }) => fixed !== null || isLoopback(host) || options.allowedHosts.includes(host)),
+      options.url?.host ?? null, request, Math.max(500, Math.min(probeTimeout, left))
+    ))
+    const best = found.find(({ status }) => !unavailableStatuses.has(status))
+    // A second look: another port of the server may answer a moment later.
+    if (best !== undefined && (fixed !== null || secondLook)) return best.target
+    secondLook = best !== undefined
+    unavailable ||= found.length > 0
+    if (now() - began >= options.readyMs) throw new CannotRunError(await notReady(options, seen, unavailable))
+    await interruption.pause(lookInterval)
+  }
+}
+
+/** The listening sockets of the server and its children. */
+export function listeners (server: Server): Promise<Address[]> {
+  return findListeners([server.pid, ...server.tree.descendants()])
+}
+
+/** Returns the addresses that answer HTTP: those with a status below 400 first, then by port. */
+async function answering (
+  addresses: readonly Address[], givenHost: string | null, request: DrillRequest, ms: number
+): Promise<Array<{ readonly status: number, readonly target: Target }>> {
+  const results = await Promise.all(addresses.map(async address => {
+    const host = givenHost ?? formatListener(address)
+    const result = await probe(address, host, request, ms)
+    return result === null ? [] : [{ status: result.head.status, target: { address, host, url: `http://${host}` } }]
+  }))
+  return results.flat().sort((a, b) => Number(a.status >= 400) - Number(b.status >= 400))
+}
+
+function endedEarly ({ end, output, owned, pid }: Server): string {
+  const lines = output.split('\n').map(
+    line => line.replace(/\p{Cc}/gu, ' ').trimEnd()
+  ).filter(line => line !== '' && !/^\s+at /.test(line))
+  // The last error, because a stack or a version follows it.
+  const last = (lines.findLast(line => /error/i.test(line)) ?? lines.at(-1) ?? '').trim().slice(0, 200)
+  const how = end!.signal === null ? (end!.code === null ? '' : ` with exit code ${end!.code}`) : ` by ${end!.signal}`
+  return `${owned ? 'the command' : `process ${pid}`} ended early${how}, before it answered a request${last === '' ? '' : `: ${last}`}`
+}
+
+async function notReady (
+  { readyMs, url, allowedHosts }: DrillOptions, seen: readonly Address[], unavailable: boolean
+): Promise<string> {
+  const time = `in ${readyMs / 1_000} s`
+  if (unavailable) return `the server answered 502, 503 or 504 only, ${time}`
+  const names = seen.map(formatListener).join(' and ')
+  if (seen.length === 0) return `the command does not listen on a TCP port ${time}`
+  const [foreign] = seen.filter(({ host }) => !isLoopback(host) && !allowedHosts.includes(host))
+  if (url === null && foreign !== undefined && seen.length === 1) {
+    return `the server listens on ${names} only, which is not the loopback address: allow it with --allow-host ${foreign.host}`
+  }
+  const secure = await Promise.all(seen.map(speaksTls))
+  if (secure.includes(true)) {
+    return `the server at ${names} uses TLS, which the drill does not support: start it without TLS`
+  }
+  return `no HTTP/1 answer from ${names} ${time}`
+}
+
+function speaksTls (address: Address): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = tls.connect({ ...address, rejectUnauthorized: false })
+    const settle = (secure: boolean): void => {
+      cancel()
+      socket.destroy()
+      resolve(secure)
+    }
+    const cancel = after(1_000, () => settle(false))
+    socket.once('secureConnect', () => settle(true))
+    // An alert of the server is TLS, too.
+    socket.on('error', (error: NodeJS.ErrnoException) => settle(/ALERT/i.test(error.code ?? '')))
+    socket.once('close', () => settle(false))
+  })
+}
+
+/** Chooses the requests: those of the plan, or the operations of the OpenAPI document that answer, or `GET /`. */
+export async function chooseRequests (
+  target: Target, planned: readonly DrillRequest[]
+): Promise<readonly DrillRequest[]> {
+  if (planned.length > 0) return planned
+  for (const path of documentPaths) {
+    const document = await probe(target.address, target.host, { method: 'GET', path }, 2_000)
+    if (document?.head.status !== 200) continue
+    const requests = pathsOf(document.body).map(path => ({ method: 'GET', path }))
+    const answers = await Promise.all(requests.map(request => probe(target.address, target.host, request, 2_000)))
+    // An operation that needs a login or that fails shows nothing.
+    const chosen = requests.filter((_, index) => (answers[index]?.head.status ?? 500) < 400)
+    if (chosen.length > 0) return chosen
+  }
+  return [{ method: 'GET', path: '/' }]
+}
