@@ -12,6 +12,7 @@ const read = (file: string): string => readFileSync(join(root, file), 'utf8')
 
 const docs = readdirSync(join(root, 'docs')).filter(file => file.endsWith('.md')).map(file => `docs/${file}`)
 const community = ['SECURITY.md', 'CODE_OF_CONDUCT.md', 'PULL_REQUEST_TEMPLATE.md'].map(file => `.github/${file}`)
+const generated = readdirSync(join(root, 'docs/api')).map(file => `docs/api/${file}`)
 const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...community, ...docs]
 const readme = read('README.md')
 
@@ -56,12 +57,13 @@ t.test('no document names an error code that does not exist', async t => {
 /** As GitHub makes them from the headings outside of code blocks. */
 function anchors (markdown: string): Set<string> {
   const headings = captures(markdown.replace(/^```.*?^```/gms, ''), /^#{1,6} (.+)$/gm)
-  return new Set(headings.map(heading => heading.toLowerCase().replace(/[^\p{L}\p{N}_\- ]/gu, '').replaceAll(' ', '-')))
+  const ids = captures(markdown, /<a id="([^"]+)">/g)
+  return new Set([...headings.map(heading => heading.toLowerCase().replace(/[^\p{L}\p{N}_\- ]/gu, '').replaceAll(' ', '-')), ...ids])
 }
 
 t.test('every relative link leads to a file, and every #anchor to a heading', async t => {
   let count = 0
-  for (const page of pages) {
+  for (const page of [...pages, ...generated]) {
     for (const link of captures(read(page).replace(/^```.*?^```/gms, ''), /\]\(([^)\s]+)\)/g)) {
       if (/^[a-z]+:/.test(link)) continue
       count++
