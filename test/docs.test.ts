@@ -13,7 +13,7 @@ const read = (file: string): string => readFileSync(join(root, file), 'utf8')
 const docs = readdirSync(join(root, 'docs')).filter(file => file.endsWith('.md')).map(file => `docs/${file}`)
 const community = ['SECURITY.md', 'CODE_OF_CONDUCT.md', 'PULL_REQUEST_TEMPLATE.md'].map(file => `.github/${file}`)
 const generated = readdirSync(join(root, 'docs/api')).map(file => `docs/api/${file}`)
-const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...community, ...docs]
+const pages = ['README.md', 'README.zh-CN.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...community, ...docs]
 const readme = read('README.md')
 
 /** The text between a heading of level 2 and the next one. */
