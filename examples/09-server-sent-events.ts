@@ -1,6 +1,6 @@
 /**
  * Lesson 9: an endless stream of events. When draining begins, the client gets an end marker with the time after which
- * it should connect again. So it can tell a restart from a failure.
+ * it should connect again. So it can distinguish a restart from a failure.
  */
 import Fastify from 'fastify'
 import gracefulShutdown, { sse } from 'fastify-shutdown'
