@@ -46,6 +46,8 @@ export const ShutdownPeerError = createError<[string, string, string]>(
 export const ShutdownLateError = createError<[string, string]>(
   'FST_ERR_SHUTDOWN_LATE', "'%s' came too late: the server is already in phase '%s'", 500
 )
+/** The test kit was used wrongly, or a request of a test did not reach its handler. */
+export const ShutdownTestError = createError<[string]>('FST_ERR_SHUTDOWN_TEST', '%s', 500)
 /**
  * The server drains and rejects the request with 503. The error has no stack trace, because it is always created at the
  * same place.

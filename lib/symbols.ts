@@ -27,3 +27,9 @@ export const kLastAnswer = Symbol('fastify-shutdown.last-answer')
  * not a crash. All copies of this package in a process use the same symbol.
  */
 export const kLateTask = Symbol.for('fastify-shutdown.late-task')
+
+/**
+ * On `app.shutdown`: what the test kit uses. A test may load the plugin and the test kit as two copies of this package,
+ * so all copies use the same symbol.
+ */
+export const kTestKit = Symbol.for('fastify-shutdown.test-kit')

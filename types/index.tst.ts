@@ -1,7 +1,9 @@
 /** What a user's compiler sees, through the package's own name: needs a build. */
-import Fastify, { type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyRequest, type FastifyTypeProviderDefault, type LightMyRequestResponse } from 'fastify'
 import type { gracefulShutdown as named } from 'fastify-shutdown'
 import gracefulShutdown, { sse, teardown } from 'fastify-shutdown'
+import { assertClean, assertNothingLost, assertOrder, inFlight, shutDown, silentSocket, stuck } from 'fastify-shutdown/testing'
+import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { expect, test } from 'tstyche'
 
@@ -48,4 +50,21 @@ test('a request has its signal, a route has its config', () => {
   app.get('/', { config: { shutdown: { exempt: true, category: 'slow' } } }, async request => request.shutdownSignal.aborted)
   // @ts-expect-error Type 'string' is not assignable to type
   app.get('/wrong', { config: { shutdown: { exempt: 'yes' } } }, async () => 'ok')
+})
+
+test('the test kit takes every app, and its stuck() is a resource', () => {
+  expect(shutDown(app, 'why')).type.toBe<Promise<gracefulShutdown.ShutdownReport>>()
+  expect(silentSocket(app)).type.toBe<Promise<Socket>>()
+  expect(inFlight(app, { url: '/', method: 'POST' })).type.toBe<Promise<{ readonly response: Promise<LightMyRequestResponse> }>>()
+  expect(shutDown).type.toBeCallableWith(Fastify({ http2: true }))
+  expect(shutDown).type.toBeCallableWith(app.withTypeProvider<FastifyTypeProviderDefault>())
+  expect(shutDown).type.not.toBeCallableWith({})
+  expect(silentSocket).type.toBeCallableWith(Fastify({ https: {} }))
+  expect(inFlight).type.toBeCallableWith(Fastify({ http2: true }), '/')
+  expect(stuck()).type.toBeAssignableTo<gracefulShutdown.Resource>()
+  expect(stuck).type.toBeCallableWith({ timeout: 100, dependsOn: ['postgres'], force () {} })
+  expect(stuck).type.not.toBeCallableWith({ close () {} })
+  expect(assertClean).type.toBeCallableWith({} as gracefulShutdown.ShutdownReport)
+  expect(assertNothingLost).type.toBeCallableWith({} as gracefulShutdown.ShutdownReport)
+  expect(assertOrder).type.toBeCallableWith({} as gracefulShutdown.ShutdownReport, ['worker', 'redis'])
 })

@@ -3,12 +3,16 @@
 /** Lame-duck of the contenders that have one, in milliseconds. HAProxy's two probes notice it within this time. */
 const delay = '1000'
 
-/** @typedef {{ key: string, name: string, service: string, package: string, env?: Record<string, string>, expectsNone?: boolean, extra?: boolean }} Contender */
+/** @typedef {{ key: string, name: string, service: string, package: string, env?: Record<string, string>, expectsNone?: (topology: string) => boolean, extra?: boolean }} Contender */
+
+const beforeProxies = topology => topology !== 'kube-proxy'
 
 /** `extra`: runs only if named, or with `--all`. @type {readonly Contender[]} */
 export const contenders = [
-  { key: 'ours', name: 'fastify-shutdown, lame-duck 1 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: delay }, expectsNone: true },
-  { key: 'defaults', name: 'fastify-shutdown, defaults', service: 'fastify-shutdown', package: 'fastify-shutdown' },
+  { key: 'ours', name: 'fastify-shutdown, lame-duck 1 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: delay }, expectsNone: beforeProxies },
+  { key: 'defaults', name: 'fastify-shutdown, defaults', service: 'fastify-shutdown', package: 'fastify-shutdown', expectsNone: beforeProxies },
+  { key: 'ours-5s', name: 'fastify-shutdown, lame-duck 5 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: '5000' }, extra: true },
+  { key: 'ours-10s', name: 'fastify-shutdown, lame-duck 10 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: '10000' }, expectsNone: () => true, extra: true },
   { key: 'close-with-grace', name: 'close-with-grace', service: 'close-with-grace', package: 'close-with-grace' },
   { key: 'fastify-graceful-shutdown', name: 'fastify-graceful-shutdown', service: 'fastify-graceful-shutdown', package: 'fastify-graceful-shutdown' },
   { key: 'terminus', name: '@godaddy/terminus', service: 'terminus', package: '@godaddy/terminus' },

@@ -1,6 +1,6 @@
 /**
  * The rolling-restart proof. The same service restarts again and again under every contender while clients send
- * requests: behind nginx and HAProxy, and without a proxy under PM2 and node:cluster. Counts the failures that the
+ * requests: behind nginx, HAProxy and kube-proxy's nftables, and without a proxy under PM2 and node:cluster. Counts the failures that the
  * clients see and the acknowledged orders that are missing in the database, and writes the table into
  * docs/rolling-restarts.md.
  *
@@ -10,7 +10,7 @@
  *
  * The exit code is 1 if a run of this package with a lame-duck lost anything.
  */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -23,13 +23,14 @@ import { openDatabase } from './orders.mjs'
 import { describe, record, versionOf } from './table.mjs'
 import { cluster } from './topologies/cluster.mjs'
 import { haproxy } from './topologies/haproxy.mjs'
+import { kubeProxy } from './topologies/kube-proxy.mjs'
 import { nginx } from './topologies/nginx.mjs'
 import { pm2 } from './topologies/pm2.mjs'
 import { clientsFirst } from './topologies/processes.mjs'
 import { startTraffic } from './traffic.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
-const topologies = { nginx, haproxy, pm2, cluster }
+const topologies = { nginx, haproxy, 'kube-proxy': kubeProxy, pm2, cluster }
 
 const { values: options } = parseArgs({
   options: {
@@ -76,10 +77,16 @@ try {
       if (process.env.REQUIRE_SERVICES === '1') failed = true
       continue
     }
+    const namespace = topology.enter?.([process.argv[1], ...process.argv.slice(2), '--topology', keyOf(topology)])
+    if (namespace != null) {
+      const { status } = spawnSync(namespace.command, namespace.args, { stdio: 'inherit', env: { ...process.env, ...namespace.env } })
+      if (status !== 0) failed = true
+      continue
+    }
     for (const contender of chosen) {
       const result = await prove(topology, contender)
       console.log(describe(result))
-      if (contender.expectsNone && (result.failed > 0 || result.lostOrders > 0)) failed = true
+      if (contender.expectsNone?.(keyOf(topology)) && (result.failed > 0 || result.lostOrders > 0)) failed = true
       if (write) await record(result, { postgres: database.version })
     }
   }
@@ -127,6 +134,10 @@ async function prove (topology, contender) {
     await orders.drop()
     await rm(directory, { recursive: true, force: true })
   }
+}
+
+function keyOf (topology) {
+  return Object.keys(topologies).find(key => topologies[key] === topology)
 }
 
 function unlessInterrupted (promise) {

@@ -14,6 +14,10 @@ export async function openDatabase () {
   const version = await versionAt(url)
   if (version !== null) return database(url, version, async () => {})
   if (given !== undefined) throw new Error('No PostgreSQL answers at DATABASE_URL')
+  // In a network namespace of its own, only the socket file of the machine's PostgreSQL can be reached.
+  const overFile = 'postgres://postgres@localhost/postgres?host=/var/run/postgresql'
+  const versionOverFile = await versionAt(overFile)
+  if (versionOverFile !== null) return database(overFile, versionOverFile, async () => {})
   return embedded()
 }
 

@@ -13,7 +13,7 @@ const data = join(here, 'results.json')
 const page = join(here, '../../docs/rolling-restarts.md')
 const begin = '<!-- results: written by `npm run prove:rolling` -->'
 const end = '<!-- /results -->'
-const order = ['nginx', 'HAProxy', 'PM2 reload', 'node:cluster']
+const order = ['nginx', 'HAProxy', "kube-proxy's nftables", 'PM2 reload', 'node:cluster']
 
 export function versionOf (name, from) {
   if (name === 'fastify-shutdown') return JSON.parse(readFileSync(join(here, '../../package.json'), 'utf8')).version

@@ -23,6 +23,8 @@ export interface Caller {
   meetOthers(): OtherOwners
   /** Begins the shutdown, or joins the current one. */
   start(reason: ShutdownReason): Promise<ShutdownReport>
+  /** From now on, the end of this shutdown does not end the process. */
+  disableExit(): void
   /** Resolves `start()`: the report is published, and the logs are flushed. */
   resolve(report: ShutdownReport): void
 }
@@ -38,18 +40,19 @@ export function createCaller (
 ): Caller {
   const { lifecycle, settings, joinProcess, problems, onProblem } = parts
   const traffic = contained.part('traffic', parts.traffic)
-  const { exit, signals } = settings
+  const { signals } = settings
   const budget = settings.delay.max + settings.timeouts.total
   const reported = createDeferred<ShutdownReport>()
   const listenError = createDeferred<Error>()
   const run = once(closeApp)
   let reason: ShutdownReason = { kind: 'close', detail: 'app.close()' }
+  let { exit } = settings
   let started = false
 
   const membership = joinProcess({
     signals: signals === false ? [] : signals,
     uncaughtErrors: settings.uncaughtErrors,
-    exit,
+    get exit () { return exit },
     budget,
     start,
     onUncaughtError (error) {
@@ -65,6 +68,7 @@ export function createCaller (
     listenError: listenError.promise,
     meetOthers: membership.meetOthers,
     start,
+    disableExit () { exit = false },
     resolve (report) {
       reported.resolve(report)
       if (!started) leave(null)

@@ -59,6 +59,8 @@ export interface ShutdownSequence {
    * never settles.
    */
   start(reason: ShutdownReason): Promise<ShutdownReport>
+  /** From now on, the end of this shutdown does not end the process. */
+  disableExit(): void
   /**
    * Waits for the requests, streams and tasks in flight. avvio calls it first. Never rejects.
    *
@@ -116,7 +118,8 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
   let isAbandoned = false
   const finished = createDeferred<void>()
 
-  return { start: caller.start, drain, finish, pending, meetOthers: caller.meetOthers }
+  const { start, disableExit, meetOthers } = caller
+  return { start, disableExit, drain, finish, pending, meetOthers }
 
   async function runDrain (): Promise<Teardown> {
     // nodemon sends SIGUSR2: no load balancer is there, and the next process listens on the same port.

@@ -17,17 +17,20 @@ export const backstop = 2_000
  *
  * @param budget longest time of the shutdown, in milliseconds
  * @param onTimeout called right before the process exits
+ * @returns a function that cancels it
  */
-export function startBackstop (budget: number, onTimeout: (delay: number) => void): void {
+export function startBackstop (budget: number, onTimeout: (delay: number) => void): () => void {
   const delay = budget + backstop
+  let cancel = (): void => {}
   const late = new Promise<never>((_resolve, reject) => {
-    afterRunning(delay, () => {
+    cancel = afterRunning(delay, () => {
       onTimeout(delay)
       reject(new Error('The shutdown exceeds its time'))
     })
   })
   // It exits with code 1 if its function rejects.
   closeWithGrace({ delay: null, logger: null, skip: [...events] }, () => late).close()
+  return cancel
 }
 
 /** Every event that close-with-grace 2 listens to by default. */

@@ -16,7 +16,7 @@ export interface Member {
   readonly signals: readonly ShutdownSignal[]
   /** Whether an uncaught error starts its shutdown. */
   readonly uncaughtErrors: boolean
-  /** Whether the process exits after its shutdown. */
+  /** Whether the process exits after its shutdown. May become false before this instance leaves. */
   readonly exit: boolean
   /** Longest time its shutdown may take, in milliseconds. */
   readonly budget: number
@@ -72,6 +72,7 @@ function shareProcess (): { join(member: Member): Membership } {
   let listeners = new Map<string, (value: any) => void>() // any: a signal's name or an error, by event
   let reason: ShutdownReason
   let exits = false
+  let cancelBackstop = (): void => {}
   let exitCode: 0 | 1 | null = null
   /** Longest time for other listeners of the signal or error that began the shutdown; 0 if there are none. */
   let wait = 0
@@ -102,8 +103,9 @@ function shareProcess (): { join(member: Member): Membership } {
     if (stopping.size > 0) return
     secondSignal.cancel()
     // The listeners stay until the exit, because without a listener one more signal would end the process at once.
-    if (members.size === 0 && exitCode !== null) end(exitCode)
-    else updateListeners()
+    if (members.size === 0 && exitCode !== null) return end(exitCode)
+    if (exitCode === null) cancelBackstop()
+    updateListeners()
   }
 
   function end (code: 0 | 1): void {
@@ -155,7 +157,7 @@ function shareProcess (): { join(member: Member): Membership } {
     exits = [...members].some(member => member.exit && (member.signals.length > 0 || member.uncaughtErrors))
     if (exits) {
       const longest = Math.max(...Array.from(members, member => member.budget))
-      startBackstop(longest, delay => {
+      cancelBackstop = startBackstop(longest, delay => {
         reportForcedExit(`not over after ${delay} ms, the process exits now`)
       })
     }

@@ -111,8 +111,10 @@ const runningStep = 250
 /**
  * Calls `fn` once when the process has run for `ms` milliseconds. Time in which it was stopped, or its event loop was
  * blocked, does not count. It does not keep the process alive.
+ *
+ * @returns a function that cancels it
  */
-export function afterRunning (ms: number, fn: () => void): void {
+export function afterRunning (ms: number, fn: () => void): () => void {
   const step = Math.min(runningStep, ms)
   let left = ms
   let last = now()
@@ -124,6 +126,7 @@ export function afterRunning (ms: number, fn: () => void): void {
     stop()
     fn()
   })
+  return stop
 }
 
 /** Resolves in `ms` milliseconds. */

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { run, translate, type Child } from '../helpers/children'
+import { writeProject } from '../helpers/testing-page'
 
 const directory = translate(t.testdir(), ['lib'])
 const { resolve } = createRequire(__filename)
@@ -34,12 +35,12 @@ const runners: Record<string, Runner> = {
   jest: {
     file: 'app.test.js',
     header: '',
-    args: folder => [join(dirname(resolve('jest/package.json')), 'bin/jest.js'), '--rootDir', folder, '--config', '{"testEnvironment":"node"}', '--no-watchman', '--no-cache']
+    args: folder => [join(dirname(resolve('jest/package.json')), 'bin/jest.js'), '--rootDir', folder, '--config', '{"testEnvironment":"node"}', '--no-watchman', '--no-cache', '--testTimeout=60000']
   },
   vitest: {
     file: 'app.test.mjs',
     header: "import { createRequire } from 'node:module'\nimport { test } from 'vitest'\nconst require = createRequire(import.meta.url)\n",
-    args: folder => [join(dirname(resolve('vitest/package.json')), 'vitest.mjs'), 'run', '--root', folder]
+    args: folder => [join(dirname(resolve('vitest/package.json')), 'vitest.mjs'), 'run', '--root', folder, '--testTimeout=60000']
   },
   'node:test': {
     file: 'app.test.js',
@@ -123,6 +124,36 @@ for (const [name, runner] of Object.entries(runners)) {
       t.match(output, /second is over/)
     })
 
+    void t.test('the test kit: a shutdown with signals and exit on does not end the run, and a failed assertion fails its test', async t => {
+      const { code, output } = await runFile(t, runner, `
+        const kit = require(${JSON.stringify(join(directory, 'lib/testing'))})
+        const stuck = name => ({ signals: ['SIGUSR2'], exit: true, delay: 0, resources: { [name]: kit.stuck({ timeout: 50 }) } })
+        test('first', async () => {
+          const app = await build({ signals: ['SIGUSR2'], exit: true, delay: 0 })
+          const socket = await kit.silentSocket(app)
+          const report = await kit.shutDown(app)
+          kit.assertClean(report)
+          kit.assertNothingLost(report)
+          assert.strictEqual(report.sockets.silent, 1)
+        })
+        test('second', async () => {
+          kit.assertClean(await kit.shutDown(await build(stuck('redis'))))
+        })
+        test('third', async () => {
+          kit.assertOrder(await kit.shutDown(await build(stuck('redis'))), ['rediss'])
+        })
+        test('fourth', async () => {
+          await new Promise(resolve => setTimeout(resolve, 100))
+          say('fourth is over')
+        })`)
+      t.equal(code, 1)
+      t.match(output, /fourth is over/, output)
+      t.match(output, "Expected a clean shutdown, but its outcome is 'failed':")
+      t.match(output, "- Resource 'redis' was abandoned")
+      t.match(output, "no resource or hook 'rediss'. Did you mean 'redis'?")
+      t.match(output, /app\.test/, 'the stack names the test file')
+    })
+
     void t.test('a forgotten rejection while an app is open is reported by the runner, and the exit code is 1', async t => {
       const { code, output } = await runFile(t, runner, `
         test('first', async () => {
@@ -152,3 +183,20 @@ void t.test('a file of node:test that runs without --test sets no variable: sign
   t.equal(code, 0, output)
   t.match(output, /second is over/)
 })
+
+for (const [name, files, type] of [
+  ['jest', ['jest.test.js', 'jest.config.js', 'to-commonjs.js'], 'commonjs'],
+  ['vitest', ['vitest.test.js'], 'module']
+] as const) {
+  void t.test(`the file of docs/testing.md passes under ${name}, with its fake timers`, async t => {
+    const project = join(directory, `project-${++projects}`)
+    writeProject(project, files, type)
+    // The configuration is the file of the page.
+    const args = runners[name]!.args(project).filter((arg, index, all) => arg !== '--config' && all[index - 1] !== '--config')
+    const child = run(t, { args, cwd: project, env: { CI: 'true', NO_COLOR: '1' } })
+    const { code, stderr } = await child.ended
+    const output = child.lines.join('\n') + stderr
+    t.equal(code, 0, output)
+    t.match(output, /Tests: +2 passed|Tests +2 passed/)
+  })
+}

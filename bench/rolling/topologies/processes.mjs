@@ -73,12 +73,15 @@ export function message (child, text) {
   })
 }
 
-/** @returns {Promise<{ ms: number, how: string }>} how long it took, and the exit code or the signal it ended by */
-export async function stop (child, signal = 'SIGTERM') {
+/**
+ * @param time longest time until it is killed, in milliseconds
+ * @returns {Promise<{ ms: number, how: string }>} how long it took, and the exit code or the signal it ended by
+ */
+export async function stop (child, signal = 'SIGTERM', time = longest) {
   const began = performance.now()
   if (child.exitCode !== null || child.signalCode !== null) return { ms: 0, how: 'was gone' }
   const gone = once(child, 'exit')
-  const kill = setTimeout(() => child.kill('SIGKILL'), longest)
+  const kill = setTimeout(() => child.kill('SIGKILL'), time)
   child.kill(signal)
   const [code, ended] = await gone
   clearTimeout(kill)
