@@ -1,6 +1,6 @@
 /**
- * Lesson 14: two PostgreSQL databases and a Redis, which other plugins create. The plugin adopts their clients, and only
- * the order is declared. It needs both servers: `POSTGRES_URL` and `REDIS_URL`, else local ones.
+ * Lesson 14: two PostgreSQL databases and a Redis, which other plugins create. The plugin adopts their clients, and
+ * only the order is declared. It needs both servers: `POSTGRES_URL` and `REDIS_URL`, else local ones.
  */
 import fastifyPostgres from '@fastify/postgres'
 import fastifyRedis from '@fastify/redis'

@@ -1,6 +1,6 @@
 /**
- * Lesson 16: node:cluster. The primary starts the next worker, waits until it listens, and then disconnects the old one.
- * The old worker answers its requests in flight, so the restart loses none.
+ * Lesson 16: node:cluster. The primary starts the next worker, waits until it listens, and then disconnects the old
+ * one. The old worker answers its requests in flight, so the restart loses none.
  */
 import Fastify from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'

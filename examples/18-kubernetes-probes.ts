@@ -1,6 +1,6 @@
 /**
- * Lesson 18: the probes of Kubernetes. From lame-duck on, readiness is 503, so that no new traffic comes. Liveness stays
- * 200, so that the kubelet does not kill a server that drains.
+ * Lesson 18: the probes of Kubernetes. From lame-duck on, readiness is 503, so that no new traffic comes. Liveness
+ * stays 200, so that the kubelet does not kill a server that drains.
  */
 import Fastify from 'fastify'
 import gracefulShutdown from 'fastify-shutdown'
@@ -24,7 +24,8 @@ async function main (): Promise<void> {
   await probe('lame-duck')
 
   async function probe (when: string): Promise<void> {
-    const [live, ready] = await Promise.all(['live', 'ready'].map(async name => await fetch(`${address}/health/${name}`)))
+    const fetched = ['live', 'ready'].map(async name => await fetch(`${address}/health/${name}`))
+    const [live, ready] = await Promise.all(fetched)
     console.log(`${when}: live ${live!.status}, ready ${ready!.status}`)
   }
 }
