@@ -24,8 +24,7 @@ async function announce (app: FastifyInstance, { address }: { readonly address: 
 
 /** A peer: removes the service from its list when the message arrives. */
 async function peer (): Promise<{ readonly known: Set<string>, readonly message: Promise<string>, close(): Promise<void> }> {
-  const redis = new Redis(url)
-  const subscriber = redis.duplicate()
+  const [redis, subscriber] = [new Redis(url), new Redis(url)]
   const known = new Set<string>()
   const message = new Promise<string>(resolve => subscriber.on('message', (_channel, text) => {
     const { address, phase } = JSON.parse(text) as { address: string, phase: string }

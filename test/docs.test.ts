@@ -4,12 +4,16 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import ts from 'typescript'
+import { checkBudget } from '../lib/cli/budget/budget'
+import { readDeployments } from '../lib/cli/budget/files'
 
 const root = join(__dirname, '..')
 const read = (file: string): string => readFileSync(join(root, file), 'utf8')
 
 const docs = readdirSync(join(root, 'docs')).filter(file => file.endsWith('.md')).map(file => `docs/${file}`)
-const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'examples/service/README.md', ...docs]
+const community = ['SECURITY.md', 'CODE_OF_CONDUCT.md', 'PULL_REQUEST_TEMPLATE.md'].map(file => `.github/${file}`)
+const generated = readdirSync(join(root, 'docs/api')).map(file => `docs/api/${file}`)
+const pages = ['README.md', 'README.zh-CN.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'examples/service/README.md', ...community, ...docs]
 const readme = read('README.md')
 
 /** The text between a heading of level 2 and the next one. */
@@ -53,12 +57,13 @@ t.test('no document names an error code that does not exist', async t => {
 /** As GitHub makes them from the headings outside of code blocks. */
 function anchors (markdown: string): Set<string> {
   const headings = captures(markdown.replace(/^```.*?^```/gms, ''), /^#{1,6} (.+)$/gm)
-  return new Set(headings.map(heading => heading.toLowerCase().replace(/[^\p{L}\p{N}_\- ]/gu, '').replaceAll(' ', '-')))
+  const ids = captures(markdown, /<a id="([^"]+)">/g)
+  return new Set([...headings.map(heading => heading.toLowerCase().replace(/[^\p{L}\p{N}_\- ]/gu, '').replaceAll(' ', '-')), ...ids])
 }
 
 t.test('every relative link leads to a file, and every #anchor to a heading', async t => {
   let count = 0
-  for (const page of pages) {
+  for (const page of [...pages, ...generated]) {
     for (const link of captures(read(page).replace(/^```.*?^```/gms, ''), /\]\(([^)\s]+)\)/g)) {
       if (/^[a-z]+:/.test(link)) continue
       count++
@@ -81,6 +86,16 @@ t.test('every code block is valid JavaScript or TypeScript', async t => {
       const { diagnostics } = ts.transpileModule(code!, { fileName: `block.${language}`, reportDiagnostics: true, compilerOptions: { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext } })
       t.strictSame(diagnostics!.map(({ messageText }) => messageText), [], `${page}: ${code!.split('\n')[0]}`)
     }
+  }
+})
+
+t.test('the times in the pages of each platform fit, as the budget command checks them', async t => {
+  const blocks = [['kubernetes', 'yaml', 'deployment.yaml'], ['pm2', 'js', 'ecosystem.config.cjs'], ['systemd', 'ini', 'fastify-service.service'], ['docker', 'yaml', 'compose.yaml']] as const
+  for (const [page, language, file] of blocks) {
+    const [code] = captures(read(`docs/${page}.md`), new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))
+    const { deployments } = await readDeployments(join(t.testdir({ [file]: code! }), file))
+    t.equal(deployments.length, 1, page)
+    for (const deployment of deployments) t.strictSame(checkBudget(deployment, {}).findings, [], page)
   }
 })
 

@@ -115,6 +115,22 @@ export function run (t: Test, { program = process.execPath, args, cwd, env = {},
   }
 }
 
+/** Waits for a line that contains this text, as in a log of JSON. @returns the line */
+export function lineWith ({ process: child, lines, ended }: Child, text: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const look = (): void => {
+      const line = lines.find(each => each.includes(text))
+      if (line !== undefined) resolve(line)
+    }
+    child.stdout!.on('data', () => setImmediate(look))
+    void ended.then(({ stderr }) => {
+      look()
+      reject(new Error(`The child ended without a line with '${text}': ${lines.join(' | ')} ${stderr}`))
+    })
+    look()
+  })
+}
+
 export interface RunningService extends Child {
   readonly port: number
   /** Sends a request. Never rejects: without a response, `status` is `null`. */

@@ -1,0 +1,6 @@
+/**
+ * The names of `fastify-shutdown/adapters`.
+ *
+ * @module
+ */
+export * from '../../lib/resources/adapters/index'

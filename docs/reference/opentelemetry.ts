@@ -1,0 +1,6 @@
+/**
+ * The names of `fastify-shutdown/opentelemetry`.
+ *
+ * @module
+ */
+export * from '../../lib/exporters/opentelemetry'

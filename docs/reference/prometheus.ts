@@ -1,0 +1,6 @@
+/**
+ * The names of `fastify-shutdown/prometheus`.
+ *
+ * @module
+ */
+export * from '../../lib/exporters/prometheus'

@@ -1,0 +1,6 @@
+/**
+ * The names of `fastify-shutdown/testing`.
+ *
+ * @module
+ */
+export * from '../../lib/testing/index'

@@ -1,0 +1,12 @@
+/** The same service with fastify-shutdown instead of close-with-grace. */
+import Fastify from 'fastify'
+import gracefulShutdown from 'fastify-shutdown'
+import { database } from './service.mjs'
+
+const app = Fastify({ logger: true, return503OnClosing: false })
+await app.register(gracefulShutdown, {
+  timeouts: { total: 10_000 },
+  resources: { database: { close: () => database.close() } }
+})
+app.get('/orders', () => database.query())
+await app.listen({ port: Number(process.env.PORT ?? 3000), host: '0.0.0.0' })

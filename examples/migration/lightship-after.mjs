@@ -1,0 +1,15 @@
+/** The same service with fastify-shutdown instead of lightship. */
+import Fastify from 'fastify'
+import gracefulShutdown from 'fastify-shutdown'
+import { database } from './service.mjs'
+
+const app = Fastify({ logger: true, return503OnClosing: false })
+await app.register(gracefulShutdown, {
+  signals: ['SIGTERM', 'SIGINT', 'SIGHUP'],
+  delay: 1_000,
+  timeouts: { requests: 30_000 },
+  probes: { liveness: '/live', readiness: '/ready', startup: '/health' },
+  resources: { database: { close: () => database.close() } }
+})
+app.get('/orders', () => database.query())
+await app.listen({ port: Number(process.env.PORT ?? 3000), host: '0.0.0.0' })

@@ -1,0 +1,72 @@
+/** What npm publishes: the files, the size, the entry points, and what an import loads. */
+import { execFileSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+
+const root = join(__dirname, '..')
+const directory = t.testdir({})
+const own = join(directory, 'node_modules/fastify-shutdown')
+
+// A build of its own, because another test may build into dist/ at the same time.
+mkdirSync(own, { recursive: true })
+// Without it, the name would be the repository's own package.
+writeFileSync(join(directory, 'package.json'), '{}')
+for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'bin', 'types', 'docs', 'examples', 'test/helpers']) {
+  cpSync(join(root, file), join(own, file), { recursive: true })
+}
+execFileSync(process.execPath, [require.resolve('typescript/bin/tsc'), '-p', 'tsconfig.build.json', '--outDir', join(own, 'dist')], { cwd: root })
+
+const manifest = JSON.parse(readFileSync(join(own, 'package.json'), 'utf8'))
+const [pack] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: own, encoding: 'utf8' })) as [{
+  readonly files: ReadonlyArray<{ readonly path: string }>
+  readonly size: number
+  readonly unpackedSize: number
+}]
+const files = pack.files.map(({ path }) => path)
+
+/** Evaluates code in the directory that has the package. @returns what it prints, as JSON */
+function evaluate<T> (code: string): T {
+  // Without NODE_OPTIONS: tap loads modules of its own in each child.
+  return JSON.parse(execFileSync(process.execPath, ['--eval', code], { cwd: directory, encoding: 'utf8', env: { PATH: process.env['PATH'] } }))
+}
+
+t.test('the package has the library, the types and the command, and nothing else', async t => {
+  const allowed = /^(?:package\.json|README(?:\.zh-CN)?\.md|LICENSE|bin\/fastify-shutdown\.js|types\/report\.schema\.json|dist\/(?:lib|types)\/.+\.(?:js|d\.ts))$/
+  t.strictSame(files.filter(file => !allowed.test(file)), [])
+  for (const file of ['README.md', 'LICENSE', 'dist/lib/index.js', 'dist/lib/index.d.ts']) t.ok(files.includes(file), file)
+})
+
+t.test('every entry point and every type of it is in the package', async t => {
+  const targets = [manifest.main, manifest.types, ...Object.values(manifest.bin), ...Object.values(manifest.exports).flatMap(target => typeof target === 'string' ? target : Object.values(target as object))]
+  for (const target of targets as string[]) {
+    t.ok(files.includes(target.replace('./', '')), target)
+    t.ok(existsSync(join(own, target)), target)
+  }
+})
+
+t.test('the package stays small', async t => {
+  t.ok(pack.size < 400_000, `packed: ${pack.size} bytes`)
+  t.ok(pack.unpackedSize < 1_500_000, `unpacked: ${pack.unpackedSize} bytes`)
+  t.strictSame(Object.keys(manifest.dependencies).sort(), ['@fastify/error', 'close-with-grace', 'fastify-plugin', 'yaml'])
+})
+
+t.test('an import loads what every service needs, and no adapter, exporter, command or driver', async t => {
+  const loaded = evaluate<string[]>("require('fastify-shutdown'); console.log(JSON.stringify(Object.keys(require.cache)))")
+  const [mine, others] = [loaded.filter(file => file.startsWith(own)), loaded.filter(file => !file.startsWith(own))]
+  t.comment(`${mine.length} modules, ${others.length} of dependencies, ${pack.size} bytes packed, ${pack.unpackedSize} unpacked`)
+  t.ok(mine.length < 120, `${mine.length} modules of the package`)
+  t.ok(others.length < 15, `${others.length} modules of its dependencies`)
+  const lazy = /dist\/lib\/(?:cli|timeline|testing|resources\/adapters|exporters\/(?:prometheus|opentelemetry|pushgateway|textfile))/
+  t.strictSame(mine.filter(file => lazy.test(file)), [])
+  t.strictSame(others.filter(file => /node_modules\/(?:yaml|prom-client|@opentelemetry)\//.test(file)), [])
+})
+
+t.test('the command and each entry point load from the package', async t => {
+  for (const name of Object.keys(manifest.exports).filter(name => !name.endsWith('.json'))) {
+    const names = evaluate<string[]>(`console.log(JSON.stringify(Object.keys(require('fastify-shutdown${name.slice(1)}'))))`)
+    t.ok(names.length > 0, name)
+  }
+  symlinkSync(join(own, 'bin/fastify-shutdown.js'), join(directory, 'command'))
+  t.match(execFileSync(process.execPath, [join(directory, 'command'), '--help'], { encoding: 'utf8' }), 'Usage: fastify-shutdown')
+})
