@@ -1,7 +1,7 @@
 /** The arguments of `fastify-shutdown drill`. */
 import { existsSync, statSync } from 'node:fs'
 import { constants } from 'node:os'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { suggest } from '../../util/did-you-mean'
 import { UsageError } from '../command'
@@ -69,7 +69,7 @@ export function parseArguments (args: readonly string[]): DrillOptions {
   if (positionals.length > 0) {
     throw new UsageError(`unexpected argument '${positionals[0]}': the command comes behind --`)
   }
-  if (command?.length === 0) throw new UsageError('expected a command behind --')
+  if (command?.length === 0 || command?.[0] === '') throw new UsageError('expected a command behind --')
   const pid = values.pid === undefined ? null : whole('pid', values.pid, 1, 2 ** 31 - 1)
   const pidFile = values['pid-file'] ?? null
   const restarts = whole('restarts', values.restarts ?? '1', 1, 10_000)
@@ -85,6 +85,8 @@ export function parseArguments (args: readonly string[]): DrillOptions {
   if (pid !== null && restarts > 1) {
     throw new UsageError('--restarts with a running server needs --pid-file, because each restart has another pid')
   }
+  const files = [values.html, values.junit, values.markdown].filter(file => file !== undefined).map(file => resolve(file))
+  if (new Set(files).size < files.length) throw new UsageError('expected --html, --junit and --markdown to be different files')
   return {
     command,
     url: values.url === undefined ? null : parseUrl(values.url),
