@@ -22,6 +22,9 @@ export interface Target {
 /** Longest wait for one answer while the server is looked for, in milliseconds. */
 const probeTimeout = 5_000
 
+/** Longest wait for the other ports when one has answered, in milliseconds. */
+const othersTimeout = 1_000
+
 /** How often the server is looked for, in milliseconds. */
 const lookInterval = 50
 
@@ -36,10 +39,12 @@ interface ProbeResult {
 
 /** Sends one request on a connection of its own. @returns `null` without a complete HTTP/1 answer in time */
 export async function probe (
-  address: Address, host: string, request: DrillRequest, ms: number
+  address: Address, host: string, request: DrillRequest, ms: number, abandoned?: AbortSignal
 ): Promise<ProbeResult | null> {
   const controller = new AbortController()
-  const cancel = after(ms, () => controller.abort())
+  const abandon = (): void => controller.abort()
+  const cancel = after(ms, abandon)
+  abandoned?.addEventListener('abort', abandon, { once: true })
   try {
     const socket = await openSocket(address, controller.signal)
     if ('kind' in socket) return null
@@ -52,6 +57,7 @@ export async function probe (
     return null
   } finally {
     cancel()
+    abandoned?.removeEventListener('abort', abandon)
   }
 }
 
@@ -78,7 +84,7 @@ export async function findTarget (server: Server, options: DrillOptions, interru
     ))
     const best = found.find(({ status }) => !unavailableStatuses.has(status))
     // A second look: another port of the server may answer a moment later.
-    if (best !== undefined && (fixed !== null || secondLook)) return best.target
+    if (best !== undefined && (fixed !== null || secondLook || now() - began >= options.readyMs)) return best.target
     secondLook = best !== undefined
     unavailable ||= found.length > 0
     if (now() - began >= options.readyMs) throw new CannotRunError(await notReady(options, seen, unavailable))
@@ -95,11 +101,17 @@ export function listeners (server: Server): Promise<Address[]> {
 async function answering (
   addresses: readonly Address[], givenHost: string | null, request: DrillRequest, ms: number
 ): Promise<Array<{ readonly status: number, readonly target: Target }>> {
+  const others = new AbortController()
+  let cancel = (): void => {}
   const results = await Promise.all(addresses.map(async address => {
     const host = givenHost ?? formatListener(address)
-    const result = await probe(address, host, request, ms)
-    return result === null ? [] : [{ status: result.head.status, target: { address, host, url: `http://${host}` } }]
+    const result = await probe(address, host, request, ms, others.signal)
+    if (result === null) return []
+    // Another port of the server may speak another protocol, and never answer.
+    if (result.head.status < 400) cancel = after(othersTimeout, () => others.abort(), { keepAlive: false })
+    return [{ status: result.head.status, target: { address, host, url: `http://${host}` } }]
   }))
+  cancel()
   return results.flat().sort((a, b) => Number(a.status >= 400) - Number(b.status >= 400))
 }
 
