@@ -98,7 +98,7 @@ t.test('a named pipe is written to, and is not replaced', { skip: process.platfo
 
 t.test('standard output of the process may be a pipe that has no path', { skip: process.platform !== 'linux' && 'needs /dev/stdout of Linux' }, async t => {
   const script = `require(${JSON.stringify(join(root, 'lib/cli/main.ts'))}).run(process.argv.slice(1), process).then(code => { process.exitCode = code })`
-  const command = `"$@" | cat` // A pipe of the shell: that of a child process of Node is a socket, which cannot be opened.
+  const command = '"$@" | cat' // A pipe of the shell: that of a child process of Node is a socket, which cannot be opened.
   const { stdout, stderr } = spawnSync('sh', ['-c', command, 'sh', process.execPath, ...typescript, '-e', script, '--', 'timeline', report, '--svg', '/dev/stdout'], {
     encoding: 'utf8', env: { ...process.env, TAP: '' }
   })
