@@ -77,13 +77,14 @@ function checkOptions (options: PrometheusOptions): void {
   checkNames(
     "the options of 'prometheus'", options, ['registry', 'client', 'labels', 'pushgateway', 'textfile'], 'an option'
   )
-  const { registry, labels = {}, pushgateway, textfile } = options
+  const { registry, client, labels = {}, pushgateway, textfile } = options
+  if (client !== undefined && typeof client?.Gauge !== 'function') throwInvalid('client', 'the module prom-client', client)
   if (registry !== undefined && typeof registry?.getSingleMetric !== 'function') {
     throwInvalid('registry', 'a Registry of prom-client', registry)
   }
   if (!isPlainObject(labels)) throwInvalid('labels', 'an object of name -> value', labels)
   for (const [name, value] of Object.entries(labels)) {
-    if (ownLabels.includes(name) || !/^[a-zA-Z_]\w*$/.test(name)) {
+    if (ownLabels.includes(name) || !/^(?!__)[a-zA-Z_]\w*$/.test(name)) {
       throwInvalid('labels', `names of labels other than ${ownLabels.join(', ')}`, name)
     }
     if (typeof value !== 'string') throwInvalid(`labels.${name}`, 'a string', value)

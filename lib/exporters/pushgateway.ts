@@ -26,12 +26,15 @@ const pushTimeout = 900
 export function checkPushgateway (given: Pushgateway): void {
   checkNames('pushgateway', given, ['url', 'jobName', 'groupings'], 'a field of `pushgateway`')
   const { url, jobName, groupings = {} } = given
-  if (typeof url !== 'string' || !/^https?:/.test(url) || !URL.canParse(url)) {
+  if (typeof url !== 'string' || !/^https?:/.test(url) || !URL.canParse(url) || !hasCredentials(url)) {
     throwInvalid('pushgateway.url', 'an http or https URL', url)
   }
   if (typeof jobName !== 'string' || jobName === '') throwInvalid('pushgateway.jobName', 'a non-empty string', jobName)
   if (!isPlainObject(groupings)) throwInvalid('pushgateway.groupings', 'an object of name -> value', groupings)
   for (const [name, value] of Object.entries(groupings)) {
+    if (name === 'job' || !/^[a-zA-Z_]\w*$/.test(name)) {
+      throwInvalid('pushgateway.groupings', "names of labels other than 'job'", name)
+    }
     if (typeof value !== 'string') throwInvalid(`pushgateway.groupings.${name}`, 'a string', value)
   }
 }
@@ -63,6 +66,17 @@ export async function push (gateway: Pushgateway, contentType: string, body: str
   throw new Error(`The push to ${redact(gateway.url)} failed: ${redact(reason)}`, { cause: error })
 }
 
+/** Returns whether the user name and the password of a URL can be decoded. They may be empty. */
+function hasCredentials (url: string): boolean {
+  try {
+    const { username, password } = new URL(url)
+    decodeURIComponent(username + password)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** Returns the URL of the group, and the header for its user name and password: `fetch` rejects them in a URL. */
 function targetOf (gateway: Pushgateway): { url: string, authorization: string | null } {
   const url = new URL(gateway.url)
@@ -76,8 +90,11 @@ function targetOf (gateway: Pushgateway): { url: string, authorization: string |
   return { url: url.href, authorization: `Basic ${credentials}` }
 }
 
-/** Returns a label as a part of the path. A value that is empty or has a slash is in base64, as `name@base64`. */
+/**
+ * A value that is empty, has a slash, or is `.` or `..`, cannot be a part of a path: it is sent in base64, as
+ * `name@base64`. A URL removes dots also if they are escaped, and the push would replace another group.
+ */
 function label (name: string, value: string): string {
-  if (value !== '' && !value.includes('/')) return `/${encodeURIComponent(name)}/${encodeURIComponent(value)}`
+  if (!/^\.{0,2}$|\//.test(value)) return `/${encodeURIComponent(name)}/${encodeURIComponent(value)}`
   return `/${encodeURIComponent(name)}@base64/${Buffer.from(value).toString('base64url') || '='}`
 }

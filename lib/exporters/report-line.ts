@@ -84,7 +84,8 @@ function join (names: readonly Named[]): string {
 
 /** Shortens a name to one line. */
 function short (name: string): string {
-  // eslint-disable-next-line no-control-regex
-  const line = name.replace(/[\u0000-\u001f\u007f]+/g, ' ')
-  return line.length > longestName ? `${line.slice(0, longestName - 1)}…` : line
+  const line = name.replace(/\p{Cc}+/gu, ' ')
+  if (line.length <= longestName) return line
+  // A character outside of the basic plane has two code units, which stay together.
+  return `${line.slice(0, longestName - 1).replace(/[\ud800-\udbff]$/, '')}…`
 }

@@ -97,7 +97,8 @@ export function createLifecycle (onListenerError: (error: unknown) => void): Lif
     boot () { lifecycle.booted = true },
     begin (reason, deadline) {
       began = now()
-      lifecycle.reason = reason
+      // It is in events and in the report, which a subscriber must not change.
+      lifecycle.reason = Object.freeze(reason)
       lifecycle.deadline = deadline
     },
     endLameDuck (why) {

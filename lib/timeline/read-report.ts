@@ -29,16 +29,19 @@ export function findReport (text: string): ReportData | string {
 /** Returns each part of the text that may be JSON with a report: single lines, and blocks of indented lines. */
 function candidates (text: string): string[] {
   const found: string[] = []
-  const lines = text.split('\n')
   let blockAt = -1
-  for (const [index, line] of lines.entries()) {
+  // Line by line, because an array of all lines may be larger than the memory.
+  for (let at = 0, end = 0; at < text.length; at = end + 1) {
+    end = text.indexOf('\n', at)
+    if (end === -1) end = text.length
+    const line = text.slice(at, end)
     if (line.includes('"phases"') && line.includes('}')) {
       // Logs of containers and journals may have a prefix in each line.
-      found.push(line.slice(line.indexOf('{'), line.lastIndexOf('}') + 1))
+      found.push(line.slice(Math.max(0, line.search(/\{\s*"/)), line.lastIndexOf('}') + 1))
     } else if (/^[{[]\s*$/.test(line)) {
-      blockAt = index
+      blockAt = at
     } else if (blockAt >= 0 && /^[}\]]\s*$/.test(line)) {
-      found.push(lines.slice(blockAt, index + 1).join('\n'))
+      found.push(text.slice(blockAt, end))
       blockAt = -1
     }
   }

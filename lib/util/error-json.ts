@@ -41,7 +41,7 @@ export function withErrorJson<E extends Error> (error: E): E {
   return withJson(error, () => errorToJson(error))
 }
 
-/** Makes the error of a result `{ name, message, code }` in JSON. A `detail` that JSON cannot contain is left out. */
+/** Makes the error of a result `{ name, message, code }` in JSON. A `detail` that is no object in JSON is left out. */
 export function withResultJson<R extends { readonly error: Error | null, readonly detail?: object }> (result: R): R {
   const { error, detail } = result
   if (error === null && detail === undefined) return result
@@ -57,7 +57,7 @@ export function withResultJson<R extends { readonly error: Error | null, readonl
 
 function isJson (value: unknown): boolean {
   try {
-    return JSON.stringify(value) !== undefined
+    return JSON.stringify(value)?.startsWith('{') === true
   } catch {
     return false // It is circular, or contains a BigInt.
   }

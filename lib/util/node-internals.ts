@@ -182,7 +182,7 @@ function valueBySymbol (object: object, description: string): unknown {
 }
 
 /**
- * Publishes a message to a diagnostics channel. A subscriber that throws does not affect the others. Node keeps the
+ * Publishes a message to a diagnostics channel. A subscriber that throws or rejects does not affect the others. Node keeps the
  * subscribers in `_subscribers`.
  *
  * Why: `channel.publish()` turns the error of a subscriber into an uncaught exception, which ends the process or begins
@@ -194,7 +194,8 @@ export function publish (channel: Channel, message: object, onSubscriberError: (
   if (!Array.isArray(subscribers)) return channel.publish(message)
   for (const subscriber of [...subscribers] as ((message: object, name: string | symbol) => unknown)[]) {
     try {
-      subscriber(message, channel.name)
+      const result = subscriber(message, channel.name)
+      if (result instanceof Promise) result.catch(onSubscriberError)
     } catch (error) {
       onSubscriberError(error)
     }

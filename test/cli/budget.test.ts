@@ -222,12 +222,12 @@ skipped deploy/docker/compose.yaml: service redis has neither build nor stop_gra
   })
 
   t.test('times that do not fit are listed, and the exit code is 1', async t => {
-    const { code, stdout } = await command(['budget', 'deploy/kubernetes/base/deployment.yaml', '--delay', '10000', '--total', '62000'])
+    const { code, stdout } = await command(['budget', 'deploy/kubernetes/base/deployment.yaml', '--delay', '20000', '--total', '62000'])
     t.equal(code, 1)
     t.equal(stdout, `deploy/kubernetes/base/deployment.yaml: Deployment service, container service
-  preStop 5 s + delay 10 s + timeouts.total 62 s = 77 s, of 75 s: 2 s too long
-  error: preStop 5 s + delay 10 s + timeouts.total 62 s = 77 s, but terminationGracePeriodSeconds is 75 s: SIGKILL comes 2 s too early
-  error: delay 10 s + timeouts.total 62 s exceeds the grace period in the environment (70 s) by 2 s: the plugin will not start
+  preStop 5 s + delay 20 s + timeouts.total 62 s = 87 s, of 85 s: 2 s too long
+  error: preStop 5 s + delay 20 s + timeouts.total 62 s = 87 s, but terminationGracePeriodSeconds is 85 s: SIGKILL comes 2 s too early
+  error: delay 20 s + timeouts.total 62 s exceeds the grace period in the environment (80 s) by 2 s: the plugin will not start
 `)
   })
 

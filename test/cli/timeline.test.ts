@@ -96,6 +96,16 @@ t.test('a named pipe is written to, and is not replaced', { skip: process.platfo
   t.equal(readFileSync(`${pipe}.out`, 'utf8'), renderSvg(sample))
 })
 
+t.test('standard output of the process may be a pipe that has no path', { skip: process.platform !== 'linux' && 'needs /dev/stdout of Linux' }, async t => {
+  const script = `require(${JSON.stringify(join(root, 'lib/cli/main.ts'))}).run(process.argv.slice(1), process).then(code => { process.exitCode = code })`
+  const command = '"$@" | cat' // A pipe of the shell: that of a child process of Node is a socket, which cannot be opened.
+  const { stdout, stderr } = spawnSync('sh', ['-c', command, 'sh', process.execPath, ...typescript, '-e', script, '--', 'timeline', report, '--svg', '/dev/stdout'], {
+    encoding: 'utf8', env: { ...process.env, TAP: '' }
+  })
+  t.equal(stderr, '')
+  t.equal(stdout, renderSvg(sample))
+})
+
 t.test('without a report the exit code is 2, with one line on stderr', async t => {
   const dir = t.testdir({ 'broken.json': sampleJson.slice(0, -5), 'a\nb.json': '{}' })
   mkdirSync(join(dir, 'folder'))

@@ -57,7 +57,13 @@ t.test('a subscriber that throws does not affect the outcome, the other subscrib
   process.on('uncaughtException', note)
   t.teardown(() => process.off('uncaughtException', note))
   let reports = 0
-  for (const type of types) listen(t, type, () => { throw new Error('subscriber') })
+  process.on('unhandledRejection', note)
+  t.teardown(() => process.off('unhandledRejection', note))
+  for (const type of types) {
+    listen(t, type, () => { throw new Error('subscriber') })
+    listen(t, type, async () => { throw new Error('asynchronous subscriber') })
+    listen(t, type, event => { if (event.reason !== undefined) event.reason.kind = 'changed' })
+  }
   listen(t, 'report', () => { reports++ })
   const lines: { level: number, msg: string }[] = []
   const { app, report } = await serve(t, {
@@ -65,7 +71,7 @@ t.test('a subscriber that throws does not affect the outcome, the other subscrib
     options: { timeouts, resources: { db: { close () {} } } }
   })
   await app.close()
-  t.match(await report, { outcome: 'clean', exitCode: 0, errors: [] })
+  t.match(await report, { outcome: 'clean', exitCode: 0, errors: [], reason: { kind: 'close' } })
   t.equal(reports, 1)
   await new Promise(resolve => { setImmediate(resolve) })
   t.strictSame(uncaught, [])

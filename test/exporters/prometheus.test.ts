@@ -201,6 +201,11 @@ t.test('an option of the wrong type is an error', async t => {
     [{ pushgateway: { url, jobName: '' } }, "Expected 'pushgateway.jobName' to be a non-empty string"],
     [{ pushgateway: { url, jobName: 'shop', grouping: {} } }, /'grouping' is not a field/],
     [{ pushgateway: { url, jobName: 'shop', groupings: [] } }, "Expected 'pushgateway.groupings' to be an object"],
+    [{ pushgateway: { url, jobName: 'shop', groupings: { 'a/b': 'x' } } }, "names of labels other than 'job', got 'a/b'"],
+    [{ pushgateway: { url, jobName: 'shop', groupings: { job: 'x' } } }, "names of labels other than 'job', got 'job'"],
+    [{ pushgateway: { url: 'http://me:%zz@127.0.0.1', jobName: 'shop' } }, "Expected 'pushgateway.url' to be an http or https URL"],
+    [{ labels: { __name__: 'x' } }, /names of labels other than .*, got '__name__'/],
+    [{ client: {} }, "Expected 'client' to be the module prom-client"],
     [{ pushgateway: { url, jobName: 'shop', groupings: { a: 1 } } }, "Expected 'pushgateway.groupings.a' to be a string"]
   ] as const) t.throws(() => prometheus(options as unknown as PrometheusOptions), { code: 'FST_ERR_SHUTDOWN_OPTION', message })
 })
@@ -216,6 +221,13 @@ t.test('a Pushgateway', async t => {
     t.equal(valueOf(pushes[0]!.body, 'fastify_shutdown_phase', { phase: 'shutdown' }), 1)
     t.equal(valueOf(pushes[0]!.body, 'fastify_shutdown_duration_seconds_count', { outcome: 'clean' }), 1)
     t.strictSame(warnings, [])
+  })
+
+  t.test('gets dots as a value, which a URL would remove', async t => {
+    const { url, pushes } = await gateway(t)
+    const { app } = await withMetrics(t, { registry: new prom.Registry(), pushgateway: { url, jobName: '..', groupings: { a: '.', b: '...' } } })
+    await app.close()
+    t.match(pushes, [{ url: '/metrics/job@base64/Li4/a@base64/Lg/b/...' }])
   })
 
   t.test('gets a user name and a password', async t => {

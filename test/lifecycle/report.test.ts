@@ -121,7 +121,8 @@ t.test('a report of each outcome matches the schema', async t => {
         timeouts,
         resources: {
           leaky: { close () { throw new LeakyError('no') } },
-          stuck: { close: () => new Promise(() => {}), detail: () => ({ big: 7n }) }
+          stuck: { close: () => new Promise(() => {}), detail: () => ({ big: 7n }) },
+          text: { close () {}, detail: () => ({ toJSON: () => 'text' }) }
         }
       },
       routes: app => { app.addHook('onClose', async () => { throw new LeakyError('hook') }) }
@@ -131,7 +132,9 @@ t.test('a report of each outcome matches the schema', async t => {
     await app.close().catch(() => {})
     const json = asJson(t, await report)
     t.strictSame(json.resources[0].error, { name: 'LeakyError', message: 'no', code: 'ELEAK' })
-    t.notOk('detail' in json.resources[1], 'a detail that is no JSON is left out')
+    for (const name of ['stuck', 'text']) {
+      t.notOk('detail' in json.resources.find((resource: { name: string }) => resource.name === name), 'a detail that is no object in JSON is left out')
+    }
     t.strictSame(json.hooks[0].error, { name: 'LeakyError', message: 'hook', code: 'ELEAK' })
     t.strictSame(json.errors.map(({ message, code }: { message: string, code: string }) => [message, code]), [
       ["Task 'late' failed: task", 'ELEAK'],
@@ -195,6 +198,12 @@ t.test('the last log line is for a person', async t => {
       // eslint-disable-next-line no-control-regex
       return line.length < 300 && line.startsWith(`shutdown: ${given.outcome} in `) && !/[\u0000-\u001f\u007f]/.test(line)
     }))
+  })
+
+  t.test('it does not cut a character into halves', async t => {
+    const none = { requests: { completed: 0, rejected: 0, aborted: 0, cut: [] }, streams: {}, webSockets: {}, http2Sessions: {}, tasks: [], hooks: [], errors: [] }
+    const line = (name: string): string => reportLine({ ...none, resources: [{ name, outcome: 'failed' }] } as unknown as ShutdownReport)
+    for (const name of ['💥'.repeat(50), `a${'💥'.repeat(50)}`]) t.match(line(name), /; failed a?(?:💥){19}…$/u, name)
   })
 
   t.test('it names what was cut, forced, failed and abandoned', async t => {

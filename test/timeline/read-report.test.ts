@@ -21,6 +21,7 @@ t.test('a report is found in every form', async t => {
     'log lines of Windows': `${logLine(other)}\r\n${logLine(line)}\r\n`,
     'log lines with others between': `\n> npm start\n\n${logLine(line)}\nnpm error {"phases"}\n}{\n[]\n`,
     'log lines with a prefix': `web-1  | ${logLine(other)}\nweb-1  | ${logLine(line)}\nweb-1 exited with code 1\n`,
+    'a log line with braces in its prefix': `web-1 | {shop} ${logLine(line)}\n`,
     'pretty JSON with lines around': `> npm start\n${sampleJson}bye\n`,
     'a pretty array with lines around': `> npm start\n${JSON.stringify([JSON.parse(line)], null, 2)}\nbye\n`
   })) t.strictSame(readReport(text), sample, form)

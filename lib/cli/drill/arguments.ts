@@ -1,4 +1,5 @@
 /** The arguments of `fastify-shutdown drill`. */
+import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { UsageError } from '../command'
 import { checked, isJson, parseSeconds, parseSignal, parseTarget, parseUrl, parseWhole } from './argument-values'
@@ -41,7 +42,7 @@ export function parseArguments (args: readonly string[]): DrillOptions {
   if (positionals.length > 0) {
     throw new UsageError(`unexpected argument '${positionals[0]}': the command comes after --`)
   }
-  if (command?.length === 0) throw new UsageError('expected a command after --')
+  if (command?.length === 0 || command?.[0] === '') throw new UsageError('expected a command after --')
   const pid = values.pid === undefined ? null : parseWhole('pid', values.pid, 1, 2 ** 31 - 1)
   const pidFile = values['pid-file'] ?? null
   const restarts = parseWhole('restarts', values.restarts ?? '1', 1, 10_000)
@@ -57,6 +58,8 @@ export function parseArguments (args: readonly string[]): DrillOptions {
   if (pid !== null && restarts > 1) {
     throw new UsageError('--restarts with a running server needs --pid-file, because each restart has another pid')
   }
+  const files = [values.html, values.junit, values.markdown].filter(file => file !== undefined).map(file => resolve(file))
+  if (new Set(files).size < files.length) throw new UsageError('expected --html, --junit and --markdown to be different files')
   return {
     command,
     url: values.url === undefined ? null : parseUrl(values.url),

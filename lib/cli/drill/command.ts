@@ -1,5 +1,6 @@
 /** `fastify-shutdown drill`: rehearses the shutdown of any HTTP server under traffic. */
 import type { Command, Output } from '../command'
+import { writeFiles, type File } from '../write-files'
 import { parseArguments } from './arguments'
 import { runDrill } from './drill'
 import { interruptible } from './interruption'
@@ -7,7 +8,6 @@ import { formatHtml } from './outputs/html'
 import { formatJUnit } from './outputs/junit'
 import { formatMarkdown } from './outputs/markdown'
 import { formatPlain } from './outputs/plain'
-import { writeWhole } from './outputs/write'
 import { usage } from './usage'
 
 /** The command. Exit code 0 if the drill passed, 1 if it failed. */
@@ -17,12 +17,19 @@ export const drill: Command = {
     const options = parseArguments(args)
     const { result, output } = await interruptible(interruption => runDrill(options, interruption, progressTo(stderr)))
     if (stderr.isTTY === true) stderr.write(clearLine)
-    if (options.html !== null) writeWhole(options.html, formatHtml(result, output))
-    if (options.junit !== null) writeWhole(options.junit, formatJUnit(result))
-    if (options.markdown !== null) writeWhole(options.markdown, formatMarkdown(result))
+    // First, because a file that cannot be written must not hide the result.
     stdout.write(options.json ? `${JSON.stringify(result, null, 2)}\n` : formatPlain(result))
+    await writeFiles([
+      ...file(options.html, () => formatHtml(result, output)),
+      ...file(options.junit, () => formatJUnit(result)),
+      ...file(options.markdown, () => formatMarkdown(result))
+    ])
     return result.verdict === 'passed' ? 0 : 1
   }
+}
+
+function file (name: string | null, format: () => string): File[] {
+  return name === null ? [] : [{ name, content: format() }]
 }
 
 const clearLine = '\r\u001b[2K'

@@ -11,12 +11,19 @@ export interface ProbeResult {
   readonly body: string
 }
 
-/** Sends one request. @returns `null` if no complete HTTP/1 answer comes within `ms` milliseconds */
+/**
+ * Sends one request.
+ *
+ * @param abandoned aborts if the answer is no longer needed
+ * @returns `null` if no complete HTTP/1 answer comes within `ms` milliseconds
+ */
 export async function probe (
-  address: Address, host: string, request: DrillRequest, ms: number
+  address: Address, host: string, request: DrillRequest, ms: number, abandoned?: AbortSignal
 ): Promise<ProbeResult | null> {
   const controller = new AbortController()
-  const cancel = after(ms, () => controller.abort())
+  const abandon = (): void => controller.abort()
+  const cancel = after(ms, abandon)
+  abandoned?.addEventListener('abort', abandon, { once: true })
   try {
     const socket = await openSocket(address, controller.signal)
     if ('kind' in socket) return null
@@ -29,5 +36,6 @@ export async function probe (
     return null
   } finally {
     cancel()
+    abandoned?.removeEventListener('abort', abandon)
   }
 }

@@ -53,6 +53,16 @@ export function commandOf (pid: number): string {
   }
 }
 
+/** Returns whether the environment of a process has a variable with this value. Only on Linux. */
+export function hasVariable (pid: number, name: string, value: string): boolean {
+  if (!hasProc) return false
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`${name}=${value}`)
+  } catch {
+    return false // It has ended, or belongs to another user.
+  }
+}
+
 function fromProc (): ProcessEntry[] {
   return readdirSync('/proc').filter(name => /^\d+$/.test(name)).flatMap(pid => readEntry(pid) ?? [])
 }

@@ -1,9 +1,12 @@
 /** The tree of a process: its descendants, also those whose parent has ended. */
 import { every } from '../../util/time'
-import { listProcesses, type ProcessEntry } from './process-table'
+import { hasVariable, listProcesses, type ProcessEntry } from './process-table'
 
 /** How often new children are looked for, in milliseconds. */
 const lookInterval = 250
+
+/** The environment variable that marks what a drill has started. */
+export const treeVariable = 'FASTIFY_SHUTDOWN_DRILL'
 
 /** The tree of a process. */
 export interface ProcessTree {
@@ -19,9 +22,13 @@ export interface ProcessTree {
  * Watches the tree of a process.
  *
  * @param owned whether the drill has started the root, which then leads its own session
+ * @param mark the value of the variable `treeVariable` in the environment of the tree, which finds a daemon: a process
+ * that has left the session before it was seen. Only on Linux
  */
-export function watchTree (root: number, owned: boolean): ProcessTree {
+export function watchTree (root: number, owned: boolean, mark: string | null = null): ProcessTree {
   const known = new Map<number, string>()
+  /** Processes whose environment does not have the mark. */
+  const unmarked = new Map<number, string>()
   let rootStarted = listProcesses().get(root)?.started
 
   /** Adds new members. @returns the members that run now, with the root */
@@ -29,7 +36,8 @@ export function watchTree (root: number, owned: boolean): ProcessTree {
     const table = listProcesses()
     rootStarted ??= table.get(root)?.started
     const isMember = ({ pid, group, started }: ProcessEntry): boolean =>
-      (pid === root && started === rootStarted) || known.get(pid) === started || (owned && group === root)
+      (pid === root && started === rootStarted) || known.get(pid) === started || (owned && group === root) ||
+      isMarked(pid, started)
     const members = new Map([...table].filter(([, entry]) => isMember(entry)))
     for (let size = -1; size !== members.size;) {
       size = members.size
@@ -37,6 +45,13 @@ export function watchTree (root: number, owned: boolean): ProcessTree {
     }
     for (const { pid, started } of members.values()) known.set(pid, started)
     return [...members.values()]
+  }
+
+  function isMarked (pid: number, started: string): boolean {
+    if (mark === null || unmarked.get(pid) === started) return false
+    if (hasVariable(pid, treeVariable, mark)) return true
+    unmarked.set(pid, started)
+    return false
   }
 
   const stop = every(lookInterval, look)

@@ -1,11 +1,12 @@
 /** The server under the drill: a command that the drill starts, or a process that runs already. */
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { createDeferred } from '../../util/deferred'
 import { now, sleep, within } from '../../util/time'
 import { CannotRunError } from './cannot-run'
 import type { Interruption } from './interruption'
 import { isRunning } from './process-table'
-import { watchTree, type ProcessTree } from './process-tree'
+import { treeVariable, watchTree, type ProcessTree } from './process-tree'
 
 /** How a process ended. */
 export interface ProcessEnd {
@@ -47,7 +48,9 @@ const lookInterval = 20
 /** Starts a command in a session of its own. @throws CannotRunError if it cannot be started */
 export async function startServer (command: readonly string[], interruption: Interruption): Promise<Server> {
   const [program = '', ...args] = command
-  const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+  const mark = randomUUID()
+  const env = { ...process.env, [treeVariable]: mark }
+  const child = spawn(program, args, { detached: true, env, stdio: ['ignore', 'pipe', 'pipe'] })
   const chunks: string[] = []
   let length = 0
   for (const stream of [child.stdout, child.stderr]) {
@@ -72,7 +75,7 @@ export async function startServer (command: readonly string[], interruption: Int
     })
   })
   const pid = child.pid!
-  const tree = watchTree(pid, true)
+  const tree = watchTree(pid, true, mark)
   const forget = interruption.onEnd(() => tree.kill())
   return {
     pid,

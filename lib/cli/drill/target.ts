@@ -1,5 +1,5 @@
 /** Finds where the server answers, and waits until it is ready. */
-import { now } from '../../util/time'
+import { after, now } from '../../util/time'
 import { CannotRunError } from './cannot-run'
 import type { DrillRequest } from './exchange'
 import { addressesOf, isLoopback, reachable } from './hosts'
@@ -22,6 +22,9 @@ export interface Target {
 
 /** Longest wait for one answer while the server is looked for, in milliseconds. */
 const probeTimeout = 5_000
+
+/** Longest wait for the other ports when one has answered, in milliseconds. */
+const othersTimeout = 1_000
 
 /** How often the server is looked for, in milliseconds. */
 const lookInterval = 50
@@ -52,7 +55,7 @@ export async function findTarget (server: Server, options: DrillOptions, interru
     ))
     const best = found.find(({ status }) => !unavailableStatuses.has(status))
     // A second look: another port of the server may answer a moment later.
-    if (best !== undefined && (fixed !== null || secondLook)) return best.target
+    if (best !== undefined && (fixed !== null || secondLook || now() - began >= options.readyMs)) return best.target
     secondLook = best !== undefined
     unavailable ||= found.length > 0
     if (now() - began >= options.readyMs) throw new CannotRunError(await notReady(options, seen, unavailable))
@@ -69,11 +72,17 @@ export function listeners (server: Server): Promise<Address[]> {
 async function answering (
   addresses: readonly Address[], givenHost: string | null, request: DrillRequest, ms: number
 ): Promise<Array<{ readonly status: number, readonly target: Target }>> {
+  const others = new AbortController()
+  let cancel = (): void => {}
   const results = await Promise.all(addresses.map(async address => {
     const host = givenHost ?? formatListener(address)
-    const result = await probe(address, host, request, ms)
-    return result === null ? [] : [{ status: result.head.status, target: { address, host, url: `http://${host}` } }]
+    const result = await probe(address, host, request, ms, others.signal)
+    if (result === null) return []
+    // Another port of the server may speak another protocol, and never answer.
+    if (result.head.status < 400) cancel = after(othersTimeout, () => others.abort(), { keepAlive: false })
+    return [{ status: result.head.status, target: { address, host, url: `http://${host}` } }]
   }))
+  cancel()
   return results.flat().sort((a, b) => Number(a.status >= 400) - Number(b.status >= 400))
 }
 

@@ -10,7 +10,7 @@ import type { ReportData } from '../../timeline/report-data'
 import { renderSvg } from '../../timeline/svg'
 import { renderText } from '../../timeline/text'
 import { UsageError, type Command, type Output, type Terminal } from '../command'
-import { writeFiles } from './write-files'
+import { writeFiles } from '../write-files'
 
 const usage = `Usage: fastify-shutdown timeline [FILE] [--html FILE] [--svg FILE]
 

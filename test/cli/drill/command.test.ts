@@ -1,7 +1,7 @@
 /** The command: drills that cannot run, running servers, files, and signals to the drill itself. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { join } from 'node:path'
@@ -68,6 +68,22 @@ t.test('files are written whole, with equal counts, beside the JSON', together, 
   t.ok(readFileSync(file('a.html'), 'utf8').includes(`<td class="number">${requests.answered}</td></tr>`))
   t.ok(readFileSync(file('a.xml'), 'utf8').includes(`<property name="answered" value="${requests.answered}"/>`))
   t.ok(readFileSync(file('a.md'), 'utf8').includes(`| ${requests.answered} |\n`))
+})
+
+t.test('a file that cannot be written does not hide the result, and a device or a link is not replaced', together, async t => {
+  const directory = t.testdir({ 'real.md': 'old', link: t.fixture('symlink', 'real.md') })
+  const args = ['--before', '0.3', '--json', '--html', '/dev/null', '--markdown', join(directory, 'link')]
+  const passed = await drill(...args, '--', ...fixture('good', 'http'))
+  t.equal(passed.code, 0, passed.stderr)
+  t.ok(statSync('/dev/null').isCharacterDevice())
+  t.ok(lstatSync(join(directory, 'link')).isSymbolicLink())
+  t.match(readFileSync(join(directory, 'real.md'), 'utf8'), '## Shutdown drill: passed')
+
+  // The name is longer than any file system allows.
+  const unwritable = await drill('--before', '0.3', '--json', '--html', join(directory, 'x'.repeat(300)), '--', ...fixture('good', 'http'))
+  t.equal(unwritable.code, 2)
+  t.match(unwritable.stderr, /fastify-shutdown: cannot write .*ENAMETOOLONG/)
+  t.equal(JSON.parse(unwritable.stdout).verdict, 'passed')
 })
 
 /** A server that runs already, in a loop that starts it again: `sh` writes its pid file. */

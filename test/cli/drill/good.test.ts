@@ -76,3 +76,13 @@ t.test('with the defaults a drill takes at most 8 s, and --json prints only JSON
   t.equal(total(result.requests), result.restarts[0].bars.flatMap((bar: { counts: Record<string, number> }) => Object.values(bar.counts)).reduce((a: number, b: number) => a + b, 0))
   t.match(stderr, /^http:\/\/127\.0\.0\.1:\d+ is ready \(pid \d+\); GET \/, 200 per second\nSIGTERM: \d+ requests before\nthe process ended after \d+ ms\n$/)
 })
+
+t.test('a port that never answers delays the drill by at most a second', together, async t => {
+  const script = "require('net').createServer(socket => socket.on('error', () => {})).listen(0, '127.0.0.1').unref(); " +
+    "const server = require('http').createServer((_, response) => response.end()).listen(0, '127.0.0.1'); " +
+    "process.on('SIGTERM', () => process.exit(0))"
+  const began = performance.now()
+  const { code, stdout, stderr } = await drill('--before', '0.3', '--ready', '4', '--lost', '1000', '--json', '--', ...clean(process.execPath, '-e', script))
+  t.equal(code, 0, stderr)
+  t.ok(JSON.parse(stdout).restarts[0].process.phases.start < 4_000, `${Math.round(performance.now() - began)} ms`)
+})

@@ -7,7 +7,7 @@ import { isAccepted } from '../../../lib/cli/drill/accepted'
 import { isLoopback, reachable } from '../../../lib/cli/drill/hosts'
 import { findListeners, formatListener, parseLsof, parseTcpTable, readTcpTable, uniqueListeners } from '../../../lib/cli/drill/listeners'
 import { commandOf, hasProc, isRunning, listProcesses, parsePs, parseStat } from '../../../lib/cli/drill/process-table'
-import { watchTree } from '../../../lib/cli/drill/process-tree'
+import { treeVariable, watchTree } from '../../../lib/cli/drill/process-tree'
 
 const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0000000000000000 100 0 0 10 0
@@ -99,6 +99,23 @@ t.test('the tree has grandchildren whose parent has ended, and children in anoth
   tree.kill()
   while (left.some(isRunning)) await new Promise(resolve => setTimeout(resolve, 10))
   t.strictSame(tree.descendants(), [])
+})
+
+t.test('the tree has a daemon, which has left the session before it was seen', { skip: !hasProc && 'needs /proc' }, async t => {
+  // The root ends at once, and its child leads a session of its own.
+  const script = "const { spawn } = require('child_process'); spawn('sleep', ['62'], { detached: true, stdio: 'ignore' }).once('spawn', () => process.exit())"
+  const env = { PATH: process.env.PATH, [treeVariable]: 'mark of the test' }
+  const child = spawn(process.execPath, ['-e', script], { detached: true, stdio: 'ignore', env })
+  await once(child, 'exit')
+  const tree = watchTree(child.pid!, true, 'mark of the test')
+  const other = watchTree(child.pid!, true, 'another mark')
+  t.teardown(() => {
+    tree.kill()
+    tree.stop()
+    other.stop()
+  })
+  t.strictSame(tree.descendants().map(commandOf), ['sleep 62'])
+  t.strictSame(other.descendants(), [])
 })
 
 t.test('loopback, and the addresses that reach a listener', async t => {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { chmod, lstat, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { clean } from '../../timeline/plain-text'
+import { clean } from '../timeline/plain-text'
 
 /** A file to write. */
 export interface File {
@@ -21,13 +21,13 @@ export async function writeFiles (files: readonly File[]): Promise<void> {
   try {
     for (const { name, content } of files) {
       current = name
-      const target = await targetOf(name)
-      const existing = await stat(target).catch(() => null)
+      const existing = await stat(name).catch(() => null)
       if (existing !== null && !existing.isFile()) {
-        // A pipe or a device cannot be replaced. If it is a directory, this fails.
-        await writeFile(target, content)
+        // A pipe or a device must not be replaced. The target of a link such as /dev/stdout may have no path.
+        await writeFile(name, content)
         continue
       }
+      const target = await targetOf(name)
       const temporary = join(dirname(target), `.${basename(target).slice(0, 100)}.${randomUUID()}.tmp`)
       written.push({ temporary, target })
       await writeFile(temporary, content, { flag: 'wx' })
