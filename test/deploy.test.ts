@@ -9,6 +9,7 @@ import { checkBudget } from '../lib/cli/budget/budget'
 import { readManifest } from '../lib/cli/budget/manifests'
 import { connect, get } from './helpers/client'
 import { run, translate } from './helpers/children'
+import { translatedPackage } from './helpers/example-service'
 import { findServer, freePort, unless } from './helpers/services'
 import { nginxArguments } from './helpers/nginx'
 
@@ -160,7 +161,7 @@ void findServer('postgres').then(postgres => t.test('the service in the image an
   const [manifest] = manifests(read('kubernetes/base/deployment.yaml'))
   const [container] = manifest!.spec.template.spec.containers
   const port = await freePort()
-  const directory = translate(t.testdir({ keys: 'k'.repeat(32), 'package.json': '{ "name": "fastify-shutdown", "exports": "./lib/index.js" }' }), ['lib', 'examples/service'])
+  const directory = translate(t.testdir({ keys: 'k'.repeat(32), 'package.json': translatedPackage }), ['lib', 'examples/service'])
   const service = run(t, {
     args: [join(directory, 'examples/service/main.js')],
     env: {

@@ -26,9 +26,15 @@ export interface Answer {
   readonly body: any // any: each route has its own
 }
 
+/** The package.json of a folder in which the service imports the translated package. */
+export const translatedPackage = JSON.stringify({
+  name: 'fastify-shutdown',
+  exports: { '.': './lib/index.js', './prometheus': './lib/exporters/prometheus.js', './opentelemetry': './lib/exporters/opentelemetry.js' }
+})
+
 /** Translates the service to JavaScript. @returns the directory of the test, with `files`; there, `main` looks for `.env` */
 export function translateExample (t: Test, files: Readonly<Record<string, string>> = {}): string {
-  return translate(t.testdir({ ...files, 'package.json': '{ "name": "fastify-shutdown", "exports": { ".": "./lib/index.js", "./prometheus": "./lib/exporters/prometheus.js", "./opentelemetry": "./lib/exporters/opentelemetry.js" } }' }), ['lib', 'examples/service'])
+  return translate(t.testdir({ ...files, 'package.json': translatedPackage }), ['lib', 'examples/service'])
 }
 
 /** Starts `main.js` with these variables, and does not wait. */

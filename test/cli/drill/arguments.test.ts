@@ -81,7 +81,7 @@ t.test('wrong arguments', async t => {
     [['--url', 'ftp://x', '--', 'x'], /^expected --url to be a URL/],
     [['--html', 'no/such/directory/x.html', '--', 'x'], /^--html: there is no directory/],
     [['--junit', '.', '--', 'x'], /^--junit: '.' is a directory$/],
-    [['--', ''], /^expected a command behind --$/],
+    [['--', ''], /^expected a command after --$/],
     [['--html', 'x', '--junit', './x', '--', 'x'], /^expected --html, --junit and --markdown to be different files$/],
     [['--traffic', 'no-such-file', '--', 'x'], /^cannot read no-such-file: ENOENT$/]
   ]

@@ -8,6 +8,7 @@ import { isLoopback, reachable } from '../../../lib/cli/drill/hosts'
 import { findListeners, formatListener, parseLsof, parseTcpTable, readTcpTable, uniqueListeners } from '../../../lib/cli/drill/listeners'
 import { commandOf, hasProc, isRunning, listProcesses, parsePs, parseStat } from '../../../lib/cli/drill/process-table'
 import { treeVariable, watchTree } from '../../../lib/cli/drill/process-tree'
+import { eventually } from '../../helpers/client'
 
 const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0000000000000000 100 0 0 10 0
@@ -90,8 +91,9 @@ t.test('the tree has grandchildren whose parent has ended, and children in anoth
     tree.stop()
   })
   await once(child.stdout, 'data')
-  while (tree.descendants().length < 2) await new Promise(resolve => setTimeout(resolve, 10))
-  t.strictSame(tree.descendants().map(commandOf).sort(), ['sleep 60', 'sleep 61'])
+  // The shell between them runs for a moment.
+  const commands = (): string[] => tree.descendants().map(commandOf).sort()
+  await eventually(() => commands().join() === 'sleep 60,sleep 61', commands)
   process.kill(child.pid!, 'SIGKILL')
   await once(child, 'exit')
   const left = tree.descendants()
