@@ -1,5 +1,5 @@
 /** A report as an HTML page in one file: the picture, the cuts and errors, and all data as tables. */
-import { createHash } from 'node:crypto'
+import { renderDocument } from './document'
 import { draw } from './drawing'
 import { firstLines } from './format'
 import { layOut, type Layout } from './layout'
@@ -18,24 +18,10 @@ import { beginning, cutLine, errorLine, headline, summary } from './words'
 export function renderHtml (report: ReportData): string {
   const title = headline(report)
   const layout = layOut(report, mostBars)
-  const hash = createHash('sha256').update(pageStyle).digest('base64')
   const outcome = report.outcome === 'clean' ? 'good' : report.outcome
-  const policy = `default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'`
   const cut = firstLines(report.requests.cut, mostRows, cutLine)
   const errors = firstLines(report.errors, mostRows, errorLine)
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<title>${escape(title)}</title>
-<style>${pageStyle}</style>
-</head>
-<body>
-<main>
+  const body = `<main>
 <header>
 <h1 class="${outcome}">${escape(title)}</h1>
 <p class="beginning">${escape(beginning(report))}</p>
@@ -49,10 +35,8 @@ ${summary(report).map(definition).join('\n')}
 ${picture(layout, wide, 'wide', title)}
 ${picture(layout, narrow, 'narrow', title)}
 </section>
-${list('cut', 'Requests that were cut', cut)}${list('errors', 'Errors', errors)}${tables(report)}</main>
-</body>
-</html>
-`
+${list('cut', 'Requests that were cut', cut)}${list('errors', 'Errors', errors)}${tables(report)}</main>`
+  return renderDocument({ title, style: pageStyle, body })
 }
 
 function definition (sentence: string): string {

@@ -58,8 +58,10 @@ export function parseArguments (args: readonly string[]): DrillOptions {
   if (pid !== null && restarts > 1) {
     throw new UsageError('--restarts with a running server needs --pid-file, because each restart has another pid')
   }
-  const files = [values.html, values.junit, values.markdown].filter(file => file !== undefined).map(file => resolve(file))
-  if (new Set(files).size < files.length) throw new UsageError('expected --html, --junit and --markdown to be different files')
+  const files = [values.html, values.junit, values.markdown].flatMap(file => file === undefined ? [] : resolve(file))
+  if (new Set(files).size < files.length) {
+    throw new UsageError('expected --html, --junit and --markdown to be different files')
+  }
   return {
     command,
     url: values.url === undefined ? null : parseUrl(values.url),

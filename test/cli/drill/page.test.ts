@@ -34,6 +34,11 @@ t.test('in a browser', unlessChromium(path), async t => {
       await page.goto(pathToFileURL(file).href)
       t.match(await page.title(), /^Shutdown drill: (?:passed|failed)$/)
       t.equal(await page.locator('img.timeline').count(), hasTimeline ? 1 : 0)
+      if (hasTimeline) {
+        const text = await page.locator('pre').textContent()
+        t.ok(text!.split('\n').length > 10, 'the same as text has its lines')
+        t.match(text, /^Phases$/m)
+      }
       if (hasTimeline) t.equal(await page.evaluate("document.querySelector('img.timeline').naturalWidth > 0"), true, 'the picture is drawn')
       for (const width of [390, 1_000]) {
         await page.setViewportSize({ width, height: 800 })

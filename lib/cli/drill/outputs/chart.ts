@@ -1,8 +1,8 @@
 /** Draws the requests of one restart over time, as stacked bars by class, with marks for the signal and the end. */
 import { addRequests, classLabels, noRequests, requestClasses, total, type RequestCounts } from '../classes'
 import { barMs } from '../record'
+import { escape } from '../../../timeline/plain-text'
 import type { Restart } from '../result'
-import { escapeXml } from './escape'
 
 /** Size of the picture, in its own units. */
 const width = 960
@@ -27,7 +27,7 @@ export function drawChart (restart: Restart, title: string): string {
   const y = (count: number): number => plot.bottom - count / highest * (plot.bottom - plot.top)
   const used = requestClasses.filter(name => bars.some(bar => (bar.counts[name] ?? 0) > 0))
 
-  const legend = used.map(name => `<li><span class="${name}"></span>${escapeXml(classLabels[name])}</li>`)
+  const legend = used.map(name => `<li><span class="${name}"></span>${escape(classLabels[name])}</li>`)
   const stacks = [...grouped].flatMap(([at, counts]) => {
     let below = 0
     return used.flatMap(name => {
@@ -41,7 +41,7 @@ export function drawChart (restart: Restart, title: string): string {
   })
   return [
     '<div class="scroll" tabindex="0" role="group" aria-label="Chart">' +
-      `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeXml(title)}">`,
+      `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escape(title)}">`,
     ...[0, highest / 2, highest].map(count =>
       `<line class="grid" x1="${plot.left}" x2="${plot.right}" y1="${number(y(count))}" y2="${number(y(count))}"/>` +
       `<text class="axis" text-anchor="end" x="${plot.left - 8}" y="${number(y(count) + 4)}">${count}</text>`),

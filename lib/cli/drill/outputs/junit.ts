@@ -1,6 +1,6 @@
 /** The result as JUnit XML: one test case for each rule of the verdict. The counts are properties. */
+import { escape } from '../../../timeline/plain-text'
 import { rules, type DrillResult, type Rule } from '../result'
-import { escapeXml } from './escape'
 import { subject } from './rows'
 
 /** Each rule as a test. */
@@ -20,7 +20,7 @@ export function formatJUnit (result: DrillResult): string {
   const { reasons, requests, lost, restarts, startedAt, durationMs } = result
   const seconds = (durationMs / 1_000).toFixed(3)
   const attributes = `tests="${rules.length}" failures="${reasons.length}" errors="0" time="${seconds}"`
-  const name = escapeXml(`shutdown drill: ${subject(result)}`)
+  const name = escape(`shutdown drill: ${subject(result)}`)
   const properties = Object.entries({ ...requests, lost, restarts: restarts.length })
   return [
     '<?xml version="1.0" encoding="UTF-8"?>',
@@ -34,7 +34,7 @@ export function formatJUnit (result: DrillResult): string {
       const time = rule === 'lost' ? seconds : '0'
       const open = `    <testcase classname="shutdown drill" name="${tests[rule]}" time="${time}"`
       if (reason === undefined) return [`${open}/>`]
-      const failure = `<failure message="${escapeXml(reason.message)}">${escapeXml(reason.hint)}</failure>`
+      const failure = `<failure message="${escape(reason.message)}">${escape(reason.hint)}</failure>`
       return [`${open}>`, `      ${failure}`, '    </testcase>']
     }),
     '  </testsuite>',
