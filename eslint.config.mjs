@@ -35,7 +35,7 @@ export default [
   },
   ...wingRules,
   {
-    files: ['lib/util/**/*.ts', 'lib/errors.ts', 'lib/options.ts', 'lib/symbols.ts'],
+    files: ['lib/util/**/*.ts', 'lib/checks.ts', 'lib/errors.ts', 'lib/options.ts', 'lib/symbols.ts', 'lib/times.ts'],
     rules: {
       '@typescript-eslint/no-restricted-imports': ['error', {
         patterns: [{ regex: `/(?:${wings.join('|')})(?:/|$)`, allowTypeImports: true, message: 'The open files know no wing.' }]

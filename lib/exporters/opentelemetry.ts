@@ -6,7 +6,7 @@
  * await app.register(gracefulShutdown, { exporters: [opentelemetry()], resources: { telemetry: { client: sdk } } })
  */
 import type { Exporter, ExporterSource } from '../../types/index'
-import { checkNames, isPlainObject, throwInvalid } from '../options'
+import { checkNames, isPlainObject, throwInvalid } from '../checks'
 import { findApi, flushProviders, registrationOf, type OpenTelemetryApi } from './opentelemetry-api'
 import { metricsOf } from './opentelemetry-metrics'
 import { createSpans } from './opentelemetry-spans'

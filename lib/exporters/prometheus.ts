@@ -6,7 +6,7 @@
  */
 import type { Exporter } from '../../types/index'
 import { toError } from '../errors'
-import { checkNames, isPlainObject, throwInvalid } from '../options'
+import { checkNames, isPlainObject, throwInvalid } from '../checks'
 import { findClient, type PrometheusClient, type PrometheusRegistry } from './prometheus-client'
 import { metricsOf } from './prometheus-metrics'
 import { checkPushgateway, push, type Pushgateway } from './pushgateway'
@@ -78,7 +78,9 @@ function checkOptions (options: PrometheusOptions): void {
     "the options of 'prometheus'", options, ['registry', 'client', 'labels', 'pushgateway', 'textfile'], 'an option'
   )
   const { registry, client, labels = {}, pushgateway, textfile } = options
-  if (client !== undefined && typeof client?.Gauge !== 'function') throwInvalid('client', 'the module prom-client', client)
+  if (client !== undefined && typeof client?.Gauge !== 'function') {
+    throwInvalid('client', 'the module prom-client', client)
+  }
   if (registry !== undefined && typeof registry?.getSingleMetric !== 'function') {
     throwInvalid('registry', 'a Registry of prom-client', registry)
   }

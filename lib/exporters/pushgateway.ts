@@ -3,7 +3,7 @@
  * https://github.com/prometheus/pushgateway#api.
  */
 import { redact, toError } from '../errors'
-import { checkNames, isPlainObject, throwInvalid } from '../options'
+import { checkNames, isPlainObject, throwInvalid } from '../checks'
 import { errorOf, within } from '../util/time'
 
 /** A Pushgateway, and the group of metrics that a push replaces. */

@@ -1,7 +1,7 @@
 /** Writes metrics for the textfile collector of node-exporter, which reads every `.prom` file of a folder. */
 import { randomUUID } from 'node:crypto'
 import { rename, rm, writeFile } from 'node:fs/promises'
-import { throwInvalid } from '../options'
+import { throwInvalid } from '../checks'
 
 /** Checks the option. @throws FST_ERR_SHUTDOWN_OPTION if node-exporter would not read this path */
 export function checkTextfile (given: string): void {

@@ -7,7 +7,7 @@
  */
 import type { Phase, ShutdownReport } from '../../types/index'
 import { ShutdownTeardownError, ShutdownTimeoutError } from '../errors'
-import { reserveOf } from '../options'
+import { reserveOf } from '../times'
 import type { Teardown } from '../resources/teardown'
 import { createDeferred, once } from '../util/deferred'
 import { after, errorOf, excludeStops, startDeadline, within, type Deadline } from '../util/time'

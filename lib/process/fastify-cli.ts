@@ -53,8 +53,11 @@ export function replaceFastifyCli (events: readonly string[]): boolean {
   return found.length > 0
 }
 
-/** Returns whether a listener is one of close-with-grace, whichever code has called it. */
-export function isCloseWithGrace (listener: (...args: any[]) => void): boolean { // any: each event has its own arguments
+/**
+ * Returns whether a listener is one of close-with-grace, whichever code has called it. `any`, because each event has its
+ * own arguments.
+ */
+export function isCloseWithGrace (listener: (...args: any[]) => void): boolean {
   const code = listeners[listener.name]
   return code !== undefined && listener.toString().includes(code)
 }

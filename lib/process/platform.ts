@@ -1,7 +1,7 @@
 /** Detects the platform of this process from its environment, and its default times. */
 import nodeCluster from 'node:cluster'
 import { ShutdownEnvironmentError } from '../errors'
-import { platformDefaults, type Delay, type PlatformName } from '../options'
+import { platformDefaults, type Delay, type PlatformName } from '../times'
 import { isFastifyCli } from './fastify-cli'
 
 /** A platform with its default times. */

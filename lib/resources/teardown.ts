@@ -7,7 +7,8 @@
  */
 import type { HookResult, Resource, ResourceInput, ResourceResult, TeardownResult } from '../../types/index'
 import { ShutdownResourceError } from '../errors'
-import { checkNames, defaultTimeouts, milliseconds } from '../options'
+import { checkNames, milliseconds } from '../checks'
+import { defaultTimeouts } from '../times'
 import { createConditions } from '../util/conditions'
 import { now } from '../util/time'
 import { worstOutcome } from '../util/worst-outcome'

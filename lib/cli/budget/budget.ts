@@ -5,9 +5,7 @@
  * A preStop hook, lame-duck (`delay`) and the rest of the shutdown (`timeouts.total`) run one after the other, within
  * the grace period. The readiness probe must fail before lame-duck ends.
  */
-import {
-  defaultTotal, delayWithin, fixedDelay, platformDefaults, totalWithin, type PlatformName
-} from '../../options'
+import { defaultTotal, delayWithin, fixedDelay, platformDefaults, totalWithin, type PlatformName } from '../../times'
 
 /** The times of one deployed process, as its file states them. */
 export interface Deployment {

@@ -60,7 +60,7 @@ function format ({ source, preStop, delay, total, grace, spare, findings }: Budg
   return `${source}\n  ${formatSum(preStop, delay, total)}, of ${limit}\n${lines.join('')}`
 }
 
-/** Parses an option of the command. Its range is the range of the plugin's option (options.ts). */
+/** Parses an option of the command. Its range is the range of the plugin's option (times.ts). */
 function milliseconds (name: 'delay' | 'total', given: string | undefined): Times {
   if (given === undefined) return {}
   const least = name === 'total' ? 1 : 0
