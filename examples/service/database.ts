@@ -52,7 +52,9 @@ export async function openDatabase (app: FastifyInstance, config: Config): Promi
   // Without a listener, the end of an idle connection ends the process.
   pool.on('error', ({ message }) => app.log.warn(`an idle database connection was lost: ${message}`))
 
-  await untilReachable(() => pool.query('select 1'))
+  await untilReachable(() => pool.query('select 1'), ({ message }) => {
+    app.log.warn(`the database is not reachable yet: ${message}`)
+  })
   // One replica at a time: two that create the same table together fail, even with `if not exists`.
   await pool.query(`
     select pg_advisory_xact_lock(1);
@@ -69,14 +71,16 @@ export async function openDatabase (app: FastifyInstance, config: Config): Promi
   }
 }
 
-async function untilReachable (check: () => Promise<unknown>): Promise<void> {
+/** Repeats a check until it succeeds. @param onFirstFailure called once, so that the log says what the start waits for */
+async function untilReachable (check: () => Promise<unknown>, onFirstFailure: (error: Error) => void): Promise<void> {
   const end = performance.now() + startTimeout
-  for (;;) {
+  for (let failures = 0; ; failures++) {
     try {
       await check()
       return
     } catch (error) {
       if (!isAway(error as Error) || performance.now() > end) throw error
+      if (failures === 0) onFirstFailure(error as Error)
       await sleep(200)
     }
   }

@@ -12,8 +12,8 @@ export interface Example {
   readonly child: Child
   /** The lines of the log, parsed. */
   log(): readonly { readonly level: number, readonly msg: string }[]
-  /** Waits until a line of the log contains this text. */
-  logged(text: string): Promise<void>
+  /** Waits until this many lines of the log contain this text. @param times @default 1 */
+  logged(text: string, times?: number): Promise<void>
   /** Sends a request. The body is parsed if it is JSON. */
   send(method: string, path: string, options?: { readonly body?: unknown, readonly headers?: Record<string, string> }): Promise<Answer>
   /** Sends SIGTERM. @returns the exit code and the outcome of the report */
@@ -42,9 +42,10 @@ export function spawnExample (t: Test, directory: string, env: NodeJS.ProcessEnv
   return run(t, { args: [join(directory, 'examples/service/main.js')], cwd: directory, env: { TAP: '', PORT: '0', SHUTDOWN_DELAY: '0', ...env } })
 }
 
-/** Starts the service and waits until it listens. */
-export async function startExample (t: Test, directory: string, env: NodeJS.ProcessEnv): Promise<Example> {
-  const child = spawnExample(t, directory, env)
+/** Starts the service and waits until it listens. @param child one that was spawned before */
+export async function startExample (
+  t: Test, directory: string, env: NodeJS.ProcessEnv, child: Child = spawnExample(t, directory, env)
+): Promise<Example> {
   const url = await new Promise<string>((resolve, reject) => {
     createInterface({ input: child.process.stdout! }).on('line', line => {
       const found = /Server listening at (http:[^"]+)/.exec(line)?.[1]
@@ -57,9 +58,7 @@ export async function startExample (t: Test, directory: string, env: NodeJS.Proc
     url,
     child,
     log,
-    async logged (text) {
-      while (!child.lines.some(line => line.includes(text))) await once(child.process.stdout!, 'data')
-    },
+    logged: (text, times) => logged(child, text, times),
     async send (method, path, { body, headers = {} } = {}) {
       const response = await fetch(`${url}${path}`, {
         method, headers: { ...body !== undefined && { 'content-type': 'application/json' }, ...headers }, ...body !== undefined && { body: JSON.stringify(body) }
@@ -73,6 +72,11 @@ export async function startExample (t: Test, directory: string, env: NodeJS.Proc
       return { code, outcome: log().find(({ shutdown }) => shutdown?.phases !== undefined)?.shutdown?.outcome }
     }
   }
+}
+
+/** Waits until this many lines of a service's log contain this text. */
+export async function logged ({ lines, process }: Child, text: string, times = 1): Promise<void> {
+  while (lines.filter(line => line.includes(text)).length < times) await once(process.stdout!, 'data')
 }
 
 /** Repeats an attempt until it succeeds. The test's own timeout ends it. */

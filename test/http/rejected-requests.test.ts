@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { createDeferred } from '../../lib/util/deferred'
 import { connect, eventually, fetchOnce, get, openSession } from '../helpers/client'
 import { entered, rejected, serve, serveHeld, type Setup } from '../helpers/serve'
 
@@ -111,11 +112,12 @@ t.test('the client gets the plain 503 within a second, and nothing after it', { 
 })
 
 t.test('the client gets the plain 503 over HTTP/2, too', async t => {
+  const gate = createDeferred<void>()
   const { app } = await serve(t, {
     fastify: { http2: true },
     routes: app => {
       app.addHook('onSend', async request => request.url === '/hold' ? undefined : await never())
-      app.get('/hold', async () => { await sleep(1_500) })
+      app.get('/hold', async () => await gate.promise)
     }
   })
   const held = openSession(app).get('/hold')
@@ -123,6 +125,7 @@ t.test('the client gets the plain 503 over HTTP/2, too', async t => {
   const report = app.shutdown.start()
   await entered(app, 'draining')
   t.match(await openSession(app).get('/rejected'), { status: 503, headers: { 'retry-after': '10' }, error: null })
+  gate.resolve()
   t.match(await held, { status: 200, error: null })
   t.match(await report, { outcome: 'clean', requests: { completed: 1, rejected: 1 } })
 })

@@ -318,6 +318,15 @@ t.test('clocks', t => {
     t.ok(story.durationMs <= 60_000)
   })
 
+  t.test('every resource is in the report, also if its time is a millisecond', async t => {
+    const { play } = set(t, {
+      timeouts: { ...timeouts, resources: 1, total: 1_000 },
+      drains: { requests: { takes: forever, timeout: 60_000 } },
+      resources: { db: { close: () => wait(1) }, cache: { dependsOn: ['db'], close: () => wait(1) }, worker: { dependsOn: ['cache'], close: never, force: () => wait(1) } }
+    })
+    t.strictSame((await play()).resources.map(({ name }) => name), ['db', 'cache', 'worker'])
+  })
+
   t.test('at most half of the total is reserved', async t => {
     const { play, at } = set(t, { drains: { requests: { takes: 1, timeout: 60_000 } }, timeouts: { ...timeouts, resources: 50_000 } })
     await play()

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { startExample, translateExample, until, type Answer } from '../../helpers/example-service'
+import { logged, spawnExample, startExample, translateExample, until, type Answer } from '../../helpers/example-service'
 import { hasPostgres, restartPostgres, startPostgres, unless } from '../../helpers/services'
 
 t.test('PostgreSQL restarts', { ...unless('postgres', hasPostgres()), timeout: 90_000 }, async t => {
@@ -62,8 +62,10 @@ t.test('PostgreSQL restarts', { ...unless('postgres', hasPostgres()), timeout: 9
 t.test('the start waits for a PostgreSQL that starts later', { ...unless('postgres', hasPostgres()), timeout: 60_000 }, async t => {
   const first = await startPostgres()
   await first.kill()
-  const started = startExample(t, translateExample(t), { DATABASE_URL: `postgres://postgres@127.0.0.1:${first.port}/postgres` })
-  await sleep(1_000)
+  const directory = translateExample(t)
+  const child = spawnExample(t, directory, { DATABASE_URL: `postgres://postgres@127.0.0.1:${first.port}/postgres` })
+  const started = startExample(t, directory, {}, child)
+  await logged(child, 'the database is not reachable yet')
   const postgres = await restartPostgres(first)
   t.teardown(() => postgres.stop())
   const service = await started
