@@ -66,7 +66,7 @@ function namesOf (report: ShutdownReport): Named[] {
 
 /** Returns the errors that are not of a resource, a hook or a task. */
 function errorsOf ({ errors }: ShutdownReport): Named[] {
-  return errors.filter(error => !/^(?:Resource|The (?:onClose|preClose) hook of|Task) /.test(error.message))
+  return errors.filter(error => !('resource' in error) && !/^Task '.*' (?:failed|abandoned): /s.test(error.message))
     .map(({ message }): Named => ['error', message])
 }
 

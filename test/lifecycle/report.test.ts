@@ -224,4 +224,12 @@ t.test('the last log line is for a person', async t => {
     await app.close().catch(() => {})
     t.match(reportLine(await report), /^shutdown: failed in \d+ ms; forced redis, kafka; failed postgres; abandoned task mail; cut GET \/hold$/)
   })
+
+  t.test('it names an error that is not of a resource, a hook or a task, also if a resource did not pause', async t => {
+    const { app, report } = await serve(t, {
+      options: { resources: { db: { async pause () { throw new Error('no') }, close () {} } } }
+    })
+    await app.close()
+    t.match(reportLine(await report), /^shutdown: failed in \d+ ms; error Resource 'db' did not pause: no$/)
+  })
 })
