@@ -2,11 +2,12 @@
  * The plugin: creates the parts, connects them, and adds the decorators and hooks. It contains no rules: the steps of a
  * shutdown are in `lifecycle/shutdown.ts`.
  */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { ShutdownOptions } from '../types/index'
 import { startAppExporters } from './exporters/app-exporters'
 import { flushLog } from './exporters/log'
 import { checkRoute } from './http/categories'
+import { markObserved, observeEarlierRoutes } from './http/earlier-routes'
 import { forgetExempt } from './http/last-request'
 import { createLateHooks } from './http/late-hooks'
 import { observeHooks, observeRoute } from './http/observed-code'
@@ -122,19 +123,22 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
   app.decorateRequest('shutdownSignal', { getter () { return traffic.inFlight.signalOf(this) } })
 
   const stopObserving = observeHooks(app)
+  const observe = (route: RouteOptions): void => {
+    observeRoute(route)
+    forgetExempt(route, traffic.lastRequest)
+    lateHooks.wrapRoute(route)
+    checkRoute(route.url, route.config?.shutdown, settings.categories)
+  }
   // Fastify copies the onRoute hooks into each context that it creates, and these exist already.
   for (const each of [app, ...enclosing]) {
     each.addHook('onRoute', route => {
-      checkRoute(route.url, route.config?.shutdown, settings.categories)
-      observeRoute(route)
-      forgetExempt(route, traffic.lastRequest)
-      lateHooks.wrapRoute(route)
+      observe(route)
+      markObserved(route)
     })
   }
   const { errorResponseBuilder } = settings
-  app.addHook('onRequest', createOnRequest({
-    lifecycle, state, traffic, rejection, events, errorResponseBuilder, onProblem
-  }))
+  const onRequest = createOnRequest({ lifecycle, state, traffic, rejection, events, errorResponseBuilder, onProblem })
+  app.addHook('onRequest', observeEarlierRoutes(app, onRequest, { observe, onProblem }))
   addProbes(app, settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem })
   app.addHook('onReady', async () => {
     resources.seal()

@@ -5,7 +5,7 @@
 import type { Channel } from 'node:diagnostics_channel'
 import type { Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RouteHandlerMethod, RouteOptions } from 'fastify'
 
 /** The part of a WebSocket of ws that is used here. @fastify/websocket or the app creates it. */
 export interface WebSocketLike {
@@ -129,14 +129,41 @@ export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
  * which does not show the `errorHandler` of a route. Without it, the 503 goes through the error handler, and is logged.
  */
 export function usesDefaultErrorHandler (request: FastifyRequest): boolean {
-  const context = valueBySymbol(request, 'fastify.context') as { readonly errorHandler?: object } | undefined
+  const context = routeContextOf(request)
   return context?.errorHandler !== undefined && Object.getPrototypeOf(context.errorHandler) === Object.prototype
 }
 
+/** What Fastify keeps for a route: its config, its handler, and its hooks, with those of the instance before them. */
+export interface RouteContext {
+  readonly config: Record<PropertyKey, unknown>
+  errorHandler?: { readonly func: NonNullable<RouteOptions['errorHandler']> }
+  handler: RouteHandlerMethod
+  [hooks: string]: any // any: a list or null
+}
+
+/**
+ * Returns the context of the route of a request. Fastify keeps it under a symbol, and reads its handler and its hooks
+ * for each request.
+ *
+ * Why: routes that were added before this plugin was loaded must be observed: see `http/earlier-routes.ts`. Public
+ * alternative: an onRoute hook, for the routes that are added later. Without it, a handler of an earlier route that
+ * sends no answer after its client has left counts until its timeout.
+ */
+export function routeContextOf (request: FastifyRequest): RouteContext | undefined {
+  contextSymbol ??= symbolOf(request, 'fastify.context')
+  return contextSymbol === undefined ? undefined : (request as unknown as Record<symbol, RouteContext>)[contextSymbol]
+}
+
+let contextSymbol: symbol | undefined
+
 /** The hooks of one instance: a list for each name, and the method that adds one. */
-export interface HookLists {
-  readonly [name: string]: unknown
+export type Hooks = { readonly [name: string]: unknown[] | undefined } & {
   add(name: string, hook: unknown): void
+}
+
+/** Returns the hooks of an instance. Fastify keeps them under a symbol. See `hookListsOf`. */
+export function hooksOf (app: FastifyInstance): Hooks | undefined {
+  return valueBySymbol(app, 'fastify.hooks') as Hooks | undefined
 }
 
 /**
@@ -146,8 +173,8 @@ export interface HookLists {
  * `replaced-methods.ts`. Public alternative: none, because Fastify does not show its hooks. Without it, the shutdown
  * does not wait for these hooks.
  */
-export function hookListsOf (app: FastifyInstance): HookLists[] {
-  const hooks = valueBySymbol(app, 'fastify.hooks') as HookLists | undefined
+export function hookListsOf (app: FastifyInstance): Hooks[] {
+  const hooks = hooksOf(app)
   const children = valueBySymbol(app, 'fastify.children')
   const inner = Array.isArray(children) ? (children as FastifyInstance[]).flatMap(hookListsOf) : []
   return hooks === undefined ? inner : [hooks, ...inner]
@@ -177,8 +204,12 @@ export function isInsideMessage (webSocket: WebSocketLike): boolean {
 }
 
 function valueBySymbol (object: object, description: string): unknown {
-  const symbol = Object.getOwnPropertySymbols(object).find(each => each.description === description)
+  const symbol = symbolOf(object, description)
   return symbol === undefined ? undefined : (object as Record<symbol, unknown>)[symbol]
+}
+
+function symbolOf (object: object, description: string): symbol | undefined {
+  return Object.getOwnPropertySymbols(object).find(each => each.description === description)
 }
 
 /**
