@@ -1,7 +1,6 @@
 /** The traffic of the app: its servers, the table of requests in flight, and the drains. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyInstance } from 'fastify'
 import type { Outcome } from '../../types/index'
 import { ShutdownDrainingError } from '../errors'
 import type { Events } from '../lifecycle/events'
@@ -28,7 +27,7 @@ import { createLastRequest, type LastRequest } from './last-request'
 import { answerTimeoutOf } from './rejected-requests'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
-import { createServers, type Servers } from './servers'
+import { createServers, type HostServers, type Servers } from './servers'
 import { isShared, type Handover } from './shared-servers'
 
 /** The traffic, as the other wings use it. */
@@ -88,9 +87,9 @@ export interface TrafficOptions {
   readonly onHandover: () => void
 }
 
-/** Creates the traffic, and attaches it to the servers of the app. */
+/** Creates the traffic, and attaches it to the servers of the host. */
 export function createTraffic (
-  app: FastifyInstance,
+  host: HostServers,
   { settings, lifecycle, events, tasks, rejection, inCluster, onProblem, onHandover }: TrafficOptions
 ): Traffic {
   const { timeouts } = settings
@@ -148,9 +147,9 @@ export function createTraffic (
   const idleConnections = createIdleConnectionsDrain(connections, busySockets, onProblem)
   const attached = new Map<Server, KeptListener<'request'>>()
   const restoreClose: (() => void)[] = []
-  const servers = createServers(app, inCluster, attach, detach)
+  const servers = createServers(host, inCluster, attach, detach)
   // Another app may still use a shared server. This app takes it over when it listens.
-  if (!isShared(app.server)) servers.refresh()
+  if (!isShared(host.main)) servers.refresh()
 
   return {
     inFlight,
@@ -233,11 +232,11 @@ export function createTraffic (
   }
 
   /**
-   * Passes a request to Fastify's router while draining. Other listeners on the server do not get it, because the 503
+   * Passes a request to the host's handler while draining. Other listeners on the server do not get it, because the 503
    * is the only answer.
    */
   function routeRequest (req: IncomingMessage, res: ServerResponse): void {
     inFlight.track(req, res)
-    app.routing(req, res)
+    host.handle(req, res)
   }
 }
