@@ -6,10 +6,11 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { ShutdownState } from '../types/index'
 import { startAppExporters } from './exporters/app-exporters'
 import { flushLog } from './exporters/log'
+import { createProbes, type Probe } from './http/probes'
 import { createRejection, type Rejection } from './http/rejection'
 import type { HostServers } from './http/servers'
 import { createTraffic, type Traffic } from './http/traffic'
-import type { AppClose } from './lifecycle/app-close'
+import type { Close } from './lifecycle/close'
 import { createEvents, type Events } from './lifecycle/events'
 import { createMethods, type Methods } from './lifecycle/methods'
 import { createLifecycle, type LifecycleControl } from './lifecycle/phases'
@@ -40,7 +41,7 @@ export interface Host {
   readonly log: FastifyBaseLogger
   readonly servers: HostServers
   /** The close of the host. It calls `drain` of the sequence first, and `finish` last. */
-  readonly close: AppClose
+  readonly close: Close
   readonly hooks: HostHooks
 }
 
@@ -50,6 +51,7 @@ export interface Core {
   readonly methods: Methods
   readonly traffic: Traffic
   readonly rejection: Rejection
+  readonly probes: readonly Probe[]
   readonly sequence: Pick<ShutdownSequence, 'drain'>
   /**
    * Checks the resources. Call it when all of them are registered.
@@ -142,6 +144,7 @@ export function createCore (base: Base, { log, servers, close, hooks }: Host): C
     methods: createMethods({ sequence, lifecycle, tasks, resources, traffic }),
     traffic,
     rejection,
+    probes: createProbes(settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem }),
     sequence,
     seal: resources.seal,
     boot (warnings) {

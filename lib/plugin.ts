@@ -44,7 +44,8 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
     servers: {
       main: app.server,
       all: () => [app.server, ...secondaryServersOf(app)],
-      handle (req, res) { app.routing(req, res) }
+      handler: () => (req, res) => { app.routing(req, res) },
+      isExempt: null
     },
     close,
     hooks: options => interceptCloseHooks(app, lateHooks.wrapHook, options)
@@ -69,7 +70,7 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
   app.addHook('onRequest', createOnRequest({
     lifecycle, state, traffic, rejection, events, errorResponseBuilder, onProblem
   }))
-  addProbes(app, settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem })
+  addProbes(app, core.probes)
   app.addHook('onReady', async () => {
     core.seal()
     stopObserving()

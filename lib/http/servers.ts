@@ -7,6 +7,8 @@ import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node
 import { keepAddress, keepConnections, failListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 import { createAcceptQueue } from './accept-queue'
+import type { InFlightTable } from './in-flight'
+import type { Rejection } from './rejection'
 import { createSharedServers, isShared, type Handover } from './shared-servers'
 
 /** The servers of the host, and the way to its handlers. */
@@ -15,8 +17,13 @@ export interface HostServers {
   readonly main: HttpServer
   /** Returns the servers that exist now, the main one first. */
   all(): readonly unknown[]
-  /** Handles a request. While the server drains, no other listener gets it. */
-  handle(req: IncomingMessage, res: ServerResponse): void
+  /**
+   * Returns the handler of the requests that arrive while draining. Called when draining begins, before every other
+   * listener is removed from the servers.
+   */
+  handler(inFlight: InFlightTable, rejection: Rejection): (req: IncomingMessage, res: ServerResponse) => void
+  /** Whether a request is still served while draining. `null` if only the handler can decide it. */
+  readonly isExempt: ((req: IncomingMessage) => boolean) | null
 }
 
 /** The servers of one app. */

@@ -1,5 +1,5 @@
 /** The traffic of the app: its servers, the table of requests in flight, and the drains. */
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../types/index'
 import { ShutdownDrainingError } from '../errors'
@@ -116,10 +116,11 @@ export function createTraffic (
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
   const lastRequest = createLastRequest(connections)
   const hasFixedDelay = settings.delay.min === settings.delay.max
+  const { isExempt } = host
   const trackRequest: ServerListener<'request'> = hasFixedDelay
     ? inFlight.track
     : (req, res) => {
-        lastRequest.note(res)
+        if (isExempt === null || !isExempt(req)) lastRequest.note(res)
         inFlight.track(req, res)
       }
   const requests = createRequestsDrain(inFlight, settings, {
@@ -167,7 +168,8 @@ export function createTraffic (
     failListen: servers.failListen,
     beginDraining () {
       servers.answerExpectations()
-      for (const kept of attached.values()) kept.replaceAll(routeRequest)
+      const handleLate = lateHandler()
+      for (const kept of attached.values()) kept.replaceAll(handleLate)
       requestCounts.beginDraining()
       inFlight.beginDraining()
     },
@@ -208,7 +210,7 @@ export function createTraffic (
   function attach (server: Server, { sockets, sessions }: Handover): void {
     const kept = keepFirst(server, 'request', trackRequest, true)
     attached.set(server, kept)
-    if (lifecycle.hasReached('draining')) kept.replaceAll(routeRequest)
+    if (lifecycle.hasReached('draining')) kept.replaceAll(lateHandler())
     connections.attach(server, sockets)
     webSockets.attach(server)
     http2.attach(server, sessions)
@@ -232,11 +234,14 @@ export function createTraffic (
   }
 
   /**
-   * Passes a request to the host's handler while draining. Other listeners on the server do not get it, because the 503
-   * is the only answer.
+   * Returns the handler of the requests that arrive while draining. Other listeners on the server do not get them,
+   * because the 503 is the only answer.
    */
-  function routeRequest (req: IncomingMessage, res: ServerResponse): void {
-    inFlight.track(req, res)
-    host.handle(req, res)
+  function lateHandler (): ServerListener<'request'> {
+    const handle = host.handler(inFlight, rejection)
+    return (req, res) => {
+      inFlight.track(req, res)
+      handle(req, res)
+    }
   }
 }

@@ -155,11 +155,11 @@ function set (t: Test, cast: Cast = {}): Stage {
     problems,
     flushLog: async () => {},
     close: {
+      name: 'app.close()',
       original: async () => {
         closing ??= shutdown.drain().then(async teardown => await whileClosing(teardown)).then(shutdown.finish)
         await closing
       },
-      intercept () {},
       runInside: part => part(),
       settle () {}
     },

@@ -202,7 +202,7 @@ async function play (random: Random, clock: Clock): Promise<ShutdownReport> {
     resources,
     problems,
     flushLog: async () => {},
-    close: { original: close, intercept () {}, runInside: part => part(), settle () {} },
+    close: { name: 'app.close()', original: close, runInside: part => part(), settle () {} },
     joinProcess: () => ({ leave (code) { exits.push(code) }, meetOthers: () => ({ notes: [], warnings: [] }) }),
     async flush () { await run(scenario.flush, 'flush') },
     onForcedExit () {},
