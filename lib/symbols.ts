@@ -19,6 +19,10 @@ export const kDetached = Symbol('fastify-shutdown.detached')
 export const kObserved = Symbol('fastify-shutdown.observed')
 /** On a server: the function by which the current app leaves it to the next one. */
 export const kRelease = Symbol('fastify-shutdown.release')
+/**
+ * On a plain server: `attach` has been called for it. All copies of this package use the same symbol.
+ */
+export const kAttached = Symbol.for('fastify-shutdown.attached')
 /** On a socket: its connection. */
 export const kConnection = Symbol('fastify-shutdown.connection')
 /** On a socket: the answer that closes the connection. */

@@ -85,6 +85,17 @@ export function isBoundHere (server: NetServer): boolean {
 }
 
 /**
+ * Stops the checks of a server for slow headers. `http.Server.close()` does the same. Node keeps their timer under a
+ * symbol.
+ *
+ * Why: the server has stopped listening without `http.Server.close()`, which would emit `close` a second time. Public
+ * alternative: none. Without it (HTTP/2 never has it), the timer and the server stay in memory until the process ends.
+ */
+export function stopConnectionChecks (server: HttpServer): void {
+  clearInterval(valueBySymbol(server, 'http.server.connectionsCheckingInterval') as NodeJS.Timeout | undefined)
+}
+
+/**
  * Returns the plain socket below a TLS socket. Node emits `connection` for the plain one and `secureConnection` for the
  * TLS one.
  *
