@@ -15,6 +15,9 @@ declare namespace gracefulShutdown {
   export type ExporterSource = Types.ExporterSource
   export type HookResult = Types.HookResult
   export type InFlight = Types.InFlight
+  export type InFlightSample = Types.InFlightSample
+  export type LameDuckDelay = Types.LameDuckDelay
+  export type LameDuckEnd = Types.LameDuckEnd
   export type Outcome = Types.Outcome
   export type Phase = Types.Phase
   export type PhaseResult = Types.PhaseResult
@@ -30,6 +33,7 @@ declare namespace gracefulShutdown {
   export type ShutdownSignal = Types.ShutdownSignal
   export type ShutdownState = Types.ShutdownState
   export type ShutdownStats = Types.ShutdownStats
+  export type SseOptions = Types.SseOptions
   export type StreamChunk = Types.StreamChunk
   export type StreamOptions = Types.StreamOptions
   export type StreamSource = Types.StreamSource

@@ -379,6 +379,16 @@ export interface StreamOptions {
   readonly end?: StreamChunk | (() => StreamChunk)
 }
 
+/** The parts of an end marker for server-sent events: the options of `sse()`. */
+export interface SseOptions {
+  /** The event's name. @default 'end' */
+  readonly event?: string
+  /** The event's data, as JSON. @default { type: 'end', reason: 'shutdown' } */
+  readonly data?: unknown
+  /** Time after which the client reconnects, in milliseconds (HTML standard, section 9.2.6). @default 1_000 */
+  readonly retry?: number
+}
+
 /** A source of `shutdown.stream()`. */
 export type StreamSource = AsyncIterable<StreamChunk> | Iterable<StreamChunk>
 
