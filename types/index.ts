@@ -2,7 +2,7 @@
  * The public contract as types: options, state, methods and the report.
  * A `.ts` file and not a `.d.ts`, because tsc does not copy hand-written declarations into `dist`.
  */
-import type { FastifyBaseLogger, FastifyInstance, FastifyPluginCallback, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
 import type { Readable } from 'node:stream'
 
 /** The phases of a server's life, in their order. A phase may be skipped, and is entered at most once. */
@@ -601,9 +601,6 @@ export interface RouteShutdownConfig {
    */
   readonly exempt?: boolean
 }
-
-/** The type of the plugin. */
-export type GracefulShutdown = FastifyPluginCallback<ShutdownOptions>
 
 declare module 'fastify' {
   interface FastifyInstance {
