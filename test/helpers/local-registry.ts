@@ -16,14 +16,14 @@ interface Manifest {
   readonly version: string
 }
 
-/** All packages of node_modules: name -> version -> folder. */
+/** All packages of node_modules: name -> version -> folder. npm writes this list of what it has installed. */
 function installedPackages (): Map<string, Map<string, string>> {
   const packages = new Map<string, Map<string, string>>()
-  const { packages: locked } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as { packages: Record<string, unknown> }
-  for (const path of Object.keys(locked)) {
+  const list = JSON.parse(readFileSync(join(root, 'node_modules/.package-lock.json'), 'utf8')) as { packages: object }
+  for (const path of Object.keys(list.packages)) {
     const folder = join(root, path)
-    // Optional packages for another platform are locked, but not installed.
-    if (path === '' || !existsSync(join(folder, 'package.json'))) continue
+    // Optional packages for another platform are in the list, but not installed.
+    if (!existsSync(join(folder, 'package.json'))) continue
     const { name, version } = manifestOf(folder)
     const versions = packages.get(name) ?? new Map<string, string>()
     versions.set(version, folder)
@@ -34,25 +34,17 @@ function installedPackages (): Map<string, Map<string, string>> {
 
 const manifestOf = (folder: string): Manifest => JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
 
-export interface LocalRegistry {
-  readonly url: string
-  /** The names that npm asked for and that are not in node_modules. */
-  readonly missing: ReadonlySet<string>
-}
-
-/** Starts the registry. It ends with the test. */
-export async function startRegistry (t: Test): Promise<LocalRegistry> {
+/** Starts the registry. It ends with the test. @returns its URL */
+export async function startRegistry (t: Test): Promise<string> {
   const packages = installedPackages()
-  const missing = new Set<string>()
   const server = http.createServer((request, response) => {
-    const [, name, version] = /^\/((?:@[^/]+\/)?[^/]+)(?:\/-\/(.+)\.tgz)?$/.exec(decodeURIComponent(request.url!)) ?? []
-    const versions = packages.get(name ?? '')
-    if (version !== undefined) sendTarball(versions!.get(version)!, response)
-    else if (versions !== undefined) response.end(JSON.stringify(packument(name!, versions, url)))
-    else {
-      missing.add(name ?? request.url!)
-      response.writeHead(404).end('{}')
-    }
+    const path = decodeURIComponent(request.url!)
+    const [, name = '', version] = /^\/((?:@[^/]+\/)?[^/]+)(?:\/-\/(.+)\.tgz)?$/.exec(path) ?? []
+    const versions = packages.get(name)
+    const folder = version === undefined ? undefined : versions?.get(version)
+    if (folder !== undefined) sendTarball(folder, response)
+    else if (versions !== undefined) response.end(JSON.stringify(packument(name, versions, url)))
+    else response.writeHead(404).end('{}')
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
@@ -60,7 +52,7 @@ export async function startRegistry (t: Test): Promise<LocalRegistry> {
     server.close(() => resolve())
     server.closeAllConnections()
   }))
-  return { url, missing }
+  return url
 }
 
 /** What a registry knows about a package. The version in the root of node_modules is the latest. */
