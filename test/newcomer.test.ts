@@ -46,7 +46,10 @@ const typedImports = (project: Project): string => [
 /** Runs the compiler of the project. @returns the errors in the project and in the plugin, and not in other packages */
 async function compile (project: Project, ...args: string[]): Promise<string[]> {
   const output = await project.exec('node_modules/.bin/tsc', '--pretty', 'false', ...args).catch((error: Error) => error.message)
-  return output.split('\n').filter(line => /error TS/.test(line) && !/^node_modules\/(?!fastify-shutdown\/)/.test(line))
+  const errors = output.split('\n').filter(line => /error TS/.test(line))
+  // A compiler that fails without naming an error did not compile.
+  if (errors.length === 0 && output.startsWith('Command failed')) return [output]
+  return errors.filter(line => !/^node_modules\/(?!fastify-shutdown\/)/.test(line))
 }
 
 const strict = { strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, declaration: true, target: 'es2023', resolveJsonModule: true, types: ['node'] }
