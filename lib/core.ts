@@ -5,7 +5,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { ShutdownState } from '../types/index'
 import { startAppExporters } from './exporters/app-exporters'
-import { flushLog } from './exporters/log'
+import { flushLog } from './exporters/flush-log'
 import { createProbes, type Probe } from './http/probes'
 import { createRejection, type Rejection } from './http/rejection'
 import type { HostServers } from './http/servers'

@@ -6,7 +6,7 @@ import type { Lifecycle } from '../lifecycle/phases'
 import type { OnProblem } from '../lifecycle/problems'
 import type { Settings } from '../options'
 import { reserveOf } from '../times'
-import { writesTo } from '../util/node-internals'
+import { destinationsOf } from '../util/node-internals'
 import { errorOf, now, turn, within, type Deadline } from '../util/time'
 import type { CloseHooks, CloseHooksOptions } from './close-hooks'
 import { timeoutOf } from './close-resource'
@@ -79,7 +79,7 @@ export function createResources (
   const { timeouts } = settings
   // The report is logged later, so the destination of the app's own log is flushed, as the log is, and not closed.
   const adapt: Adapt = client => adaptClient(
-    writesTo(log, client) ? log : client, { detail: settings.track === 'detail' }
+    destinationsOf(log).includes(client) ? log : client, { detail: settings.track === 'detail' }
   )
   const registry = createRegistry(settings.resources, adapt)
   const hookResults: HookResult[] = []

@@ -245,18 +245,33 @@ export function publish (channel: Channel, message: object, onSubscriberError: (
 }
 
 /**
- * Returns whether a pino logger writes to this destination, also through `pino.multistream()`. pino keeps the stream of
- * a logger under the symbol `pino.symbols.streamSym`, which is not in the global registry; this package does not import
- * pino. Without it, the answer is `false`: the destination is then closed before the last lines are logged.
+ * Returns the destinations of a pino logger, also those of `pino.multistream()`. pino keeps the stream of a logger under
+ * the symbol `pino.symbols.streamSym`, which is not in the global registry; this package does not import pino.
+ *
+ * Why: a logger must not close the destination to which the app logs, and the last lines must be written before the
+ * exit. Public alternative: none. Without it, a destination that is also a resource is closed before the last lines are
+ * logged, and lines may be written out of order at the exit.
  */
-export function writesTo (log: object, destination: object): boolean {
+export function destinationsOf (log: object): readonly object[] {
   for (let holder: object | null = log; holder !== null; holder = Object.getPrototypeOf(holder) as object | null) {
-    const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'pino.stream')
+    const key = symbolOf(holder, 'pino.stream')
     if (key === undefined) continue
     const stream = (holder as Record<symbol, { readonly streams?: unknown } | undefined>)[key]
-    if (stream === destination) return true
-    const { streams } = stream ?? {}
-    return Array.isArray(streams) && streams.some((each: { readonly stream: unknown }) => each.stream === destination)
+    if (stream === undefined) return []
+    const { streams } = stream
+    return Array.isArray(streams) ? [stream, ...streams.map((each: { readonly stream: object }) => each.stream)] : [stream]
   }
-  return false
+  return []
+}
+
+/**
+ * Returns whether a destination of pino (sonic-boom) writes in the background, and emits `drain` afterwards. It is
+ * `_writing` then.
+ *
+ * Why: `flush()` of pino's default destination returns at once (its `minLength` is 0), while lines are still in the
+ * thread pool. The last lines are written directly at the exit, and overtake them. Public alternative: none. Without
+ * it, the last lines of a busy process may be in the wrong order.
+ */
+export function isWriting (destination: object): boolean {
+  return (destination as { readonly _writing?: unknown })._writing === true
 }

@@ -345,13 +345,19 @@ t.test('publish: without the list of subscribers, Node publishes the message', a
   t.strictSame([heard, published], [[message], [message]])
 })
 
-t.test('writesTo: without the private symbol of pino, no log writes to a destination', t => {
+t.test('destinationsOf: without the private symbol of pino, a log has no destination', t => {
   const destination = {}
   const key = Symbol('pino.stream')
-  t.equal(internals.writesTo(Object.create({ [key]: destination }) as object, destination), true, 'also through a child logger')
-  t.equal(internals.writesTo({ [key]: { streams: [{ stream: {} }, { stream: destination }] } }, destination), true)
-  t.equal(internals.writesTo({ [key]: { streams: [{ stream: {} }] } }, destination), false)
-  t.equal(internals.writesTo({ [key]: undefined }, destination), false)
-  t.equal(internals.writesTo({ info () {} }, destination), false)
+  t.strictSame(internals.destinationsOf(Object.create({ [key]: destination }) as object), [destination], 'also through a child logger')
+  const streams = { streams: [{ stream: {} }, { stream: destination }] }
+  t.ok(internals.destinationsOf({ [key]: streams }).includes(destination))
+  t.strictSame(internals.destinationsOf({ [key]: undefined }), [])
+  t.strictSame(internals.destinationsOf({ info () {} }), [])
+  t.end()
+})
+
+t.test('_writing: without it the log does not wait for a destination', t => {
+  t.equal(internals.isWriting({ _writing: true }), true)
+  t.equal(internals.isWriting({}), false)
   t.end()
 })
