@@ -4,9 +4,11 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import type { AttachOptions } from '../../lib/attach'
 import { reached, serveAttached, type AttachedServer } from '../helpers/attached'
 import { connect, eventually, fetchOnce, get, post, type Client } from '../helpers/client'
 import { rejected } from '../helpers/serve'
+import { turn } from '../../lib/util/time'
 
 /** The part of Express that is used here. It brings no types. */
 interface Router {
@@ -20,7 +22,7 @@ const express = require('express') as Express
 const large = 'x'.repeat(5_000_000)
 
 /** An app with a router, async handlers, static files, a parsed body and an answer that streams. */
-async function serveExpress (t: Test): Promise<AttachedServer & { readonly gate: { open(): void } }> {
+async function serveExpress (t: Test, options: AttachOptions = {}): Promise<AttachedServer & { readonly gate: { open(): void } }> {
   const app = express()
   let open = (): void => {}
   const opened = new Promise<void>(resolve => { open = resolve })
@@ -51,7 +53,7 @@ async function serveExpress (t: Test): Promise<AttachedServer & { readonly gate:
   })
   // Express logs the errors of handlers, and this environment turns it off.
   ;(app as unknown as { set(name: string, value: string): void }).set('env', 'test')
-  const attached = await serveAttached(t, { handler: app, options: { track: 'detail' } })
+  const attached = await serveAttached(t, { handler: app, options: { track: 'detail', ...options } })
   return { ...attached, gate: { open } }
 }
 
@@ -97,15 +99,14 @@ t.test('a large static file and a stream arrive whole', async t => {
   t.match(await over, { outcome: 'clean', requests: { completed: 2 }, streams: { ended: 1, cut: 0 } })
 })
 
-t.test('a request that exceeds its time is cut, and the handler of Express can answer no more', async t => {
-  const attached = await serveExpress(t)
+t.test('a request that exceeds its time gets the 503, and its handler may still answer', async t => {
+  const attached = await serveExpress(t, { timeouts: { requests: 200 } })
   const order = await send(attached, get('/shop/orders/7'))
   await eventually(() => attached.shutdownState.requests()[0]?.route !== '', () => attached.shutdownState.requests())
-  const over = attached.shutdown.start()
-  await reached(attached, 'draining')
-  t.equal((attached.server as { listening: boolean }).listening, true)
+  const report = await attached.shutdown.start()
+  t.match(await order.answer(), rejected)
+  t.match(report, { outcome: 'forced', exitCode: 1, errors: [], requests: { cut: [{ method: 'GET', route: '*/orders/:id' }] } })
   attached.gate.open()
-  await order.answer()
-  await over
-  t.match(attached.shutdownState.stats, { received: 1, completed: 1 })
+  await turn()
+  t.match(attached.shutdownState.stats, { received: 1, cut: 1, completed: 0 })
 })
