@@ -25,7 +25,7 @@ export type { LogMethod, ShutdownLog } from './process/stdout-log'
 export type PlainServer = Server | HttpsServer | Http2Server | Http2SecureServer
 
 /** The methods: those of `fastify.shutdown`, without `cut`, because a plain request has no id. */
-export interface AttachedShutdown extends Omit<Shutdown, 'cut'> {
+export type AttachedShutdown = Omit<Shutdown, 'cut'> & {
   /** Returns a signal that aborts right before this request is cut, or when its client has left. */
   signalOf(request: IncomingMessage | Http2ServerRequest): AbortSignal
 }

@@ -46,12 +46,14 @@ const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', '
 /** The default of `retryAfter`, in seconds. */
 export const defaultRetryAfter = 10
 
-/** The names of the options. */
-export const optionNames: readonly string[] = [
+const names = [
   'signals', 'uncaughtErrors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'newConnections',
   'errorResponseBuilder', 'categories', 'categorize', 'track', 'probes', 'exporters', 'resources',
   'webSocketMessage', 'exit', 'onReport'
 ] as const satisfies readonly (keyof ShutdownOptions)[]
+
+/** The names of the options. */
+export const optionNames: readonly string[] = names
 
 const renamedOptions: Renamed = {
   errors: 'uncaughtErrors', refuse: 'newConnections', rejection: 'errorResponseBuilder'
@@ -67,7 +69,7 @@ const foreign = ['prefix', 'logLevel', 'logSerializers']
  * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET
  */
 export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
-  checkNames('options', given, [...optionNames, ...foreign], 'an option', renamedOptions)
+  checkNames('options', given, [...names, ...foreign], 'an option', renamedOptions)
   const {
     timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = platform.newConnections ?? 'auto',
     track = 'count', categories = {}, probes = false, exporters = [], resources = {}

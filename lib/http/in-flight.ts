@@ -248,8 +248,15 @@ export function createInFlightTable ({
   function closeEntry (entry: Entry): void {
     if (entry.state === 'detached' || entry.state === 'closed') return
     // The hooks and the error handler of the app also run for a rejected request.
-    if (entry.state === 'cut' || entry.reply === null || isFlushed(entry)) remove(entry)
+    if (entry.state === 'cut' || isFlushed(entry)) remove(entry)
+    else if (entry.reply === null) leave(entry)
     else detach(entry, entry.reply)
+  }
+
+  /** The client of a request has left that no hook of Fastify has got. Nothing shows the end of its handler. */
+  function leave (entry: Entry): void {
+    entry.abort?.abort(clientLeft())
+    remove(entry)
   }
 
   /** Detaches a handler whose client has left. A separate function, so that `closeEntry` creates no closure. */
