@@ -27,10 +27,12 @@ const first = await oneShotClients(app.server, warmUp)
 if (!first.startsWith(`HTTP/1.1 ${how === '200' ? 200 : 503}`)) throw new Error(`Expected ${how}, got ${first}`)
 if (how === '503' && !/^retry-after: /im.test(first)) throw new Error(`That is Fastify's own 503: ${first}`)
 const readings = []
+const cpuBefore = process.cpuUsage()
 for (let i = 0; i < batches; i++) {
   const before = process.hrtime.bigint()
   await oneShotClients(app.server, perBatch, close)
   readings.push(Number(process.hrtime.bigint() - before) / perBatch)
 }
-console.log(JSON.stringify({ perRequest: quantile(readings, 0.1), first }))
+const { user, system } = process.cpuUsage(cpuBefore)
+console.log(JSON.stringify({ cpuPerRequest: (user + system) * 1_000 / batches / perBatch, perRequest: quantile(readings, 0.1), first }))
 process.exit()
