@@ -129,7 +129,9 @@ export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
  * which does not show the `errorHandler` of a route. Without it, the 503 goes through the error handler, and is logged.
  */
 export function usesDefaultErrorHandler (request: FastifyRequest): boolean {
-  const context = valueBySymbol(request, 'fastify.context') as { readonly errorHandler?: object } | undefined
+  // The symbol is the same for all requests, and this function is called for each 503.
+  kContext ??= symbolOf(request, 'fastify.context')
+  const context = valueOf(request, kContext) as { readonly errorHandler?: object } | undefined
   return context?.errorHandler !== undefined && Object.getPrototypeOf(context.errorHandler) === Object.prototype
 }
 
@@ -176,8 +178,17 @@ export function isInsideMessage (webSocket: WebSocketLike): boolean {
   })._sender?._firstFragment === false
 }
 
+let kContext: symbol | undefined
+
 function valueBySymbol (object: object, description: string): unknown {
-  const symbol = Object.getOwnPropertySymbols(object).find(each => each.description === description)
+  return valueOf(object, symbolOf(object, description))
+}
+
+function symbolOf (object: object, description: string): symbol | undefined {
+  return Object.getOwnPropertySymbols(object).find(each => each.description === description)
+}
+
+function valueOf (object: object, symbol: symbol | undefined): unknown {
   return symbol === undefined ? undefined : (object as Record<symbol, unknown>)[symbol]
 }
 
