@@ -5,7 +5,7 @@
 import type {
   Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track
 } from '../types/index'
-import { checkNames, isPlainObject, milliseconds, oneOf, throwInvalid, type Renamed } from './checks'
+import { checkFunction, checkNames, isPlainObject, milliseconds, oneOf, throwInvalid, type Renamed } from './checks'
 import { ShutdownOptionError } from './errors'
 import {
   checkDelay, checkTimeouts, delayWithin, fitTimeouts, timeoutNames, type Delay, type PlatformDefaults
@@ -46,7 +46,8 @@ const signalNames: readonly ShutdownSignal[] = ['SIGTERM', 'SIGINT', 'SIGHUP', '
 /** The default of `retryAfter`, in seconds. */
 export const defaultRetryAfter = 10
 
-const names = [
+/** The names of the options. */
+export const optionNames: readonly string[] = [
   'signals', 'uncaughtErrors', 'delay', 'timeouts', 'gracePeriod', 'retryAfter', 'newConnections',
   'errorResponseBuilder', 'categories', 'categorize', 'track', 'probes', 'exporters', 'resources',
   'webSocketMessage', 'exit', 'onReport'
@@ -66,7 +67,7 @@ const foreign = ['prefix', 'logLevel', 'logSerializers']
  * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET
  */
 export function resolveOptions (given: ShutdownOptions, platform: PlatformDefaults): Settings {
-  checkNames('options', given, [...names, ...foreign], 'an option', renamedOptions)
+  checkNames('options', given, [...optionNames, ...foreign], 'an option', renamedOptions)
   const {
     timeouts = {}, gracePeriod, retryAfter = defaultRetryAfter, newConnections = platform.newConnections ?? 'auto',
     track = 'count', categories = {}, probes = false, exporters = [], resources = {}
@@ -215,8 +216,4 @@ function checkNewConnections (given: Settings['newConnections']): Settings['newC
 function checkBoolean (name: string, given: unknown, otherwise: boolean): boolean {
   if (given === undefined) return otherwise
   return typeof given === 'boolean' ? given : throwInvalid(name, 'a boolean', given)
-}
-
-function checkFunction<T> (name: string, given: T): T {
-  return given === undefined || typeof given === 'function' ? given : throwInvalid(name, 'a function', given)
 }

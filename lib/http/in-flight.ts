@@ -101,7 +101,7 @@ export interface InFlightTable {
   /** Returns Fastify's replies whose clients wait for the end of the answer, and that have no category. */
   replies(): FastifyReply[]
   /** Returns the signal of a request: it aborts if the client leaves, or if the request is cut. */
-  signalOf(request: FastifyRequest): AbortSignal
+  signalOf(request: Pick<FastifyRequest, 'raw'>): AbortSignal
 }
 
 /** Options of the table. */

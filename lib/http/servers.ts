@@ -1,16 +1,30 @@
 /**
- * The servers of one Fastify instance. Fastify starts a second server if the host is `localhost`, which is the default,
- * and has a second address. `app.server` is only the first server, so the second one would not be drained
- * (fastify#7043).
+ * The servers of one host. Fastify starts a second server if the host is `localhost`, which is the default, and has a
+ * second address. `app.server` is only the first server, so the second one would not be drained (fastify#7043).
  */
-import type { FastifyInstance } from 'fastify'
 import { Server as NetServer } from 'node:net'
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
-import { secondaryServersOf } from '../util/node-internals'
 import { keepAddress, keepConnections, failListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 import { createAcceptQueue } from './accept-queue'
+import type { InFlightTable } from './in-flight'
+import type { Rejection } from './rejection'
 import { createSharedServers, isShared, type Handover } from './shared-servers'
+
+/** The servers of the host, and the way to its handlers. */
+export interface HostServers {
+  /** The server that exists before the host listens. */
+  readonly main: HttpServer
+  /** Returns the servers that exist now, the main one first. */
+  all(): readonly unknown[]
+  /**
+   * Returns the handler of the requests that arrive while draining. Called when draining begins, before every other
+   * listener is removed from the servers.
+   */
+  handler(inFlight: InFlightTable, rejection: Rejection): (req: IncomingMessage, res: ServerResponse) => void
+  /** Whether a request is still served while draining. `null` if only the handler can decide it. */
+  readonly isExempt: ((req: IncomingMessage) => boolean) | null
+}
 
 /** The servers of one app. */
 export interface Servers {
@@ -65,7 +79,7 @@ const closeMessageTime = 100
  * @param detach called for a server that another app takes over
  */
 export function createServers (
-  app: FastifyInstance,
+  host: Pick<HostServers, 'all'>,
   inCluster: boolean,
   attach: (server: HttpServer, open: Handover) => void,
   detach: (server: HttpServer) => Handover
@@ -84,8 +98,7 @@ export function createServers (
 
   const self: Servers = {
     refresh () {
-      self.add(app.server)
-      for (const server of secondaryServersOf(app)) self.add(server)
+      for (const server of host.all()) self.add(server)
       starting.clear()
       servers.forEach(shared.rememberUpgrades)
       if (stopped) close()

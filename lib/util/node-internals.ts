@@ -5,7 +5,7 @@
 import type { Channel } from 'node:diagnostics_channel'
 import type { Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RouteHandlerMethod, RouteOptions } from 'fastify'
 
 /** The part of a WebSocket of ws that is used here. @fastify/websocket or the app creates it. */
 export interface WebSocketLike {
@@ -85,6 +85,17 @@ export function isBoundHere (server: NetServer): boolean {
 }
 
 /**
+ * Stops the checks of a server for slow headers. `http.Server.close()` does the same. Node keeps their timer under a
+ * symbol.
+ *
+ * Why: the server has stopped listening without `http.Server.close()`, which would emit `close` a second time. Public
+ * alternative: none. Without it (HTTP/2 never has it), the timer and the server stay in memory until the process ends.
+ */
+export function stopConnectionChecks (server: HttpServer): void {
+  clearInterval(valueBySymbol(server, 'http.server.connectionsCheckingInterval') as NodeJS.Timeout | undefined)
+}
+
+/**
  * Returns the plain socket below a TLS socket. Node emits `connection` for the plain one and `secureConnection` for the
  * TLS one.
  *
@@ -129,16 +140,41 @@ export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
  * which does not show the `errorHandler` of a route. Without it, the 503 goes through the error handler, and is logged.
  */
 export function usesDefaultErrorHandler (request: FastifyRequest): boolean {
-  // The symbol is the same for all requests, and this function is called for each 503.
-  kContext ??= symbolOf(request, 'fastify.context')
-  const context = valueOf(request, kContext) as { readonly errorHandler?: object } | undefined
+  const context = routeContextOf(request)
   return context?.errorHandler !== undefined && Object.getPrototypeOf(context.errorHandler) === Object.prototype
 }
 
+/** What Fastify keeps for a route: its config, its handler, and its hooks, with those of the instance before them. */
+export interface RouteContext {
+  readonly config: Record<PropertyKey, unknown>
+  errorHandler?: { readonly func: NonNullable<RouteOptions['errorHandler']> }
+  handler: RouteHandlerMethod
+  [hooks: string]: any // any: a list or null
+}
+
+/**
+ * Returns the context of the route of a request. Fastify keeps it under a symbol, and reads its handler and its hooks
+ * for each request.
+ *
+ * Why: routes that were added before this plugin was loaded must be observed: see `http/earlier-routes.ts`. Public
+ * alternative: an onRoute hook, for the routes that are added later. Without it, a handler of an earlier route that
+ * sends no answer after its client has left counts until its timeout.
+ */
+export function routeContextOf (request: FastifyRequest): RouteContext | undefined {
+  contextSymbol ??= symbolOf(request, 'fastify.context')
+  return contextSymbol === undefined ? undefined : (request as unknown as Record<symbol, RouteContext>)[contextSymbol]
+}
+
+let contextSymbol: symbol | undefined
+
 /** The hooks of one instance: a list for each name, and the method that adds one. */
-export interface HookLists {
-  readonly [name: string]: unknown
+export type Hooks = { readonly [name: string]: unknown[] | undefined } & {
   add(name: string, hook: unknown): void
+}
+
+/** Returns the hooks of an instance. Fastify keeps them under a symbol. See `hookListsOf`. */
+export function hooksOf (app: FastifyInstance): Hooks | undefined {
+  return valueBySymbol(app, 'fastify.hooks') as Hooks | undefined
 }
 
 /**
@@ -148,8 +184,8 @@ export interface HookLists {
  * `replaced-methods.ts`. Public alternative: none, because Fastify does not show its hooks. Without it, the shutdown
  * does not wait for these hooks.
  */
-export function hookListsOf (app: FastifyInstance): HookLists[] {
-  const hooks = valueBySymbol(app, 'fastify.hooks') as HookLists | undefined
+export function hookListsOf (app: FastifyInstance): Hooks[] {
+  const hooks = hooksOf(app)
   const children = valueBySymbol(app, 'fastify.children')
   const inner = Array.isArray(children) ? (children as FastifyInstance[]).flatMap(hookListsOf) : []
   return hooks === undefined ? inner : [hooks, ...inner]
@@ -178,18 +214,13 @@ export function isInsideMessage (webSocket: WebSocketLike): boolean {
   })._sender?._firstFragment === false
 }
 
-let kContext: symbol | undefined
-
 function valueBySymbol (object: object, description: string): unknown {
-  return valueOf(object, symbolOf(object, description))
+  const symbol = symbolOf(object, description)
+  return symbol === undefined ? undefined : (object as Record<symbol, unknown>)[symbol]
 }
 
 function symbolOf (object: object, description: string): symbol | undefined {
   return Object.getOwnPropertySymbols(object).find(each => each.description === description)
-}
-
-function valueOf (object: object, symbol: symbol | undefined): unknown {
-  return symbol === undefined ? undefined : (object as Record<symbol, unknown>)[symbol]
 }
 
 /**

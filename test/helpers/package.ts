@@ -1,7 +1,8 @@
 /**
- * The package as a dependency of a service: a directory whose `node_modules` has it, translated from the sources. It
- * takes a second, and unlike `npm run build` it changes nothing that another test reads.
+ * The package as a dependency of a service. Unlike `npm run build`, it changes nothing that another test reads:
+ * translated from the sources, which takes a second, or built and packed as npm publishes it.
  */
+import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
@@ -29,4 +30,22 @@ export function directoryWithPackage (t: Test, sources: readonly string[]): stri
     }
   }
   return directory
+}
+
+/** Builds the package into a folder, with everything that `npm pack` takes from the repository. */
+export function buildPackage (own: string): void {
+  mkdirSync(own, { recursive: true })
+  for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'bin', 'types']) {
+    cpSync(join(root, file), join(own, file), { recursive: true })
+  }
+  const tsc = require.resolve('typescript/bin/tsc')
+  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', join(own, 'dist')], { cwd: root })
+}
+
+/** Builds and packs the package. @returns the path of the tarball */
+export function packTarball (directory: string): string {
+  const own = join(directory, 'package')
+  buildPackage(own)
+  const packed = execFileSync('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', directory], { cwd: own, encoding: 'utf8' })
+  return join(directory, JSON.parse(packed)[0].filename)
 }

@@ -6,6 +6,7 @@
 //   npm run test:matrix -- fastify-5.9.0      one column
 //   npm run test:matrix -- node-24 node-26
 //   npm run test:matrix -- nest-12
+//   npm run test:matrix -- newcomer           new projects with the newest packages of npm's own registry
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -16,22 +17,28 @@ const root = join(here, '..', '..')
 const modules = join(here, 'node_modules')
 const manifest = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
 const nest = 'nest-12'
+const newcomer = 'newcomer'
 const columns = [
   ...Object.keys(manifest.dependencies).filter(name => name.startsWith('fastify-')),
   ...Object.keys(manifest.optionalDependencies),
-  nest
+  nest,
+  newcomer
 ]
 
 /** Tests over real sockets: what they see depends on how Node and Fastify close. */
 const files = ['test/http/**/*.test.ts', 'test/lifecycle/phases.test.ts', 'test/resources/close-hooks.test.ts', 'test/wild/lazy-thenables.test.ts']
 const nestFiles = ['test/wild/nestjs.test.ts']
+const newcomerFiles = ['--timeout=600', 'test/newcomer.test.ts']
 
 const chosen = process.argv.slice(2)
 const unknown = chosen.find(name => !columns.includes(name))
 if (unknown !== undefined) throw new Error(`'${unknown}' is not in the matrix: ${columns.join(', ')}`)
 
-const installed = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: here, stdio: ['ignore', 'ignore', 'inherit'] })
-if (installed.status !== 0) process.exit(1)
+// The projects of a new user install their packages themselves.
+if (chosen.length === 0 || chosen.some(name => name !== newcomer)) {
+  const installed = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: here, stdio: ['ignore', 'ignore', 'inherit'] })
+  if (installed.status !== 0) process.exit(1)
+}
 
 const rows = []
 for (const name of chosen.length > 0 ? chosen : columns) {
@@ -45,24 +52,28 @@ console.log(`${rows.length - failed} passed, ${failed} failed`)
 process.exit(failed === 0 && rows.length > 0 ? 0 : 1)
 
 function run (name) {
+  if (name === newcomer) return test(process.execPath, newcomerFiles, { NEWCOMER_REGISTRY: 'default' }, 'newest packages')
   const isNest = name === nest
   const own = join(modules, isNest ? '@nestjs/core' : name)
   const isNode = name.startsWith('node-')
   const node = isNode ? join(own, 'bin', 'node') : process.execPath
   if (!existsSync(isNode ? node : own)) return { ok: false, what: 'is not installed: its binary is for 64-bit Linux', failures: '' }
   const version = JSON.parse(readFileSync(join(own, 'package.json'), 'utf8')).version
+  return test(node, isNest ? nestFiles : files, {
+    // Children of tap find this one first.
+    ...(isNode && { PATH: `${dirname(node)}:${process.env.PATH}` }),
+    ...(isNest && { NEST_FOLDER: here }),
+    ...(!isNode && !isNest && { FASTIFY_MODULE: own })
+  }, version)
+}
+
+function test (node, files, env, version) {
   const tap = join(root, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs')
-  const { status, stdout } = spawnSync(node, [tap, 'run', '--disable-coverage', '--reporter=tap', ...(isNest ? nestFiles : files)], {
+  const { status, stdout } = spawnSync(node, [tap, 'run', '--disable-coverage', '--reporter=tap', ...files], {
     cwd: root,
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
-    env: {
-      ...process.env,
-      // Children of tap find this one first.
-      ...(isNode && { PATH: `${dirname(node)}:${process.env.PATH}` }),
-      ...(isNest && { NEST_FOLDER: here }),
-      ...(!isNode && !isNest && { FASTIFY_MODULE: own })
-    }
+    env: { ...process.env, ...env }
   })
   const [, summary = ''] = /^# \{ (total: .*) \}$/m.exec(stdout) ?? []
   const failures = stdout.split('\n').filter(line => /^\s*not ok/.test(line)).slice(0, 20).join('\n')

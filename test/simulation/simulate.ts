@@ -3,7 +3,7 @@
  * traffic and Fastify are simulated. Each part may fail, and the invariants are checked while it runs.
  */
 import { Clock } from 'clock-mock'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Drain } from '../../lib/http/drains/drain'
 import { createEvents } from '../../lib/lifecycle/events'
 import { createLifecycle, phases } from '../../lib/lifecycle/phases'
@@ -14,6 +14,7 @@ import type { ShutdownParts } from '../../lib/lifecycle/shutdown-parts'
 import { createTasks } from '../../lib/lifecycle/tasks'
 import { toError } from '../../lib/errors'
 import { fixedDelay, reserveOf } from '../../lib/times'
+import { interceptCloseHooks } from '../../lib/resources/close-hooks'
 import { createResources } from '../../lib/resources/resources'
 import { once } from '../../lib/util/deferred'
 import type { CutRequest, Outcome, Phase, Resource, ShutdownReport } from '../../types/index'
@@ -138,9 +139,10 @@ async function play (random: Random, clock: Clock): Promise<ShutdownReport> {
   }
 
   const app = createApp()
-  const resources = createResources(app as unknown as FastifyInstance, {
+  const resources = createResources(options => interceptCloseHooks(app as unknown as FastifyInstance, (_name, hook) => hook, options), {
     settings: { ...settings, resources: resourceOptions, track: 'count' },
     lifecycle,
+    log: {} as FastifyBaseLogger,
     drain: () => shutdown.drain(),
     finish: () => shutdown.finish(),
     runInside: part => part(),
@@ -151,7 +153,6 @@ async function play (random: Random, clock: Clock): Promise<ShutdownReport> {
     },
     onHook: result => { events.emit({ type: 'hook', result }) },
     onLastResources: () => {},
-    wrapHook: (_name, hook) => hook,
     onProblem
   })
   for (const { kind, behaviour } of scenario.hooks) app.addHook(kind, async () => { await run(behaviour, `${kind} hook`) })
@@ -201,7 +202,7 @@ async function play (random: Random, clock: Clock): Promise<ShutdownReport> {
     resources,
     problems,
     flushLog: async () => {},
-    close: { original: close, intercept () {}, runInside: part => part(), settle () {} },
+    close: { name: 'app.close()', original: close, runInside: part => part(), settle () {} },
     joinProcess: () => ({ leave (code) { exits.push(code) }, meetOthers: () => ({ notes: [], warnings: [] }) }),
     async flush () { await run(scenario.flush, 'flush') },
     onForcedExit () {},

@@ -57,6 +57,16 @@ t.test('private properties', async t => {
     await closed
   })
 
+  await t.test("the route's context: without it a route that was added earlier is not observed", async t => {
+    t.equal(internals.routeContextOf({} as FastifyRequest), undefined)
+    t.equal(internals.hooksOf({} as FastifyInstance), undefined)
+    stub(t, internals, 'routeContextOf', () => undefined)
+    const { app, report } = await serve(t, { awaitRegister: false, routes: app => { app.get('/', async () => 'text') } })
+    t.match(await fetchOnce(app, get('/')), { status: 200, body: 'text' })
+    await app.close()
+    t.match(await report, { outcome: 'clean', requests: { completed: 0, aborted: 0 } })
+  })
+
   await t.test('the list of the parsers: without it idle connections end last', async t => {
     t.same(internals.socketsBetweenRequests(new EventEmitter() as Server), [])
     const server = createServer()
