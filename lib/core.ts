@@ -6,7 +6,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { ShutdownState } from '../types/index'
 import { startAppExporters } from './exporters/app-exporters'
 import { flushLog } from './exporters/flush-log'
-import { createProbes, type Probe } from './http/probes'
+import type { Probe } from './http/probes'
 import { createRejection, type Rejection } from './http/rejection'
 import type { HostServers } from './http/servers'
 import { createTraffic, type Traffic } from './http/traffic'
@@ -139,12 +139,19 @@ export function createCore (base: Base, { log, servers, close, hooks }: Host): C
   })
   const managers = connectManagers({ start: sequence.start, state, on: lifecycle.on }, settings.signals, onProblem)
 
+  // Loaded only if they are used, and before the server listens: a deploy may replace the files later.
+  const probes = settings.probes === false
+    ? []
+    : (require('./http/probes') as typeof import('./http/probes.js')).createProbes(
+        settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem }
+      )
+
   return {
     state,
     methods: createMethods({ sequence, lifecycle, tasks, resources, traffic }),
     traffic,
     rejection,
-    probes: createProbes(settings.probes, { lifecycle, state, retryAfter: rejection.retryAfter, onProblem }),
+    probes,
     sequence,
     seal: resources.seal,
     boot (warnings) {

@@ -8,7 +8,6 @@ import { forgetExempt } from './http/last-request'
 import { createLateHooks } from './http/late-hooks'
 import { observeHooks, observeRoute } from './http/observed-code'
 import { createOnRequest } from './http/on-request'
-import { addProbes } from './http/probes'
 import { createAppClose } from './lifecycle/app-close'
 import { resolveOptions } from './options'
 import { isWatchedByFastifyCli } from './process/fastify-cli'
@@ -74,7 +73,9 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
   const { errorResponseBuilder } = settings
   const onRequest = createOnRequest({ lifecycle, state, traffic, rejection, events, errorResponseBuilder, onProblem })
   app.addHook('onRequest', observeEarlierRoutes(app, onRequest, { observe, onProblem }))
-  addProbes(app, core.probes)
+  if (core.probes.length > 0) {
+    (require('./http/probes') as typeof import('./http/probes.js')).addProbes(app, core.probes)
+  }
   app.addHook('onReady', async () => {
     core.seal()
     stopObserving()

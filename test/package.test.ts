@@ -61,6 +61,27 @@ t.test('an import loads what every service needs, and no adapter, exporter, comm
   t.strictSame(others.filter(file => /node_modules\/(?:yaml|prom-client|@opentelemetry)\//.test(file)), [])
 })
 
+t.test('an app that listens has loaded what its shutdown needs, and no part that it does not use', async t => {
+  const { ready, shutdown } = evaluate<{ readonly ready: string[], readonly shutdown: string[] }>(`
+    const app = require('fastify')()
+    const loaded = () => Object.keys(require.cache).filter(file => file.startsWith(${JSON.stringify(own)}))
+    let ready
+    app.register(require('fastify-shutdown'), { exit: false, delay: 0, resources: { db: { close () {} } } })
+    app.listen({ port: 0 })
+      .then(() => { ready = loaded() })
+      .then(() => app.shutdown.start())
+      .then(() => console.log(JSON.stringify({ ready, shutdown: loaded().filter(file => !ready.includes(file)) })))
+  `)
+  const files = ready.map(file => file.slice(own.length + 1))
+  t.comment(`${files.length} modules of the package`)
+  t.ok(files.includes('dist/lib/lifecycle/shutdown.js'))
+  t.ok(files.length <= 102, `${files.length} modules of the package`)
+  const unused = /dist\/lib\/(?:attach|http\/(?:probes|plain-)|process\/(?:cluster|pm2|systemd|systemd-notify)|resources\/adapters|exporters\/(?:prometheus|opentelemetry|pushgateway|textfile)|cli|timeline|testing)/
+  t.strictSame(files.filter(file => unused.test(file)), [])
+  // A deploy may have replaced the files by then.
+  t.strictSame(shutdown, [], 'the shutdown itself loads no file')
+})
+
 t.test('the command and each entry point load from the package', async t => {
   for (const name of Object.keys(manifest.exports).filter(name => !name.endsWith('.json'))) {
     const names = evaluate<string[]>(`console.log(JSON.stringify(Object.keys(require('fastify-shutdown${name.slice(1)}'))))`)

@@ -38,6 +38,10 @@ export interface Entry extends Linked<Entry>, Exchange {
   /** The time at which the request arrived, by the clock of `util/time.ts`; `null` unless `track` is `detail`. */
   readonly startedAt: number | null
   category: string | null
+  /**
+   * Whether the drain waits for it. A property, and not a Set of entries: see `util/linked-list.ts` for the reason.
+   */
+  isAwaited: boolean
   /** Whether the app has destroyed the response. */
   destroyedByServer: boolean
   /** The stream that is piped into an HTTP/2 answer. It is recorded because it is unpiped before the answer closes. */
@@ -81,6 +85,7 @@ export function createEntry (
     abort,
     startedAt,
     category: null,
+    isAwaited: true,
     destroyedByServer: false,
     source: null,
     detached: null,

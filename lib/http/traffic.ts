@@ -160,6 +160,8 @@ export function createTraffic (
     get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
     begin () {
+      // First, because each count of the requests looks at all connections while the fast path is open.
+      inFlight.closeFastPath()
       requestCounts.begin()
       servers.disableCloseIdleConnections()
     },
