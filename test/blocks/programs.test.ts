@@ -1,0 +1,110 @@
+/**
+ * Each program of the pages runs as a process of its own. It answers requests to its routes, ends them properly at
+ * SIGTERM, writes no warning, and exits with code 0.
+ */
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import ts from 'typescript'
+import { blocksOfKind, pages, blocksOf, type Block } from '../helpers/blocks'
+import { completeProgram, freeNames, type Program } from '../helpers/block-programs'
+import { listening, preload } from '../helpers/block-runs'
+import { lineWith, run, type Child } from '../helpers/children'
+import { receiveOtlp } from '../helpers/otlp'
+import { directoryWithPackage } from '../helpers/package'
+import { findServer, unless, type Server, type ServiceName } from '../helpers/services'
+
+const root = join(__dirname, '../..')
+const blocks = blocksOfKind('program')
+const directory = directoryWithPackage(t, [])
+
+/** The files that a program finds in its folder. */
+const [quickStart] = blocksOf('README.md').filter(({ language }) => language === 'js')
+writeFileSync(join(directory, 'server.js'), quickStart!.code)
+writeFileSync(join(directory, 'tracing.js'), blocksOfKind('file').find(({ page }) => page === 'docs/compatibility.md')!.code)
+
+t.test('a name that a block uses and does not declare is found', async t => {
+  t.strictSame(freeNames('const { a: b } = c; d.e({ f: g, h }); function i (j) { return j + k() }; import l from "l"; l()'), ['c', 'd', 'g', 'h', 'k'])
+  const block: Block = { place: 'docs/x.md:1', page: 'docs/x.md', language: 'js', code: 'app.get("/", () => unknown())' }
+  t.throws(() => completeProgram(block), { message: "docs/x.md:1: the block uses 'unknown', which it does not declare" })
+})
+
+void main()
+
+async function main (): Promise<void> {
+  const servers = Object.fromEntries(await Promise.all((['postgres', 'redis', 'mysql'] as const).map(async name => [name, await findServer(name)])))
+  const env = await environment(servers)
+  t.jobs = 3
+  for (const block of blocks) {
+    const program = completeProgram(block)
+    const missing = program.services.find(name => servers[name] === undefined)
+    t.test(`${block.place}: ${program.run} ${block.code.split('\n').find(line => !line.startsWith('import'))}`, { buffered: true, ...missing !== undefined && unless(missing, false) }, async t => {
+      await runs[program.run](t, block, program, env)
+    })
+  }
+}
+
+/** Addresses of the servers. The tables of this test are in a schema of their own. */
+async function environment (servers: Readonly<Partial<Record<ServiceName, Server>>>): Promise<NodeJS.ProcessEnv> {
+  const { postgres, redis, mysql } = servers
+  const env: NodeJS.ProcessEnv = {}
+  if (redis !== undefined) env.REDIS_URL = `redis://${redis.host}:${redis.port}`
+  if (mysql !== undefined) env.MYSQL_URL = process.env.MYSQL_URL ?? `mysql://root@${mysql.host}:${mysql.port}/mysql`
+  if (postgres !== undefined) {
+    const { host, port, user = 'postgres', password = 'postgres' } = postgres
+    const url = `postgres://${user}:${password}@${host}:${port}/postgres`
+    const schema = `blocks_${process.pid}`
+    const client = new pg.Client(url)
+    await client.connect()
+    await client.query(`create schema ${schema}; create table ${schema}.access (url text, status int)`)
+    t.teardown(async () => {
+      await client.query(`drop schema ${schema} cascade`)
+      await client.end()
+    })
+    env.POSTGRES_URL = `${url}?options=${encodeURIComponent(`-c search_path=${schema}`)}`
+  }
+  const otlp = await receiveOtlp(t)
+  return { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: otlp.url, OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' }
+}
+
+const runs: Record<Program['run'], (t: Test, block: Block, program: Program, env: NodeJS.ProcessEnv) => Promise<void>> = {
+  async serves (t, block, program, env) {
+    const child = start(t, block, program, env)
+    const { port } = await listening(child)
+    const answers = await Promise.all(program.routes.map(async ({ method, path }) => {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`, { method, ...method === 'POST' && { headers: { 'content-type': 'application/json' }, body: '{"item":1}' } })
+      t.ok(response.status < 400, `${method} ${path}: ${response.status}`)
+      return response.text()
+    }))
+    if (program.routes.length === 0) await (await fetch(`http://127.0.0.1:${port}/`)).text()
+    child.kill('SIGTERM')
+    // A stream that is not cut has its end.
+    await t.resolves(Promise.all(answers))
+    await endsWell(t, child)
+  },
+  async tests (t, block, program, env) {
+    const child = start(t, block, program, env, ['--test'])
+    await endsWell(t, child)
+    t.equal(child.count('# fail 0'), 1)
+    t.equal(child.count('# pass 0'), 0, 'there is a test')
+  },
+  async ends (t, block, program, env) {
+    await endsWell(t, start(t, block, program, env))
+  }
+}
+
+function start (t: Test, { place }: Block, { code }: Program, env: NodeJS.ProcessEnv, args: readonly string[] = []): Child {
+  const file = `${place.replace(/\W+/g, '-')}.mjs`
+  writeFileSync(join(directory, file), code)
+  return run(t, { args: [...args, file], cwd: directory, env: { ...env, ...preload } })
+}
+
+/** The process exits with code 0. Its log has no line at level warn or above, and a clean shutdown. */
+async function endsWell (t: Test, child: Child): Promise<void> {
+  const { code, signal, stderr } = await child.ended
+  const log = child.lines.filter(line => line.startsWith('{"level":')).map(line => JSON.parse(line) as { level: number, msg: string })
+  t.strictSame({ code, signal }, { code: 0, signal: null }, `${child.lines.join('\n')}\n${stderr}`)
+  t.strictSame(log.filter(({ level }) => level >= 40).map(({ msg }) => msg), [], 'no warning')
+  if (log.length > 0) t.match(log.at(-1)?.msg, /^shutdown: clean in /)
+}
