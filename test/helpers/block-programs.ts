@@ -32,6 +32,7 @@ const names: Readonly<Record<string, string>> = {
   queue: "const queue = new bullmq.Queue('blocks', { connection })",
   worker: "const worker = new bullmq.Worker('blocks', async () => {}, { connection })",
 
+  pushgateway: "const pushgateway = http.createServer((request, response) => { console.log('pushed', request.method, request.url); request.resume().on('end', () => response.end()) }).listen(0, '127.0.0.1').unref(); await new Promise(resolve => pushgateway.once('listening', resolve))",
   registry: 'const registry = new prom.Registry()',
   register: 'const { register } = prom',
   prom: "import prom from 'prom-client'",
@@ -69,6 +70,12 @@ const namesOfPage: Readonly<Record<string, Readonly<Record<string, string>>>> = 
   }
 }
 
+/** Places on other machines, by what stands for them on this one. */
+const elsewhere: Readonly<Record<string, string>> = {
+  'http://pushgateway:9091': 'http://127.0.0.1:${pushgateway.address().port}', // eslint-disable-line no-template-curly-in-string
+  '/var/lib/node_exporter/textfile/': './'
+}
+
 /** What else a block needs, in front of it or after it. The first value is looked for in its code. */
 const needs: ReadonlyArray<{ readonly has: RegExp, readonly lacks?: RegExp, readonly before?: string, readonly after?: string }> = [
   { has: /\breply\.sse\b/, before: 'await app.register(gracefulShutdown); await app.register(fastifySse)' },
@@ -84,8 +91,9 @@ const needs: ReadonlyArray<{ readonly has: RegExp, readonly lacks?: RegExp, read
   { has: /\bsubscribe\(/, after: 'await app.register(gracefulShutdown)' },
   {
     has: /\bconst schema\b/,
-    after: "await app.register(gracefulShutdown, { onReport: report => { if (!validate(JSON.parse(JSON.stringify(report)))) throw new Error(ajv.errorsText(validate.errors)) } }); const { default: Ajv } = await import('ajv/dist/2020.js'); const ajv = new Ajv({ strict: false }); const validate = ajv.compile(schema)"
+    after: "await app.register(gracefulShutdown, { onReport: report => { if (!validate(JSON.parse(JSON.stringify(report)))) throw new Error(ajv.errorsText(validate.errors)) } }); const { default: Ajv } = await import('ajv'); const ajv = new Ajv({ strict: false }); const validate = ajv.compile(schema)"
   },
+  { has: /\bfastifyMysql\b/, before: 'const connectionString = process.env.MYSQL_URL' },
   { has: /\bapp\.pg\b|'postgres'\]/, lacks: /register\(fastifyPostgres|teardown/, after: 'await app.register(fastifyPostgres, { connectionString })' },
   { has: /'redis'\]/, lacks: /register\(fastifyRedis/, after: 'await app.register(fastifyRedis, { url })' },
   { has: /\bsetTimeout\(\(\) => worker\.process/, after: "next.once('listening', () => worker.once('exit', code => { console.log('the old worker ended with', code); next.once('exit', last => process.exit(last)); next.process.kill('SIGTERM') }))" },
@@ -106,7 +114,7 @@ export interface Program {
 }
 
 export function completeProgram (block: Block): Program {
-  const code = block.language === 'ts' ? withoutTypes(block.code) : block.code
+  const code = onThisMachine(block.language === 'ts' ? withoutTypes(block.code) : block.code)
   const run: Run = /from 'node:test'/.test(code) ? 'tests' : /\b(?:teardown|fork|spawn)\(/.test(code) ? 'ends' : 'serves'
   const needed = run === 'tests' ? [] : needs.filter(({ has, lacks }) => has.test(code) && lacks?.test(code) !== true)
   const parts = [...needed.map(({ before = '' }) => before), code, ...needed.map(({ after = '' }) => after)]
@@ -123,6 +131,12 @@ export function completeProgram (block: Block): Program {
       ...code.includes('fastifyMysql') ? ['mysql'] as const : []
     ]
   }
+}
+
+/** Replaces places on other machines. A text with a variable becomes a template. */
+function onThisMachine (code: string): string {
+  for (const [there, here] of Object.entries(elsewhere)) code = code.replaceAll(`'${there}`, `'${here}`).replace(/'([^'\n]*\$\{[^'\n]*)'/g, '`$1`')
+  return code
 }
 
 export function withoutTypes (code: string): string {
