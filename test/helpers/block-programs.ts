@@ -150,7 +150,7 @@ function routesOf (code: string): Array<{ method: string, path: string }> {
 }
 
 /** Returns the declarations of the names that the code uses and does not declare. @throws if a name is unknown */
-function declarations (code: string, { place, page }: Block): string[] {
+export function declarations (code: string, { place, page }: Block): string[] {
   const found = new Map<string, string>()
   const add = (text: string): void => {
     for (const name of freeNames(text)) {
