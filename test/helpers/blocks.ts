@@ -97,6 +97,7 @@ export function testOf (block: Block): string | undefined {
       if (test !== undefined) return test
     }
   }
+  if (block.page === 'docs/options.md') return 'test/blocks/options.test.ts'
   return { program: 'programs', type: 'programs', file: 'files', manifest: 'files', commands: 'commands', console: 'commands' }[kind].replace(/.*/, 'test/blocks/$&.test.ts')
 }
 
