@@ -3,9 +3,6 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
-import ts from 'typescript'
-import { checkBudget } from '../lib/cli/budget/budget'
-import { readDeployments } from '../lib/cli/budget/files'
 
 const root = join(__dirname, '..')
 const read = (file: string): string => readFileSync(join(root, file), 'utf8')
@@ -78,25 +75,6 @@ t.test('every relative link leads to a file, and every #anchor to a heading', as
 
 t.test('the README links to every page of docs/', async t => {
   for (const page of docs) t.match(readme, `](${page}`, page)
-})
-
-t.test('every code block is valid JavaScript or TypeScript', async t => {
-  for (const page of pages) {
-    for (const [, language, code] of read(page).matchAll(/^```(js|ts)\n(.*?)^```/gms)) {
-      const { diagnostics } = ts.transpileModule(code!, { fileName: `block.${language}`, reportDiagnostics: true, compilerOptions: { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext } })
-      t.strictSame(diagnostics!.map(({ messageText }) => messageText), [], `${page}: ${code!.split('\n')[0]}`)
-    }
-  }
-})
-
-t.test('the times in the pages of each platform fit, as the budget command checks them', async t => {
-  const blocks = [['kubernetes', 'yaml', 'deployment.yaml'], ['pm2', 'js', 'ecosystem.config.cjs'], ['systemd', 'ini', 'fastify-service.service'], ['docker', 'yaml', 'compose.yaml']] as const
-  for (const [page, language, file] of blocks) {
-    const [code] = captures(read(`docs/${page}.md`), new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))
-    const { deployments } = await readDeployments(join(t.testdir({ [file]: code! }), file))
-    t.equal(deployments.length, 1, page)
-    for (const deployment of deployments) t.strictSame(checkBudget(deployment, {}).findings, [], page)
-  }
 })
 
 t.test('docs/benchmarks.md is what its generator makes of the results', async t => {

@@ -3,7 +3,7 @@
  * translated from the sources, which takes a second, or built and packed as npm publishes it.
  */
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { translate } from './children'
@@ -17,9 +17,10 @@ const root = join(__dirname, '../..')
 export function directoryWithPackage (t: Test, sources: readonly string[]): string {
   const directory = t.testdir({})
   const own = join(directory, 'node_modules/fastify-shutdown')
-  translate(own, ['lib'])
-  const { name, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-  writeFileSync(join(own, 'package.json'), JSON.stringify({ name, exports }).replaceAll('./dist/lib/', './lib/'))
+  translate(join(own, 'dist'), ['lib'])
+  for (const file of ['package.json', 'bin/fastify-shutdown.js', 'types/report.schema.json']) cpSync(join(root, file), join(own, file))
+  mkdirSync(join(directory, 'node_modules/.bin'))
+  symlinkSync('../fastify-shutdown/bin/fastify-shutdown.js', join(directory, 'node_modules/.bin/fastify-shutdown'))
   // A package of another name: in the repository's own one, `fastify-shutdown` would be the built files.
   writeFileSync(join(directory, 'package.json'), JSON.stringify({ name: 'service', private: true }))
   for (const source of sources) {
