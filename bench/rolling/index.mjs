@@ -21,6 +21,8 @@ import { parseArgs } from 'node:util'
 import { contenders } from './contenders.mjs'
 import { openDatabase } from './orders.mjs'
 import { describe, record, versionOf } from './table.mjs'
+import { apache } from './topologies/apache.mjs'
+import { caddy } from './topologies/caddy.mjs'
 import { cluster } from './topologies/cluster.mjs'
 import { haproxy } from './topologies/haproxy.mjs'
 import { kubeProxy } from './topologies/kube-proxy.mjs'
@@ -30,7 +32,7 @@ import { clientsFirst } from './topologies/processes.mjs'
 import { startTraffic } from './traffic.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
-const topologies = { nginx, haproxy, 'kube-proxy': kubeProxy, pm2, cluster }
+const topologies = { nginx, haproxy, caddy, apache, 'kube-proxy': kubeProxy, pm2, cluster }
 
 const { values: options } = parseArgs({
   options: {

@@ -11,7 +11,8 @@ const instances = 3
  * `minReady` is what a roll-out calls minReadySeconds: an instance counts as back when it has been ready for this long,
  * in milliseconds.
  *
- * @param {{ command: string, minReady: number, config: (place: { port: number, upstreams: number[], directory: string }) => string, args: (file: string, directory: string) => string[], reach: string }} proxy
+ * @param {{ command: string, minReady: number, config: (place: { port: number, upstreams: number[], directory: string }) => string, args: (file: string, directory: string) => string[],
+ *   env?: (directory: string) => Record<string, string>, stopSignal: NodeJS.Signals }} proxy
  */
 export async function startProxied (proxy, { script, env, directory, log }) {
   const upstreams = []
@@ -20,7 +21,7 @@ export async function startProxied (proxy, { script, env, directory, log }) {
   const port = await freePort()
   const file = join(directory, 'proxy.conf')
   await writeFile(file, proxy.config({ port, upstreams, directory }))
-  const front = start(proxy.command, proxy.args(file, directory), { log })
+  const front = start(proxy.command, proxy.args(file, directory), { env: proxy.env?.(directory), log })
   await listens(port)
   await sleep(proxy.minReady)
 
