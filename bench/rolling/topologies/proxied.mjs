@@ -14,7 +14,7 @@ const instances = 3
  * @param {{ command: string, minReady: number, config: (place: { port: number, upstreams: number[], directory: string }) => string, args: (file: string, directory: string) => string[],
  *   env?: (directory: string) => Record<string, string>, stopSignal: NodeJS.Signals }} proxy
  */
-export async function startProxied (proxy, { script, env, directory, log }) {
+export async function startProxied (proxy, { script, env, directory, log, note }) {
   const upstreams = []
   for (let n = 0; n < instances; n++) upstreams.push(await freePort())
   const running = await Promise.all(upstreams.map(launch))
@@ -32,6 +32,7 @@ export async function startProxied (proxy, { script, env, directory, log }) {
       const ends = []
       for (let n = 0; n < times; n++) {
         const which = n % instances
+        note(`SIGTERM to instance ${which}`)
         ends.push(await stop(running[which]))
         running[which] = await launch(upstreams[which])
         await sleep(proxy.minReady)
