@@ -50,7 +50,7 @@ MaxKeepAliveRequests 0
 KeepAliveTimeout 60
 Listen 127.0.0.1:${port}
 <Proxy "balancer://service">
-  ${upstreams.map(upstream => `BalancerMember "http://127.0.0.1:${upstream}" hcmethod=GET hcuri=/ready hcinterval=200ms hcfails=2 hcpasses=2 retry=1 ttl=60 timeout=60 connectiontimeout=2 upgrade=websocket`).join('\n  ')}
+  ${upstreams.map(upstream => `BalancerMember "http://127.0.0.1:${upstream}" hcmethod=GET hcuri=/ready hcinterval=200ms hcfails=2 hcpasses=2 ttl=60 timeout=60 connectiontimeout=2 upgrade=websocket`).join('\n  ')}
   ProxySet lbmethod=byrequests
 </Proxy>
 ProxyPass "/" "balancer://service/"
