@@ -59,9 +59,9 @@ export function startTraffic ({ url, rate, without, repeat = false, onFailure = 
       expect(await ask('POST', '/uploads', upload, 'application/octet-stream'), 200, body => body.bytes === upload.length)
     },
     async stream () {
-      const { statusCode, body } = await streams.request({ method: 'GET', path: '/stream' })
+      const { statusCode, headers, body } = await streams.request({ method: 'GET', path: '/stream' })
       const text = await body.text()
-      if (statusCode !== 200) throw new Failure(`status ${statusCode}`)
+      if (statusCode !== 200) throw new Failure(statusFor(statusCode, headers))
       if (!text.endsWith('end\n')) throw new Failure('truncated')
     }
   }
@@ -118,14 +118,14 @@ export function startTraffic ({ url, rate, without, repeat = false, onFailure = 
 
   async function ask (method, path, body = null, type = 'application/json') {
     const answer = await pool.request({ method, path, body, headers: body === null ? {} : { 'content-type': type } })
-    return { status: answer.statusCode, text: await answer.body.text() }
+    return { status: answer.statusCode, headers: answer.headers, text: await answer.body.text() }
   }
 
   function askWithAgent (path) {
     return new Promise((resolve, reject) => {
       const request = http.get(url + path, { agent, timeout: patience }, answer => {
         let text = ''
-        answer.setEncoding('utf8').on('data', part => { text += part }).on('end', () => resolve({ status: answer.statusCode, text })).on('error', reject)
+        answer.setEncoding('utf8').on('data', part => { text += part }).on('end', () => resolve({ status: answer.statusCode, headers: answer.headers, text })).on('error', reject)
       })
       request.on('error', error => reject(Object.assign(error, { reusedSocket: request.reusedSocket })))
       request.on('timeout', () => request.destroy(new Failure('no answer')))
@@ -174,7 +174,7 @@ export function startTraffic ({ url, rate, without, repeat = false, onFailure = 
         })
         socket.on('message', message => unanswered.delete(message.toString()))
         socket.on('unexpected-response', (_request, answer) => {
-          broken = new Failure(`upgrade answered ${answer.statusCode}`)
+          broken = new Failure(`upgrade answered ${statusFor(answer.statusCode, answer.headers)}`)
           answer.resume()
           socket.terminate()
         })
@@ -208,7 +208,12 @@ function isReused (error) {
   return error.reusedSocket === true || error.socket?.bytesRead > 0
 }
 
-function expect ({ status, text }, expected, isRight) {
-  if (status !== expected) throw new Failure(`status ${status}`)
+function expect ({ status, headers, text }, expected, isRight) {
+  if (status !== expected) throw new Failure(statusFor(status, headers))
   if (!isRight(JSON.parse(text))) throw new Failure('wrong answer')
+}
+
+/** A 503 of this package has Retry-After. A proxy's own 503, for which it has no instance, has none. */
+function statusFor (status, headers) {
+  return `status ${status}${headers['retry-after'] === undefined ? '' : ' with Retry-After'}`
 }
