@@ -12,10 +12,10 @@ const root = join(__dirname, '../..')
 const lanes = [['nginx', 'haproxy', 'caddy', 'apache', 'pm2'], ['kube-proxy', 'cluster']]
 
 /**
- * No proxy is in between. Their clients repeat a GET that fails on a reused connection, as browsers do (RFC 9110, section
- * 9.2.2): the server may have closed this idle connection while the request was sent.
+ * The clients' own connections end at an instance. These clients repeat a GET that fails on a reused connection, as
+ * browsers do (RFC 9110, section 9.2.2): the instance may have closed the idle connection while the request was sent.
  */
-const direct = ['pm2', 'cluster']
+const direct = ['pm2', 'cluster', 'kube-proxy']
 
 interface Result {
   readonly topology: string
