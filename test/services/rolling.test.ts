@@ -9,7 +9,7 @@ import { run, translate } from '../helpers/children'
 const root = join(__dirname, '../..')
 
 /** The lanes run at the same time, and the topologies of a lane one after another. */
-const lanes = [['nginx', 'haproxy', 'caddy', 'apache', 'pm2'], ['kube-proxy', 'cluster']]
+const lanes = [['nginx', 'haproxy', 'pm2'], ['kube-proxy', 'cluster'], ['caddy', 'apache']]
 
 /**
  * The clients' own connections end at an instance. These clients repeat a GET that fails on a reused connection, as
