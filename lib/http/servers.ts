@@ -4,9 +4,9 @@
  * (fastify#7043).
  */
 import type { FastifyInstance } from 'fastify'
-import { Server as NetServer } from 'node:net'
+import type { Server as NetServer } from 'node:net'
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
-import { secondaryServersOf } from '../util/node-internals'
+import { closeListener, isServer, secondaryServersOf } from '../util/node-internals'
 import { keepAddress, keepConnections, failListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 import { createAcceptQueue } from './accept-queue'
@@ -91,13 +91,12 @@ export function createServers (
       if (stopped) close()
     },
     add (server) {
-      if (!(server instanceof NetServer) || servers.has(server as HttpServer)) return
-      const added = server as HttpServer
-      servers.add(added)
-      const open = shared.takeOver(added)
-      acceptQueue.attach(added)
-      added.on('listening', onListening)
-      attach(added, open)
+      if (!isServer(server) || servers.has(server)) return
+      servers.add(server)
+      const open = shared.takeOver(server)
+      acceptQueue.attach(server)
+      server.on('listening', onListening)
+      attach(server, open)
     },
     get handedOver () { return shared.handedOver },
     get listening () {
@@ -160,7 +159,7 @@ export function createServers (
       // Fastify reads the address again for its secondary servers.
       if (starting.has(server)) restoreListen.push(keepAddress(server))
       acceptQueue.restore(server)
-      NetServer.prototype.close.call(server)
+      closeListener(server)
     }
   }
 }
