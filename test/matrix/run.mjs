@@ -44,6 +44,8 @@ if (unknown !== undefined) throw new Error(`'${unknown}' is not in the matrix: $
 const installed = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: here, stdio: ['ignore', 'ignore', 'inherit'] })
 if (installed.status !== 0) process.exit(1)
 
+/** The results of the promises under this Node. */
+let inNode
 const rows = []
 for (const name of chosen.length > 0 ? chosen : columns) {
   const row = name in runtimes ? await runRuntime(name) : run(name)
@@ -88,7 +90,7 @@ async function runRuntime (name) {
   const own = join(modules, name)
   if (!existsSync(own)) return { ok: false, what: 'is not installed', failures: '' }
   const { version } = JSON.parse(readFileSync(join(own, 'package.json'), 'utf8'))
-  const inNode = await checkAll([process.execPath])
+  inNode ??= await checkAll([process.execPath])
   const results = await checkAll([join(modules, '.bin', command), ...args])
   const failures = failuresOf(name, inNode, results)
   const works = results.filter(({ result }) => result === 'works').length

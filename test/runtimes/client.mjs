@@ -82,8 +82,8 @@ export function run (command, env = {}) {
 }
 
 /** Starts the service in a runtime, and waits until it listens. */
-export async function serve (runtime, service) {
-  const child = run([...runtime, join(here, 'service.mjs')], { SERVICE: JSON.stringify(service) })
+export async function serve (runtime, service, file = 'service.mjs') {
+  const child = run([...runtime, join(here, file)], { SERVICE: JSON.stringify(service) })
   try {
     child.port = Number(await child.said('port'))
   } catch (error) {
@@ -94,7 +94,7 @@ export async function serve (runtime, service) {
   return child
 }
 
-/** Sends a request with Node's client. Never rejects: without an answer, `status` is `null`. */
+/** Sends a request with Node's client. If its connection fails, `status` is `null`, and `code` says why. */
 export function request (port, path, { agent = false, method = 'GET', headers = {}, body, secure = false } = {}) {
   const client = secure ? https : http
   return inTime(new Promise(resolve => {

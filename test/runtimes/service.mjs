@@ -25,7 +25,14 @@ const app = Fastify({
   ...(uses('https') && { https: { key: fixture('key.pem'), cert: fixture('cert.pem') } })
 })
 
-if (uses('channel')) diagnostics.subscribe('fastify-shutdown:phase', ({ phase }) => say(`channel ${phase}`))
+const onPhase = ({ phase }) => say(`channel ${phase}`)
+if (uses('channel')) diagnostics.subscribe('fastify-shutdown:phase', onPhase)
+if (uses('kept channel')) {
+  globalThis.keptChannel = diagnostics.channel('fastify-shutdown:phase')
+  globalThis.keptChannel.subscribe(onPhase)
+}
+// A running service collects its garbage at some time.
+globalThis.Bun?.gc(true)
 
 const exporters = []
 const extra = {}
@@ -119,11 +126,11 @@ app.get('/throw', async () => {
   return 'ok'
 })
 app.get('/reject', async () => {
-  setTimeout(() => { void Promise.reject(new Error('an unhandled rejection')) }, 20)
+  setTimeout(() => { Promise.reject(new Error('an unhandled rejection')) }, 20)
   return 'ok'
 })
 app.get('/close', async () => {
-  void app.close().then(() => say('close resolved'), error => say(`close rejected ${error.message}`))
+  app.close().then(() => say('close resolved'), error => say(`close rejected ${error.message}`))
   return 'ok'
 })
 app.addHook('onClose', async () => { say('onClose') })
