@@ -90,6 +90,7 @@ export function isBoundHere (server: NetServer): boolean {
  * same events, and is none.
  *
  * Why: Fastify's `serverFactory` and its private list of servers may contain any value. Public alternative: none.
+ * Without it, such a server is not drained, and lame-duck is skipped.
  */
 export function isServer (value: unknown): value is HttpServer {
   if (value instanceof NetServer) return true
