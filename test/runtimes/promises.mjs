@@ -413,9 +413,9 @@ export const promises = [
     for (const line of ['waited', 'task done']) assert.ok(service.lines.includes(line), line)
   }],
 
-  ['HTTP/2 without TLS: a stream in flight is answered, then GOAWAY', async ({ start }) => {
-    const service = await start({ options: noLameDuck, server: { http2: true } })
-    const session = http2.connect(`http://127.0.0.1:${service.port}`)
+  ...[['without', 'http', []], ['with', 'https', ['https']]].map(([what, protocol, use]) => [`HTTP/2 ${what} TLS: a stream in flight is answered, then GOAWAY`, async ({ start }) => {
+    const service = await start({ options: noLameDuck, server: { http2: true }, use })
+    const session = http2.connect(`${protocol}://127.0.0.1:${service.port}`, { rejectUnauthorized: false })
     session.on('error', () => {})
     let goaway = false
     session.on('goaway', () => { goaway = true })
@@ -434,7 +434,7 @@ export const promises = [
     assertClean(report)
     assert.equal(goaway, true, 'GOAWAY arrives')
     assert.equal(report.http2Sessions.closed, 1)
-  }],
+  }]),
 
   ['HTTPS: a request in flight is answered whole', async ({ start }) => {
     const service = await start({ options: noLameDuck, use: ['https'] })
