@@ -83,6 +83,15 @@ t.test('docs/benchmarks.md is what its generator makes of the results', async t 
   t.equal(execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: root, encoding: 'utf8' }), read('docs/benchmarks.md'))
 })
 
+t.test('docs/compatibility.md has a row for every promise that other runtimes are checked for, and no other', async t => {
+  const script = "import { promises } from './test/runtimes/promises.mjs'\nimport { readTable } from './test/runtimes/checks.mjs'\n" +
+    'process.stdout.write(JSON.stringify([promises.map(([name]) => name), [...readTable()]]))'
+  const [names, rows] = JSON.parse(execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: root, encoding: 'utf8' })) as [string[], Array<[string, object]>]
+  t.ok(names.length > 30)
+  t.strictSame(rows.map(([name]) => name), names)
+  for (const [name, seen] of rows) t.strictSame(Object.keys(seen), ['bun', 'deno'], name)
+})
+
 /** Words that the house style replaces: the subject of a sentence is a thing. */
 const replaced = /\b(?:whoever|whomever|whom|nobody|strangers?|those who)\b/gi
 

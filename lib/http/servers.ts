@@ -2,8 +2,9 @@
  * The servers of one host. Fastify starts a second server if the host is `localhost`, which is the default, and has a
  * second address. `app.server` is only the first server, so the second one would not be drained (fastify#7043).
  */
-import { Server as NetServer } from 'node:net'
+import type { Server as NetServer } from 'node:net'
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
+import { closeListener, isServer } from '../util/node-internals'
 import { keepAddress, keepConnections, failListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 import { createAcceptQueue } from './accept-queue'
@@ -104,13 +105,12 @@ export function createServers (
       if (stopped) close()
     },
     add (server) {
-      if (!(server instanceof NetServer) || servers.has(server as HttpServer)) return
-      const added = server as HttpServer
-      servers.add(added)
-      const open = shared.takeOver(added)
-      acceptQueue.attach(added)
-      added.on('listening', onListening)
-      attach(added, open)
+      if (!isServer(server) || servers.has(server)) return
+      servers.add(server)
+      const open = shared.takeOver(server)
+      acceptQueue.attach(server)
+      server.on('listening', onListening)
+      attach(server, open)
     },
     get handedOver () { return shared.handedOver },
     get listening () {
@@ -173,7 +173,7 @@ export function createServers (
       // Fastify reads the address again for its secondary servers.
       if (starting.has(server)) restoreListen.push(keepAddress(server))
       acceptQueue.restore(server)
-      NetServer.prototype.close.call(server)
+      closeListener(server)
     }
   }
 }

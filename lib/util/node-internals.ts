@@ -3,8 +3,9 @@
  * result, and its comment describes what is lost. `replaced-methods.ts` does the same for methods that are replaced.
  */
 import type { Channel } from 'node:diagnostics_channel'
+import { EventEmitter } from 'node:events'
 import type { Server as HttpServer, ServerResponse } from 'node:http'
-import type { Server as NetServer, Socket } from 'node:net'
+import { Server as NetServer, type Socket } from 'node:net'
 import type { FastifyInstance, FastifyRequest, RouteHandlerMethod, RouteOptions } from 'fastify'
 
 /** The part of a WebSocket of ws that is used here. @fastify/websocket or the app creates it. */
@@ -93,6 +94,31 @@ export function isBoundHere (server: NetServer): boolean {
  */
 export function stopConnectionChecks (server: HttpServer): void {
   clearInterval(valueBySymbol(server, 'http.server.connectionsCheckingInterval') as NodeJS.Timeout | undefined)
+}
+
+/**
+ * Returns whether a value is a server. In Node, every server is a `net.Server`. In Bun, a server of node:http emits the
+ * same events, and is none.
+ *
+ * Why: Fastify's `serverFactory` and its private list of servers may contain any value. Public alternative: none.
+ * Without it, such a server is not drained, and lame-duck is skipped.
+ */
+export function isServer (value: unknown): value is HttpServer {
+  if (value instanceof NetServer) return true
+  const { listening, closeIdleConnections } = (value ?? {}) as Partial<HttpServer>
+  return value instanceof EventEmitter && typeof listening === 'boolean' && typeof closeIdleConnections === 'function'
+}
+
+/**
+ * Closes the listening socket of a server, and nothing else. `close()` of `net.Server` does that.
+ *
+ * Why: `close()` of `http.Server` also closes idle connections, and stops the checks for slow headers. Public
+ * alternative: none. Without it (a server that is no `net.Server`), the server's own `close()` is called. The caller
+ * has disabled `closeIdleConnections()` before.
+ */
+export function closeListener (server: HttpServer): void {
+  if (server instanceof NetServer) NetServer.prototype.close.call(server)
+  else (server as HttpServer).close()
 }
 
 /**
