@@ -37,6 +37,8 @@ export async function simulate (seed: number): Promise<ShutdownReport> {
     return await play(createRandom(seed), clock)
   } finally {
     exit()
+    // The clock does not restore it, and each clock would hold the one before in memory.
+    globalThis.setImmediate = immediate
   }
 }
 
