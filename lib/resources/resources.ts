@@ -121,7 +121,7 @@ export function createResources (
       if (lifecycle.phase === 'shutdown') throw new ShutdownLateError(name, lifecycle.phase)
       const remove = registry.add(name, resource, !lifecycle.booted)
       if (!lifecycle.booted) hooks.addStep(app, closing => closing.allow(name))
-      else if (teardown !== null) teardown.add(name, registry.all.get(name)!)
+      else if (teardown !== null) addLate(teardown, name, registry.all.get(name)!)
       else if (lifecycle.phase !== 'running') pauseAll()
       return remove
     },
@@ -153,6 +153,11 @@ export function createResources (
       }
       return teardown
     }
+  }
+
+  /** A resource that is added while the others close also closes inside of the close. */
+  function addLate (closing: Teardown, name: string, resource: Resource): void {
+    runInside(() => closing.add(name, resource))
   }
 
   function pauseAll (): void {
