@@ -120,9 +120,13 @@ export function createResources (
     add (name, resource) {
       if (lifecycle.phase === 'shutdown') throw new ShutdownLateError(name, lifecycle.phase)
       const remove = registry.add(name, resource, !lifecycle.booted)
-      if (!lifecycle.booted) hooks.addStep(app, closing => closing.allow(name))
-      else if (teardown !== null) addLate(teardown, name, registry.all.get(name)!)
-      else if (lifecycle.phase !== 'running') pauseAll()
+      // The boot may never end. The resource then has no turn among the hooks.
+      if (teardown !== null) {
+        addLate(teardown, name, registry.all.get(name)!)
+      } else {
+        if (!lifecycle.booted) hooks.addStep(app, closing => closing.allow(name))
+        if (lifecycle.phase !== 'running') pauseAll()
+      }
       return remove
     },
     seal () {

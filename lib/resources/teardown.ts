@@ -114,7 +114,8 @@ export function createTeardown (
     allowAll () { entries.forEach(allowEntry) },
     add (name, resource) { allowEntry(addEntry(name, resource)) },
     isSettled: () => unsettled === 0,
-    noneClosing: () => conditions.until(() => closing === 0),
+    // One that has just settled may be about to start the next.
+    noneClosing: () => conditions.until(() => closing === 0 && !isStarting),
     finished,
     pending: () => entries.filter(({ state }) => state === 'closing').map(({ name }) => name),
     beganAt,
@@ -182,6 +183,7 @@ export function createTeardown (
     for (const next of startQueue) start(next)
     if (startQueue.length > 0) startQueue.length = 0
     isStarting = false
+    if (closing === 0) conditions.check()
   }
 
   function start (entry: Entry): void {

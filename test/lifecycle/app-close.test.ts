@@ -84,6 +84,22 @@ void t.test('a boot that never ends', async t => {
     t.strictSame(closed, ['database'])
     t.ok(performance.now() - began < 400 + 2_000, `${performance.now() - began} ms`)
   })
+
+  await t.test('a resource that is added during the shutdown closes', async t => {
+    const closed: string[] = []
+    const app = Fastify({ pluginTimeout: 0 })
+    const late = { close: () => { closed.push('late') } }
+    await app.register(gracefulShutdown, {
+      signals: false,
+      delay: 0,
+      timeouts: { total: 400, resources: 200 },
+      resources: { database: { close: () => { app.shutdown.resource('late', late) } } }
+    })
+    void app.register(async () => await never())
+    const { resources } = await app.shutdown.start()
+    t.match(resources, [{ name: 'database', outcome: 'closed' }, { name: 'late', outcome: 'closed' }])
+    t.strictSame(closed, ['late'])
+  })
 })
 
 void t.test('a custom server', async t => {

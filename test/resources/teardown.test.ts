@@ -30,6 +30,19 @@ function byName (results: readonly ResourceResult[], name: string): ResourceResu
 }
 
 t.test('order', t => {
+  t.test('none is closing only if none is about to start, also behind a resource that closes at once', async t => {
+    const time = virtualTime(t)
+    const run = createTeardown(Object.entries({
+      first: { close: () => wait(20), dependsOn: ['second'] },
+      second: { close () {}, dependsOn: ['third'] },
+      third: { close: () => wait(20) }
+    }), { timeout: 1_000 })
+    run.allowAll()
+    let closing: string[] | null = null
+    await time.until(run.noneClosing().then(() => { closing = run.pending() }))
+    t.strictSame(closing, [])
+  })
+
   t.test('a resource closes after everything that depends on it, in whichever order they are declared', async t => {
     const time = virtualTime(t)
     const { closes, before } = recorder()
