@@ -111,7 +111,7 @@ export const mutations: readonly Mutation[] = [
   { file: 'resources/close-resource.ts', line: 'if (current?.millisecond === millisecond) return current', becomes: 'if (current !== undefined) return current' },
   { file: 'resources/dependency-graph.ts', line: 'if (earlier.size > 0) for (const node of lasts) node.openDependants++', becomes: '' },
   { file: 'resources/teardown.ts', line: "if (entry.openDependants === 0 && entry.state === 'allowed') startInTurn(entry)", becomes: 'if (entry.openDependants === 0) startInTurn(entry)' },
-  { file: 'resources/teardown.ts', line: 'noneClosing: () => conditions.until(() => closing === 0 && !isStarting),', becomes: 'noneClosing: async () => {},' },
+  { file: 'resources/teardown.ts', line: 'if (closing > 0) await noneClosing()', becomes: '' },
   { file: 'resources/teardown.ts', line: 'if (!held.has(dependant.name)) allowed.add(dependant)', becomes: 'allowed.add(dependant)' },
   { file: 'resources/resources.ts', line: 'runInside(() => closing.add(name, resource))', becomes: 'closing.add(name, resource)' },
   { file: 'resources/resources.ts', line: 'if (resource.pause === undefined || paused.get(name) === resource.pause) continue', becomes: 'if (resource.pause === undefined) continue' },

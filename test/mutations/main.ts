@@ -15,7 +15,7 @@ const longest = 300_000
 
 const root = join(__dirname, '../..')
 const { values: { only, seeds } } = parseArgs({
-  options: { only: { type: 'string', default: '' }, seeds: { type: 'string', default: '4000' } }
+  options: { only: { type: 'string', default: '' }, seeds: { type: 'string', default: '3000' } }
 })
 const copy = mkdtempSync(join(tmpdir(), 'mutations-'))
 try {
@@ -26,7 +26,8 @@ try {
   // What fails without a mistake shows nothing.
   const tests = [...new Set(mutations.map(({ test }) => test))]
   for (const test of only === '' ? tests : [undefined]) {
-    if (isNoticed(test) !== null) throw new Error(`${test ?? 'the simulation'} fails without a mistake`)
+    const failure = isNoticed(test)
+    if (failure !== null) throw new Error(`${test ?? 'the simulation'} fails without a mistake: ${failure}`)
   }
   const missed = mutations.filter(({ file }) => file.includes(only)).filter(mutation => !check(mutation))
   console.log(missed.length === 0 ? 'each mistake is noticed' : `${missed.length} mistakes are not noticed`)

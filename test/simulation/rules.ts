@@ -246,14 +246,19 @@ export function createRules (
   /** Returns the hooks that run before a resource: those that were added after it, or all, if it has no position. */
   function hooksBefore (plan: ResourcePlan): HookPlan[] {
     const used = usedBy(plan)
-    // The hooks of a plugin that it uses run after it.
-    if (['p0', 'p1', 'p2'].some(plugin => used.has(plugin)) || plan.added === 'late') return []
+    // The hooks of a plugin that it uses run after it. If it is `last`, they run after all others.
+    if (usesPlugin(used) || plan.added === 'late') return []
+    if (scenario.resources.some(each => each.last && isOrdered(each) && usesPlugin(usedBy(each)))) return []
     const position = (each: ResourcePlan): number => each.added === 'plugin' ? scenario.resources.indexOf(each) : -1
     // Without a position, it closes right before what it uses.
     const places = plan.added === 'plugin'
       ? [position(plan)]
       : [-1, ...scenario.resources.filter(({ name }) => used.has(name)).map(position)]
     return hooks.slice(Math.max(...places) + 1).filter(({ kind }) => kind === 'onClose')
+  }
+
+  function usesPlugin (names: ReadonlySet<string>): boolean {
+    return ['p0', 'p1', 'p2'].some(plugin => names.has(plugin))
   }
 
   function checkBeforeHook ({ id, plugin }: HookPlan): void {
