@@ -87,6 +87,8 @@ export function interceptCloseHooks (
       // it.
       if (!closesAdoptedClient) await teardown.noneClosing()
       for (const owner of owners) await runInside(() => teardown.closeDependantsOf(owner))
+      // Their end may have started what was allowed to close before.
+      if (!closesAdoptedClient) await teardown.noneClosing()
       await run('onClose', plugin, onClose, instance, teardown.beganAt)
     })
   } as typeof root.addHook)

@@ -120,9 +120,13 @@ export function createResources (
     add (name, resource) {
       if (lifecycle.phase === 'shutdown') throw new ShutdownLateError(name, lifecycle.phase)
       const remove = registry.add(name, resource, !lifecycle.booted)
-      if (!lifecycle.booted) hooks.addStep(closing => closing.allow(name))
-      else if (teardown !== null) teardown.add(name, registry.all.get(name)!)
-      else if (lifecycle.phase !== 'running') pauseAll()
+      // The boot may never end. The resource then has no turn among the hooks.
+      if (teardown !== null) {
+        addLate(teardown, name, registry.all.get(name)!)
+      } else {
+        if (!lifecycle.booted) hooks.addStep(closing => closing.allow(name))
+        if (lifecycle.phase !== 'running') pauseAll()
+      }
       return remove
     },
     seal () {
@@ -152,6 +156,11 @@ export function createResources (
       }
       return teardown
     }
+  }
+
+  /** A resource that is added while the others close also closes inside of the close. */
+  function addLate (closing: Teardown, name: string, resource: Resource): void {
+    runInside(() => closing.add(name, resource))
   }
 
   function pauseAll (): void {

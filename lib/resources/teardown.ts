@@ -43,8 +43,8 @@ export interface Teardown {
    */
   allow(name: string): void
   /**
-   * Allows the resources that depend on a plugin to close, also those with a position of their own. Resolves when they
-   * have settled.
+   * Allows the resources that depend on a plugin to close, also those with a position of their own. If one of them is
+   * `last`, all others close before it. Resolves when they have settled.
    */
   closeDependantsOf(plugin: string): Promise<void>
   /** Allows every resource to close. */
@@ -105,26 +105,28 @@ export function createTeardown (
   let openEarlier = earlier.size
 
   return {
-    allow: name => allow(name, positioned),
+    allow (name) { allow(name, positioned) },
     async closeDependantsOf (plugin) {
       if (!plugins.has(plugin)) return
-      allow(plugin, none)
+      const allowed = allow(plugin, none)
+      // A `last` resource that uses the plugin waits for all others, and they would wait for the hooks of the plugin.
+      if (lasts.some(entry => allowed.has(entry))) earlier.forEach(allowEntry)
       await conditions.until(() => byName.get(plugin)!.state === 'settled')
     },
     allowAll () { entries.forEach(allowEntry) },
     add (name, resource) { allowEntry(addEntry(name, resource)) },
     isSettled: () => unsettled === 0,
-    noneClosing: () => conditions.until(() => closing === 0),
+    noneClosing,
     finished,
     pending: () => entries.filter(({ state }) => state === 'closing').map(({ name }) => name),
     beganAt,
     criticalPath: hooks => criticalPathOf(results(), hooks)
   }
 
-  /** Allows a resource to close, and also its dependants that are not in `held`. */
-  function allow (name: string, held: ReadonlySet<string>): void {
+  /** Allows a resource to close, and also its dependants that are not in `held`. @returns all of these */
+  function allow (name: string, held: ReadonlySet<string>): ReadonlySet<Entry> {
     const entry = byName.get(name)
-    if (entry === undefined) return // It was removed after its position was added.
+    if (entry === undefined) return none // It was removed after its position was added.
     const allowed = new Set([entry])
     for (const each of allowed) {
       allowEntry(each)
@@ -132,6 +134,7 @@ export function createTeardown (
         if (!held.has(dependant.name)) allowed.add(dependant)
       }
     }
+    return allowed
   }
 
   function results (): ResourceResult[] {
@@ -155,6 +158,12 @@ export function createTeardown (
     entries.push(entry)
     unsettled++
     return entry
+  }
+
+  async function noneClosing (): Promise<void> {
+    await conditions.until(() => closing === 0)
+    // The resource that has settled last may have started the next one since.
+    if (closing > 0) await noneClosing()
   }
 
   async function finished (): Promise<readonly ResourceResult[]> {

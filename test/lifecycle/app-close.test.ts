@@ -7,6 +7,7 @@ import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import type { ShutdownReport } from '../../types/index'
 import gracefulShutdown from '../../lib/index'
+import { turn } from '../../lib/util/time'
 import { Fastify } from '../helpers/fastify'
 import { serve } from '../helpers/serve'
 
@@ -83,6 +84,22 @@ void t.test('a boot that never ends', async t => {
     t.strictSame(closed, ['database'])
     t.ok(performance.now() - began < 400 + 2_000, `${performance.now() - began} ms`)
   })
+
+  await t.test('a resource that is added during the shutdown closes', async t => {
+    const closed: string[] = []
+    const app = Fastify({ pluginTimeout: 0 })
+    const late = { close: () => { closed.push('late') } }
+    await app.register(gracefulShutdown, {
+      signals: false,
+      delay: 0,
+      timeouts: { total: 400, resources: 200 },
+      resources: { database: { close: () => { app.shutdown.resource('late', late) } } }
+    })
+    void app.register(async () => await never())
+    const { resources } = await app.shutdown.start()
+    t.match(resources, [{ name: 'database', outcome: 'closed' }, { name: 'late', outcome: 'closed' }])
+    t.strictSame(closed, ['late'])
+  })
 })
 
 void t.test('a custom server', async t => {
@@ -143,6 +160,23 @@ void t.test('app.close() inside a resource or a hook of the app resolves at once
   })
   t.match(await app.shutdown.start(), { outcome: 'clean', exitCode: 0 })
   t.strictSame(calls, ['preClose', 'onClose', 'resource'])
+})
+
+void t.test('app.close() resolves at once inside a resource that is added while the others close', async t => {
+  let added = (): void => {}
+  const { app } = await serve(t, {
+    options: {
+      timeouts,
+      resources: {
+        first: { close: async () => await new Promise(resolve => { added = resolve }) }
+      }
+    }
+  })
+  const report = app.shutdown.start()
+  while (app.shutdownState.phase !== 'cleaning') await turn()
+  app.shutdown.resource('nest', { close: () => app.close() })
+  added()
+  t.match(await report, { outcome: 'clean', resources: [{ name: 'first', outcome: 'closed' }, { name: 'nest', outcome: 'closed' }] })
 })
 
 void t.test('app.close() inside a pause or onReport resolves at once, because the shutdown waits for both', async t => {

@@ -30,6 +30,20 @@ function byName (results: readonly ResourceResult[], name: string): ResourceResu
 }
 
 t.test('order', t => {
+  t.test('none is closing only if none is about to start, also behind a resource that closes at once', async t => {
+    const time = virtualTime(t)
+    const run = createTeardown(Object.entries({
+      first: { close: () => wait(20), dependsOn: ['second', 'fourth'] },
+      second: { close () {}, dependsOn: ['third'] },
+      third: { close: () => wait(20) },
+      fourth: { close: () => wait(20) }
+    }), { timeout: 1_000 })
+    run.allowAll()
+    let closing: string[] | null = null
+    await time.until(run.noneClosing().then(() => { closing = run.pending() }))
+    t.strictSame(closing, [])
+  })
+
   t.test('a resource closes after everything that depends on it, in whichever order they are declared', async t => {
     const time = virtualTime(t)
     const { closes, before } = recorder()
@@ -467,10 +481,27 @@ t.test('positions', t => {
 
   t.test('finished() waits for a resource that is added while the last one ends', async t => {
     const time = virtualTime(t)
-    const teardown = run({ a: { close: () => wait(20) } })
+    const teardown = createTeardown([['a', { close: () => wait(20) }]], {
+      timeout: 100,
+      onResult ({ name }) {
+        if (name === 'a') queueMicrotask(() => teardown.add('late', { close: () => wait(5) }))
+      }
+    })
     teardown.allowAll()
-    void teardown.noneClosing().then(() => teardown.add('late', { close: () => wait(5) }))
     t.same(names(await time.until(teardown.finished())), ['a', 'late'])
+  })
+
+  t.test('a last resource that uses a plugin closes before its hooks, so all others close before it', async t => {
+    const time = virtualTime(t)
+    const resources: [string, Resource][] = [
+      ['p', { close () {} }],
+      ['logs', { last: true, dependsOn: ['p'], close: () => wait(20) }],
+      ['other', { close: () => wait(10) }]
+    ]
+    const teardown = createTeardown(resources, { timeout: 100, plugins: new Set(['p']), positioned: new Set(['p']) })
+    await time.until(teardown.closeDependantsOf('p'))
+    t.ok(teardown.isSettled())
+    t.same(names(await teardown.finished()), ['logs', 'other'])
   })
 
   t.test('a resource that is added in the millisecond in which the others end has its own timeout', async t => {
