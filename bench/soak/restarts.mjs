@@ -153,7 +153,8 @@ export function judge ({ losses, missingOrders, ends, running, runningEnd, resta
   ]
 }
 
-function series (of, samples) {
+/** @returns whether each series of samples is flat */
+export function series (of, samples) {
   return [
     flat(`growth of memory, MB: ${of}`, limits.memory, samples.map(({ memoryMb }) => memoryMb)),
     flat(`growth of resident memory, MB: ${of}`, limits.resident, samples.map(({ residentMb }) => residentMb)),
@@ -163,26 +164,28 @@ function series (of, samples) {
   ]
 }
 
-/** Starts the process that restarts in itself. @returns `stop()`, which resolves to its samples */
+/** Starts the process that restarts in itself. `ended` resolves to its samples, also after `stop()`. */
 export function startInProcess (config) {
   const child = spawn(process.execPath, [path('same-process.mjs'), JSON.stringify(config)], {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, TAP: '' }, stdio: ['pipe', 'pipe', 'inherit']
   })
   const kill = () => { child.kill('SIGKILL') }
   process.once('exit', kill)
-  const samples = []
-  const exited = Promise.all([
-    once(child, 'exit'),
-    once(createInterface(child.stdout).on('line', line => samples.push(JSON.parse(line))), 'close')
-  ])
   child.stdin.on('error', () => {})
+  const samples = []
+  const lines = createInterface(child.stdout).on('line', line => samples.push(JSON.parse(line)))
+  const ended = Promise.all([once(child, 'exit'), once(lines, 'close')]).then(([[code, signal]]) => {
+    process.off('exit', kill)
+    if (code !== 0) throw new Error(`the process that restarts in itself ended with ${code ?? signal}`)
+    return samples
+  })
+  // The error is for the caller of `stop()`, which may come later.
+  ended.catch(() => {})
   return {
-    async stop () {
+    ended,
+    stop () {
       child.stdin.end()
-      const [[code, signal]] = await exited
-      process.off('exit', kill)
-      if (code !== 0) throw new Error(`the process that restarts in itself ended with ${code ?? signal}`)
-      return samples
+      return ended
     }
   }
 }

@@ -4,7 +4,7 @@
  *
  *   node same-process.mjs '{ "sampleMs": 10000, "pauseMs": 300 }'
  *
- * `leak`: what each restart keeps on purpose, `memory`, `listener` or `handle`. So a test shows that the samples see it.
+ * `restarts`: ends after so many. `leak`: what each restart keeps on purpose, `memory`, `listener` or `handle`. So a test shows that the samples see it.
  */
 import { once } from 'node:events'
 import { subscribe } from 'node:diagnostics_channel'
@@ -25,7 +25,7 @@ const websocket = require('@fastify/websocket')
 const { Registry } = require('prom-client')
 const { WebSocket } = require('ws')
 
-const { sampleMs, pauseMs, leak } = JSON.parse(process.argv[2])
+const { sampleMs, pauseMs, leak, restarts: longest = Infinity } = JSON.parse(process.argv[2])
 const upload = Buffer.alloc(256 * 1_024, 'x')
 /** What begins the shutdown of a restart, in turn, and the outcome that it must have. */
 const ways = [
@@ -55,7 +55,7 @@ const ending = new AbortController()
 let sampledAt = performance.now()
 process.stdin.on('end', () => ending.abort()).resume()
 
-while (!ending.signal.aborted) {
+while (!ending.signal.aborted && restarts < longest) {
   await restart(ways[restarts % ways.length])
   restarts++
   await sleep(pauseMs)
@@ -82,7 +82,7 @@ async function restart ({ name, outcome, begin }) {
   for (const app of apps) await app.listen({ port: 0, host: '127.0.0.1' })
   // A registration that is refused leaves nothing behind.
   await Fastify().register(gracefulShutdown, { delay: 'wrong' }).ready().then(() => errors.push('no error for a wrong option'), () => {})
-  if (leak === 'memory') kept.push('x'.repeat(1_000).split(''))
+  if (leak === 'memory') kept.push(Buffer.alloc(1_000_000))
   if (leak === 'listener') process.on('beforeExit', () => {})
   if (leak === 'handle') createServer().listen(0, '127.0.0.1')
 
