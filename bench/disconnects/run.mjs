@@ -49,6 +49,7 @@ export async function soak ({ withPlugin, seed, requests, rounds = 1, onWave = (
     const { ports } = await server.line()
     const waves = []
     for (const { name, visits, endless } of plan(seed, requests, rounds)) {
+      timer.refresh()
       await ask('begin')
       const traffic = await send(visits, ports, ask, endless ? 'scrape' : 'compare', longestWave(requests))
       // By then Node has seen all clients leave that it can see.
