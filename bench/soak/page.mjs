@@ -56,7 +56,7 @@ function restarts (result) {
       ['orders that were acknowledged', n(orders)],
       ['acknowledged orders that are missing', bold(missingOrders)],
       ['requests, streams and WebSockets that were lost', bold(losses.length)],
-      ['requests that HAProxy repeated (GET, or a refused connection)', n(repeated.length)],
+      ['requests that HAProxy repeated', sum(repeated) === 0 ? '0' : `${n(sum(repeated))} (${list(repeated)})`],
       ['HTTP/2 streams that were refused unprocessed, and that the client sent again', n(refusedStreams)],
       ['signal to exit, ms: median (lowest to highest)', `${n(median(times))} (${n(Math.min(...times))} to ${n(Math.max(...times))})`]
     ]),
@@ -85,7 +85,8 @@ function held (name, samples) {
   }
   return [
     name, n(samples.length), series(({ memoryMb }) => memoryMb), series(({ residentMb }) => residentMb),
-    series(({ handles }) => handles), series(({ descriptors }) => descriptors ?? 0), series(({ listeners }) => listeners)
+    series(({ handles, connections = 0 }) => handles - connections), series(({ descriptors, connections = 0 }) => (descriptors ?? 0) - connections),
+    series(({ listeners }) => listeners)
   ]
 }
 

@@ -15,7 +15,7 @@ import { openDatabase } from '../rolling/orders.mjs'
 import { startTraffic } from '../rolling/traffic.mjs'
 import * as haproxy from './haproxy.mjs'
 import { startMoreTraffic } from './more-traffic.mjs'
-import { sum } from './sample.mjs'
+import { sum, tally } from './sample.mjs'
 import { atMost, flat } from '../support/flat.mjs'
 
 const path = file => fileURLToPath(new URL(file, import.meta.url))
@@ -107,8 +107,8 @@ export async function soakRestarts ({ minutes, everyMs, rate, signal, onProgress
       orders: counts.orders.size,
       missingOrders: await orders.missing(counts.orders),
       webSocketsMoved: counts.webSocketsClosed,
-      losses: losses.map(loss => ({ ...loss, proxy: unusual.filter(({ clientPort }) => loss.what.includes(`"localPort":${clientPort},`)) })),
-      repeated: unusual.filter(({ retries }) => retries > 0),
+      losses: losses.map(loss => ({ ...loss, proxy: unusual.filter(({ clientPort, retries }) => retries === 0 && loss.what.includes(`"localPort":${clientPort},`)) })),
+      repeated: tally(unusual.filter(({ retries }) => retries > 0).map(({ request }) => `${request.split(' ')[0]} ${request.split(' ').at(-1)}`)),
       ends,
       ...instances(lines, durationMs),
       inProcess: restarts
