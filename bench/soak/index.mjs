@@ -24,7 +24,13 @@ if (!existsSync(new URL('../../dist/lib/index.js', import.meta.url))) stop('run 
 
 /** An interrupted run stops everything that it has started. */
 const interrupted = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { interrupted.abort() })
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    // The server of the hostile clients ends with this process.
+    if (options.hostile !== undefined) process.exit(1)
+    interrupted.abort()
+  })
+}
 const onProgress = line => { console.log(line) }
 
 if (options.page) {
