@@ -24,14 +24,18 @@ export async function startProxied (proxy, { script, env, directory, log, note }
   const front = start(proxy.command, proxy.args(file, directory), { env: proxy.env?.(directory), log })
   await listens(port)
   await sleep(proxy.minReady)
+  let restarts = 0
 
   return {
     url: `http://127.0.0.1:${port}`,
-    /** @returns how each stopped process ended */
-    async restart (times) {
+    /**
+     * @param among only so many instances are restarted, and the others never
+     * @returns how each stopped process ended
+     */
+    async restart (times, among = instances) {
       const ends = []
       for (let n = 0; n < times; n++) {
-        const which = n % instances
+        const which = restarts++ % among
         note(`SIGTERM to instance ${which}`)
         ends.push(await stop(running[which]))
         running[which] = await launch(upstreams[which])
