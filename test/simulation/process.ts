@@ -5,6 +5,8 @@ import { EventEmitter } from 'node:events'
 export interface SimulatedProcess {
   /** The calls of `process.exit()`, and the end by itself. */
   readonly exits: readonly Exit[]
+  /** The exit code that is set. */
+  readonly exitCode: number
   /** Replaces the real process. @returns a function that puts it back */
   enter (): () => void
   /** Adds another owner of the process, which listens to SIGTERM. */
@@ -45,6 +47,7 @@ export function createProcess (now: () => number): SimulatedProcess {
 
   return {
     exits,
+    get exitCode () { return Number(fake.exitCode ?? 0) },
     enter () {
       const shared = globalThis as unknown as Record<symbol, unknown>
       const counted = shared[signalExit]
