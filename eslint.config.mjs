@@ -14,7 +14,7 @@ const wingRules = wings.map(wing => ({
       patterns: [{
         regex: `/(?:${wings.filter(other => other !== wing && !doors[wing]?.includes(other)).join('|')})(?:/|$)`,
         allowTypeImports: true,
-        message: 'A wing imports only types from another wing: plugin.ts and attach.ts join them.'
+        message: 'A wing imports only types from another wing: core.ts, plugin.ts and attach.ts join them.'
       }]
     }]
   }

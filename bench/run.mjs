@@ -1,10 +1,10 @@
 /**
- * `npm run bench [-- part …] [--rounds n] [--only contender,…] [--out folder] [--quick]`
+ * `npm run bench [-- part …] [--rounds n] [--only contender,…] [--out folder] [--quick] [--resume]`
  *
  * Runs all parts, or the named ones, and writes `docs/benchmarks.md`, its charts and the figures behind them. Parts
  * that are not measured stay as they were. `--quick` only checks that everything runs: its figures have no meaning.
  * `--only` leaves out contenders. With one of these two, the page is not for publication and goes to a temporary
- * folder, or to `--out`.
+ * folder, or to `--out`. `--resume` leaves out the parts that are already measured at this revision.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -38,6 +38,7 @@ const began = performance.now()
 
 for (const part of parts) {
   if (positionals.length > 0 && !positionals.includes(part)) continue
+  if (options.resume && isMeasured(results[part])) continue
   const partBegan = performance.now()
   const { title, measure } = await import(`./${part}.mjs`)
   console.log(`${title} …`)
@@ -57,6 +58,12 @@ for (const part of parts) {
 }
 console.log(`${Math.round((performance.now() - began) / 1_000)} s; see ${join(docs, 'benchmarks.md')}`)
 
+/** Whether a part is measured at the current revision, without changes that are not committed. */
+function isMeasured (result) {
+  const { revision } = describeMachine()
+  return result !== undefined && !result.quick && result.machine.revision === revision && /^[0-9a-f]+$/.test(revision)
+}
+
 function write () {
   // The page has the order of `parts`, not that of the measurements.
   const ordered = Object.fromEntries(parts.filter(part => part in results).map(part => [part, results[part]]))
@@ -70,7 +77,7 @@ function readArguments () {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { rounds: { type: 'string' }, only: { type: 'string' }, out: { type: 'string' }, quick: { type: 'boolean', default: false } }
+      options: { rounds: { type: 'string' }, only: { type: 'string' }, out: { type: 'string' }, quick: { type: 'boolean', default: false }, resume: { type: 'boolean', default: false } }
     })
   } catch (error) {
     stop(error.message)

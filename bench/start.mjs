@@ -5,23 +5,23 @@ import { interleave, ratios, summary } from './support/statistics.mjs'
 
 export const title = 'Import and registration'
 
-export async function measure ({ quick, rounds = quick ? 2 : 7, only, log }) {
+export async function measure ({ quick, rounds = quick ? 2 : 15, only, log }) {
   const names = await whoTakesPart('start', only)
   const samples = await interleave(names, rounds, name => run('start', { name }), log)
   const of = (name, what) => samples.get(name).map(sample => sample[what])
   const rows = []
   for (const name of names) {
-    rows.push({ name, label: await labelOf(name), import: summary(of(name, 'importShare')), whole: summary(ratios(of(name, 'wholeMs'), of('bare', 'wholeMs'))), modules: samples.get(name)[0].modules })
+    rows.push({ name, label: await labelOf(name), import: summary(of(name, 'importShare')), whole: summary(ratios(of(name, 'wholeMs'), of('bare', 'wholeMs'))), cpu: summary(ratios(of(name, 'cpuMs'), of('bare', 'cpuMs'))), modules: samples.get(name)[0].modules })
   }
   return {
     rounds,
     rows,
     tables: [{
-      columns: ['contender', "after the import until ready, Fastify's import = 1", 'import of Fastify until ready, bare = 1', 'CommonJS modules loaded after the import'],
-      rows: rows.map(row => [row.label, row.import, row.whole, String(row.modules)])
+      columns: ['contender', "after the import until ready, Fastify's import = 1", 'import of Fastify until ready, bare = 1', 'CPU time from the start of the process until it listens, bare = 1', 'CommonJS modules loaded after the import'],
+      rows: rows.map(row => [row.label, row.import, row.whole, row.cpu, String(row.modules)])
     }],
     charts: [{ file: 'start', title: 'Import of Fastify until the app is ready, bare Fastify = 1', bars: rows.map(({ label, whole }) => ({ label, value: whole.median, low: whole.low, high: whole.high })), from: 0.5 }],
-    targets: [],
+    targets: [{ what: "CPU time from the start of the process until it listens, with `track: 'count'`, against bare Fastify", limit: 1.1, value: rows.find(({ name }) => name === 'shutdown-count')?.cpu.median ?? NaN }],
     notes: [
       'A fresh process for each sample; the file system is warm.',
       "Fastify itself loads more than a hundred modules until the app is ready. What a contender adds is its difference to bare Fastify. ES modules, such as lightship's, are not counted."

@@ -41,6 +41,11 @@ export function isPlainObject (value: unknown): value is Record<string, any> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** Checks a function that may be missing. @throws FST_ERR_SHUTDOWN_OPTION */
+export function checkFunction<T> (name: string, given: T): T {
+  return given === undefined || typeof given === 'function' ? given : throwInvalid(name, 'a function', given)
+}
+
 /** @throws FST_ERR_SHUTDOWN_OPTION with expected and received */
 export function throwInvalid (name: string, expected: string, value: unknown): never {
   throw new ShutdownOptionError(`Expected '${name}' to be ${expected}, got ${received(value)}`)

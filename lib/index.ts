@@ -1,49 +1,30 @@
 /** The public names of the package. */
 import fp = require('fastify-plugin')
-import type * as Types from '../types/index'
+import type { FastifyInstance } from 'fastify'
+import type {
+  Check, ClientResource, CutRequest, Exporter, ExporterSource, HookResult, InFlight, InFlightSample,
+  LameDuckDelay, LameDuckEnd, Outcome, Phase, PhaseResult, Probes, Resource, ResourceInput, ResourceResult,
+  RouteShutdownConfig, Shutdown, ShutdownEvent, ShutdownOptions, ShutdownReason, ShutdownReport, ShutdownSignal,
+  ShutdownState, ShutdownStats, SseOptions, StreamChunk, StreamOptions, StreamSource, TaskResult, TeardownResult,
+  Timeouts, Track
+} from '../types/index'
 import { plugin } from './plugin'
 import { teardown } from './resources/teardown'
 import { sse } from './util/sse'
 
-// It contains only types, so that it can have the same name as the constant.
+/**
+ * The members of the function below. Each one is exported itself and not through a type alias, because the compiler can
+ * only write an exported name into the declarations of an app (TS4023, TS2883).
+ */
 declare namespace gracefulShutdown {
-  export type Options = Types.ShutdownOptions
-  export type Check = Types.Check
-  export type ClientResource = Types.ClientResource
-  export type CutRequest = Types.CutRequest
-  export type Exporter = Types.Exporter
-  export type ExporterSource = Types.ExporterSource
-  export type HookResult = Types.HookResult
-  export type InFlight = Types.InFlight
-  export type Outcome = Types.Outcome
-  export type Phase = Types.Phase
-  export type PhaseResult = Types.PhaseResult
-  export type Probes = Types.Probes
-  export type Resource = Types.Resource
-  export type ResourceInput = Types.ResourceInput
-  export type ResourceResult = Types.ResourceResult
-  export type RouteShutdownConfig = Types.RouteShutdownConfig
-  export type Shutdown = Types.Shutdown
-  export type ShutdownEvent = Types.ShutdownEvent
-  export type ShutdownReason = Types.ShutdownReason
-  export type ShutdownReport = Types.ShutdownReport
-  export type ShutdownSignal = Types.ShutdownSignal
-  export type ShutdownState = Types.ShutdownState
-  export type ShutdownStats = Types.ShutdownStats
-  export type StreamChunk = Types.StreamChunk
-  export type StreamOptions = Types.StreamOptions
-  export type StreamSource = Types.StreamSource
-  export type TaskResult = Types.TaskResult
-  export type TeardownResult = Types.TeardownResult
-  export type Timeouts = Types.Timeouts
-  export type Track = Types.Track
-}
-
-interface Exported extends Types.GracefulShutdown {
-  readonly default: Exported
-  readonly gracefulShutdown: Exported
-  readonly sse: typeof sse
-  readonly teardown: typeof teardown
+  export {
+    gracefulShutdown, gracefulShutdown as default, sse, teardown,
+    ShutdownOptions as Options,
+    Check, ClientResource, CutRequest, Exporter, ExporterSource, HookResult, InFlight, InFlightSample, LameDuckDelay,
+    LameDuckEnd, Outcome, Phase, PhaseResult, Probes, Resource, ResourceInput, ResourceResult, RouteShutdownConfig,
+    Shutdown, ShutdownEvent, ShutdownOptions, ShutdownReason, ShutdownReport, ShutdownSignal, ShutdownState,
+    ShutdownStats, SseOptions, StreamChunk, StreamOptions, StreamSource, TaskResult, TeardownResult, Timeouts, Track
+  }
 }
 
 /**
@@ -52,8 +33,10 @@ interface Exported extends Types.GracefulShutdown {
  * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET, FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_REGISTRATION at
  *   registration
  */
-// eslint-disable-next-line @typescript-eslint/no-redeclare -- a namespace of types and a constant merge into one export
-const gracefulShutdown = fp(plugin, { fastify: '5.x', name: 'fastify-shutdown' }) as Exported
+function gracefulShutdown (app: FastifyInstance, options: ShutdownOptions, done: (error?: Error) => void): void {
+  plugin(app, options, done)
+}
+fp(gracefulShutdown, { fastify: '5.x', name: 'fastify-shutdown' })
 Object.assign(gracefulShutdown, { default: gracefulShutdown, gracefulShutdown, sse, teardown })
 
 // For Node's cjs-module-lexer: it finds the names of `import { gracefulShutdown } from 'fastify-shutdown'` in these

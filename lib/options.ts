@@ -5,7 +5,7 @@
 import type {
   Probes, ResourceInput, ShutdownOptions, ShutdownSignal, ShutdownState, Timeouts, Track
 } from '../types/index'
-import { checkNames, isPlainObject, milliseconds, oneOf, throwInvalid, type Renamed } from './checks'
+import { checkFunction, checkNames, isPlainObject, milliseconds, oneOf, throwInvalid, type Renamed } from './checks'
 import { ShutdownOptionError } from './errors'
 import {
   checkDelay, checkTimeouts, delayWithin, fitTimeouts, timeoutNames, type Delay, type PlatformDefaults
@@ -51,6 +51,9 @@ const names = [
   'errorResponseBuilder', 'categories', 'categorize', 'track', 'probes', 'exporters', 'resources',
   'webSocketMessage', 'exit', 'onReport'
 ] as const satisfies readonly (keyof ShutdownOptions)[]
+
+/** The names of the options. */
+export const optionNames: readonly string[] = names
 
 const renamedOptions: Renamed = {
   errors: 'uncaughtErrors', refuse: 'newConnections', rejection: 'errorResponseBuilder'
@@ -215,8 +218,4 @@ function checkNewConnections (given: Settings['newConnections']): Settings['newC
 function checkBoolean (name: string, given: unknown, otherwise: boolean): boolean {
   if (given === undefined) return otherwise
   return typeof given === 'boolean' ? given : throwInvalid(name, 'a boolean', given)
-}
-
-function checkFunction<T> (name: string, given: T): T {
-  return given === undefined || typeof given === 'function' ? given : throwInvalid(name, 'a function', given)
 }

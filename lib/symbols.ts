@@ -15,8 +15,16 @@ export const kErrorHandler = Symbol('fastify-shutdown.error-handler')
 export const kHook = Symbol('fastify-shutdown.hook')
 /** On Node's request: its detached handler, if the client has left. */
 export const kDetached = Symbol('fastify-shutdown.detached')
+/** On Node's response: the changes of its headers, for the time when they are written. */
+export const kHeadChanges = Symbol('fastify-shutdown.head-changes')
+/** On the config of a route: its handler and its hooks are observed. */
+export const kObserved = Symbol('fastify-shutdown.observed')
 /** On a server: the function by which the current app leaves it to the next one. */
 export const kRelease = Symbol('fastify-shutdown.release')
+/**
+ * On a plain server: `attach` has been called for it. All copies of this package use the same symbol.
+ */
+export const kAttached = Symbol.for('fastify-shutdown.attached')
 /** On a socket: its connection. */
 export const kConnection = Symbol('fastify-shutdown.connection')
 /** On a socket: the answer that closes the connection. */

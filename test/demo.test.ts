@@ -4,6 +4,9 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { judge, type Seen } from '../examples/demo/verdict'
+import { blocksOf } from './helpers/blocks'
+import { hasRedis } from './helpers/services'
+import { shape } from './helpers/shape'
 
 const root = join(__dirname, '..')
 
@@ -85,4 +88,8 @@ t.test('npm run demo stops a service under load, loses nothing and exits with 0'
   t.notOk(phases.includes(-1), 'no phase is missing')
   t.match(output, /^Clean shutdown in .* exit code 0$/m, 'it ends with the timeline')
   t.match(readFileSync(page, 'utf8'), /<title>.*<svg/s)
+  // Without a Redis, the demo names PostgreSQL alone.
+  const shown = blocksOf('README.md').find(({ language }) => language === 'text')!.code.split('\n').filter(line => hasRedis() || !line.includes('Redis'))
+  const printed = shape(output)
+  t.strictSame(shape(shown.join('\n')).filter(line => !printed.includes(line)), [], 'README.md shows lines of this output')
 })

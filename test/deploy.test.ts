@@ -1,6 +1,6 @@
 /** The platforms accept the files in deploy/, and these contain what the plugin needs. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
@@ -12,6 +12,8 @@ import { run, translate } from './helpers/children'
 import { translatedPackage } from './helpers/example-service'
 import { findServer, freePort, unless } from './helpers/services'
 import { nginxArguments } from './helpers/nginx'
+import { apacheArguments } from './helpers/apache'
+import { caddyEnvironment } from './helpers/caddy'
 
 const deploy = join(__dirname, '../deploy')
 const kubernetes = join(deploy, 'kubernetes')
@@ -156,7 +158,31 @@ t.test('HAProxy accepts its configuration, without a warning', async t => {
   t.equal(status, 0, stderr)
 })
 
-void findServer('postgres').then(postgres => t.test('the service in the image answers the probes of its manifests and of HAProxy, on every address', unless('postgres', postgres !== undefined), async t => {
+t.test('Caddy accepts its configuration, and formats it in the same way', async t => {
+  if (!has(t, 'caddy', ['version'])) return
+  const home = t.testdir({})
+  const caddy = (...args: string[]): { status: number | null, stdout: string, stderr: string } => spawnSync('caddy', args, { encoding: 'utf8', env: caddyEnvironment(home) })
+  const file = join(deploy, 'caddy/Caddyfile')
+  const { status, stderr } = caddy('validate', '--adapter', 'caddyfile', '--config', file)
+  t.equal(status, 0, stderr)
+  t.notMatch(stderr, '"level":"warn"')
+  const wrong = join(home, 'Caddyfile')
+  writeFileSync(wrong, read('caddy/Caddyfile').replace('health_uri', 'health_url'))
+  t.not(caddy('validate', '--adapter', 'caddyfile', '--config', wrong).status, 0, 'Caddy rejects a wrong one')
+})
+
+t.test('Apache accepts its configuration, with no other modules than those that it names', async t => {
+  if (!has(t, 'apache2', ['-v'])) return
+  const check = (config: string): { status: number | null, stderr: string } => spawnSync('apache2', ['-t', ...apacheArguments(config, t.testdir({}))], { encoding: 'utf8' })
+  const config = read('apache/service.conf')
+  const { status, stderr } = check(config)
+  t.equal(status, 0, stderr)
+  t.equal(stderr.trim(), 'Syntax OK')
+  t.not(check(config.replace('hcmethod=', 'hcmethods=')).status, 0, 'Apache rejects a wrong one')
+  t.not(check(config.replace(' proxy_hcheck ', ' ')).status, 0, 'each module is needed')
+})
+
+void findServer('postgres').then(postgres => t.test('the service in the image answers the probes of its manifests and of the proxies, on every address', unless('postgres', postgres !== undefined), async t => {
   const { user = 'postgres', password = 'postgres', host, port: database } = postgres!
   const [manifest] = manifests(read('kubernetes/base/deployment.yaml'))
   const [container] = manifest!.spec.template.spec.containers
@@ -178,8 +204,12 @@ void findServer('postgres').then(postgres => t.test('the service in the image an
     void service.ended.then(({ stderr }) => reject(new Error(`The service ended before it listened: ${stderr}`)))
   })
   t.match(service.lines.find(line => line.includes('graceful shutdown is ready')), /"platform":"kubernetes","delay":\{"min":5000,"max":15000,"quiet":1000\},"gracePeriod":80000/)
-  const checked = /^ *http-check send meth GET uri (\S+)/m.exec(read('haproxy/haproxy.cfg'))?.[1]
-  for (const path of [checked!, ...[container.startupProbe, container.readinessProbe, container.livenessProbe].map(probe => probe.httpGet.path as string)]) {
+  const checked = [
+    /^ *http-check send meth GET uri (\S+)/m.exec(read('haproxy/haproxy.cfg')),
+    /^\s*health_uri (\S+)/m.exec(read('caddy/Caddyfile')),
+    / hcuri=(\S+)/.exec(read('apache/service.conf'))
+  ].map(found => found![1]!)
+  for (const path of [...checked, ...[container.startupProbe, container.readinessProbe, container.livenessProbe].map(probe => probe.httpGet.path as string)]) {
     // A server that listens on 127.0.0.1 only has no other address.
     const client = await connect(port, '127.0.0.2')
     client.send(get(path))

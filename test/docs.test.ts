@@ -3,9 +3,6 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
-import ts from 'typescript'
-import { checkBudget } from '../lib/cli/budget/budget'
-import { readDeployments } from '../lib/cli/budget/files'
 
 const root = join(__dirname, '..')
 const read = (file: string): string => readFileSync(join(root, file), 'utf8')
@@ -80,29 +77,19 @@ t.test('the README links to every page of docs/', async t => {
   for (const page of docs) t.match(readme, `](${page}`, page)
 })
 
-t.test('every code block is valid JavaScript or TypeScript', async t => {
-  for (const page of pages) {
-    for (const [, language, code] of read(page).matchAll(/^```(js|ts)\n(.*?)^```/gms)) {
-      const { diagnostics } = ts.transpileModule(code!, { fileName: `block.${language}`, reportDiagnostics: true, compilerOptions: { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext } })
-      t.strictSame(diagnostics!.map(({ messageText }) => messageText), [], `${page}: ${code!.split('\n')[0]}`)
-    }
-  }
-})
-
-t.test('the times in the pages of each platform fit, as the budget command checks them', async t => {
-  const blocks = [['kubernetes', 'yaml', 'deployment.yaml'], ['pm2', 'js', 'ecosystem.config.cjs'], ['systemd', 'ini', 'fastify-service.service'], ['docker', 'yaml', 'compose.yaml']] as const
-  for (const [page, language, file] of blocks) {
-    const [code] = captures(read(`docs/${page}.md`), new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))
-    const { deployments } = await readDeployments(join(t.testdir({ [file]: code! }), file))
-    t.equal(deployments.length, 1, page)
-    for (const deployment of deployments) t.strictSame(checkBudget(deployment, {}).findings, [], page)
-  }
-})
-
 t.test('docs/benchmarks.md is what its generator makes of the results', async t => {
   const script = "import { readFileSync } from 'node:fs'; import { page } from './bench/support/markdown.mjs'\n" +
     "process.stdout.write(page(JSON.parse(readFileSync('docs/benchmarks/results.json', 'utf8'))))"
   t.equal(execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: root, encoding: 'utf8' }), read('docs/benchmarks.md'))
+})
+
+t.test('docs/compatibility.md has a row for every promise that other runtimes are checked for, and no other', async t => {
+  const script = "import { promises } from './test/runtimes/promises.mjs'\nimport { readTable } from './test/runtimes/checks.mjs'\n" +
+    'process.stdout.write(JSON.stringify([promises.map(([name]) => name), [...readTable()]]))'
+  const [names, rows] = JSON.parse(execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: root, encoding: 'utf8' })) as [string[], Array<[string, object]>]
+  t.ok(names.length > 30)
+  t.strictSame(rows.map(([name]) => name), names)
+  for (const [name, seen] of rows) t.strictSame(Object.keys(seen), ['bun', 'deno'], name)
 })
 
 /** Words that the house style replaces: the subject of a sentence is a thing. */

@@ -1,21 +1,20 @@
 /** What npm publishes: the files, the size, the entry points, and what an import loads. */
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { buildPackage } from './helpers/package'
 
 const root = join(__dirname, '..')
 const directory = t.testdir({})
 const own = join(directory, 'node_modules/fastify-shutdown')
 
 // A build of its own, because another test may build into dist/ at the same time.
-mkdirSync(own, { recursive: true })
+buildPackage(own)
 // Without it, the name would be the repository's own package.
 writeFileSync(join(directory, 'package.json'), '{}')
-for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'bin', 'types', 'docs', 'examples', 'test/helpers']) {
-  cpSync(join(root, file), join(own, file), { recursive: true })
-}
-execFileSync(process.execPath, [require.resolve('typescript/bin/tsc'), '-p', 'tsconfig.build.json', '--outDir', join(own, 'dist')], { cwd: root })
+// What npm must leave out.
+for (const folder of ['docs', 'examples', 'test/helpers']) cpSync(join(root, folder), join(own, folder), { recursive: true })
 
 const manifest = JSON.parse(readFileSync(join(own, 'package.json'), 'utf8'))
 const [pack] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: own, encoding: 'utf8' })) as [{
@@ -60,6 +59,27 @@ t.test('an import loads what every service needs, and no adapter, exporter, comm
   const lazy = /dist\/lib\/(?:cli|timeline|testing|resources\/adapters|exporters\/(?:prometheus|opentelemetry|pushgateway|textfile))/
   t.strictSame(mine.filter(file => lazy.test(file)), [])
   t.strictSame(others.filter(file => /node_modules\/(?:yaml|prom-client|@opentelemetry)\//.test(file)), [])
+})
+
+t.test('an app that listens has loaded what its shutdown needs, and no part that it does not use', async t => {
+  const { ready, shutdown } = evaluate<{ readonly ready: string[], readonly shutdown: string[] }>(`
+    const app = require('fastify')()
+    const loaded = () => Object.keys(require.cache).filter(file => file.startsWith(${JSON.stringify(own)}))
+    let ready
+    app.register(require('fastify-shutdown'), { exit: false, delay: 0, resources: { db: { close () {} } } })
+    app.listen({ port: 0 })
+      .then(() => { ready = loaded() })
+      .then(() => app.shutdown.start())
+      .then(() => console.log(JSON.stringify({ ready, shutdown: loaded().filter(file => !ready.includes(file)) })))
+  `)
+  const files = ready.map(file => file.slice(own.length + 1))
+  t.comment(`${files.length} modules of the package`)
+  t.ok(files.includes('dist/lib/lifecycle/shutdown.js'))
+  t.ok(files.length <= 102, `${files.length} modules of the package`)
+  const unused = /dist\/lib\/(?:attach|http\/(?:probes|plain-)|process\/(?:cluster|pm2|systemd|systemd-notify)|resources\/adapters|exporters\/(?:prometheus|opentelemetry|pushgateway|textfile)|cli|timeline|testing)/
+  t.strictSame(files.filter(file => unused.test(file)), [])
+  // A deploy may have replaced the files by then.
+  t.strictSame(shutdown, [], 'the shutdown itself loads no file')
 })
 
 t.test('the command and each entry point load from the package', async t => {

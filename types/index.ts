@@ -2,7 +2,7 @@
  * The public contract as types: options, state, methods and the report.
  * A `.ts` file and not a `.d.ts`, because tsc does not copy hand-written declarations into `dist`.
  */
-import type { FastifyBaseLogger, FastifyInstance, FastifyPluginCallback, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
 import type { Readable } from 'node:stream'
 
 /** The phases of a server's life, in their order. A phase may be skipped, and is entered at most once. */
@@ -379,6 +379,16 @@ export interface StreamOptions {
   readonly end?: StreamChunk | (() => StreamChunk)
 }
 
+/** The parts of an end marker for server-sent events: the options of `sse()`. */
+export interface SseOptions {
+  /** The event's name. @default 'end' */
+  readonly event?: string
+  /** The event's data, as JSON. @default { type: 'end', reason: 'shutdown' } */
+  readonly data?: unknown
+  /** Time after which the client reconnects, in milliseconds (HTML standard, section 9.2.6). @default 1_000 */
+  readonly retry?: number
+}
+
 /** A source of `shutdown.stream()`. */
 export type StreamSource = AsyncIterable<StreamChunk> | Iterable<StreamChunk>
 
@@ -591,9 +601,6 @@ export interface RouteShutdownConfig {
    */
   readonly exempt?: boolean
 }
-
-/** The type of the plugin. */
-export type GracefulShutdown = FastifyPluginCallback<ShutdownOptions>
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -5,28 +5,18 @@
 import { writeSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { createApp, monotonic } from '../support/app.mjs'
+import { watchStalls } from '../support/stall.mjs'
 
 const { name, port = 0, delay = 0 } = JSON.parse(process.argv[2])
 const app = await createApp(name, { delay })
 
-/** How often the loop is looked at, in milliseconds; what is above it in the longest gap is the stall. */
-const step = 2
-let lastTurn = null
-let stall = 0
-process.prependOnceListener('SIGTERM', () => {
-  lastTurn = monotonic()
-  setInterval(look, step).unref()
-})
-function look () {
-  const at = monotonic()
-  stall = Math.max(stall, at - lastTurn - step)
-  lastTurn = at
-}
+/** Begins with the signal: a timer that runs before it would be a cost of the running server. */
+let stalls = null
+process.prependOnceListener('SIGTERM', () => { stalls = watchStalls() })
 
 process.once('exit', () => {
   const exitAt = monotonic()
-  if (lastTurn !== null) look()
-  writeSync(1, `${JSON.stringify({ exitAt, stallMs: stall, ...app.measured })}\n`)
+  writeSync(1, `${JSON.stringify({ exitAt, stallMs: stalls?.longest() ?? 0, cpu: process.cpuUsage(), ...app.measured })}\n`)
 })
 
 await app.listen({ port, host: '127.0.0.1' })

@@ -9,6 +9,9 @@ import { uploadSize } from './routes.mjs'
 const longest = 10_000
 const longestHalfClosed = 200
 
+/** Time between two chunks that a slow reader reads, in milliseconds. */
+const slowRead = 10
+
 const halfOfUpload = Buffer.alloc(uploadSize / 2, 'x')
 
 /** @returns resolves when the connection is closed: 'done', or 'overdue' if the visit took too long */
@@ -55,6 +58,23 @@ export async function visitAsCrowd (port, { targets, connections, how, ms }) {
     if (sockets.length === connections) setTimeout(() => sockets.forEach(socket => leave(socket, how)), ms)
   })))
   return results.includes('overdue') ? 'overdue' : 'done'
+}
+
+/** Reads one chunk now and then, and leaves in the middle of the answers. */
+export function visitSlowly (port, { targets, how, ms }) {
+  const text = targets.map(target => head(target)).join('')
+  return converse(port, socket => {
+    socket.on('data', () => socket.pause())
+    const reader = setInterval(() => socket.resume(), slowRead)
+    socket.once('close', () => clearInterval(reader))
+    socket.write(text)
+    setTimeout(() => {
+      clearInterval(reader)
+      leave(socket, how)
+      // The close is seen only by a socket that reads.
+      socket.removeAllListeners('data').resume()
+    }, ms)
+  })
 }
 
 const handshake = 'GET /socket HTTP/1.1\r\nHost: soak\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n'

@@ -7,9 +7,10 @@ import { routes } from './routes.mjs'
 
 /** The shapes of a visit, and their share of all requests. */
 const shares = {
-  'one-shot': 0.14,
+  'one-shot': 0.12,
   'keep-alive': 0.2,
-  pipelined: 0.2,
+  pipelined: 0.18,
+  'slow reader': 0.04,
   crowd: 0.06,
   websocket: 0.06,
   'h2c session': 0.12,
@@ -28,7 +29,10 @@ const heldByCrowd = ['/hijack-held/0', '/endless-stream/0', '/async-endless-stre
 /** Streams that one session opens and cancels in one write. Node closes a session after about 1 000 of them. */
 const rapidReset = 100
 
-/** Share of all requests in the second wave, and share of its requests whose handler never ends. */
+/** Files that a slow reader requests in one write: more bytes than the buffers of its connection hold. */
+const slowReader = { files: 16, leavesAfterMs: 150 }
+
+/** Share of all requests in the last wave, and share of its requests whose handler never ends. */
 const secondWave = 0.15
 const neverShare = 0.5
 
@@ -50,16 +54,21 @@ const webSocketMoments = { handshake: 2, open: 2, message: 2, 'half-frame': 3, c
 const sessionEnds = { close: 3, destroy: 2, reset: 3 }
 
 /**
- * @returns the two waves. In the first one all handlers end. In the second one a large crowd leaves, and half of the
+ * @param rounds waves of handlers that end. More than one show whether the memory grows with the requests
+ * @returns the waves. In all but the last one all handlers end. In the last one a large crowd leaves, and half of the
  *   handlers never end.
  */
-export function plan (seed, requests) {
+export function plan (seed, requests, rounds = 1) {
   const second = Math.round(requests * secondWave)
   const connections = largeCrowd(requests)
   // A short soak sends more than it is asked for: its crowd is never small.
   const others = Math.max(second / 2, second - connections * heldByCrowd.length)
   return [
-    { name: 'handlers that end', endless: false, visits: visits(mulberry32(seed), requests - second, 0) },
+    ...Array.from({ length: rounds }, (_, round) => ({
+      name: rounds === 1 ? 'handlers that end' : `handlers that end, ${round + 1} of ${rounds}`,
+      endless: false,
+      visits: visits(mulberry32(seed + 2 * round), (requests - second) / rounds, 0)
+    })),
     { name: 'handlers that never end', endless: true, visits: afterCrowd(connections, visits(mulberry32(seed + 1), others, neverShare)) }
   ]
 }
@@ -92,6 +101,11 @@ const shapes = {
     const { connections, pipelined } = crowd
     const targets = Array.from({ length: pipelined }, () => draw.target(draw.kind(['uploads', 'destroys'])))
     return { transport: 'http1', shape, targets, connections, ms: draw.whole(0, 20), when: 'handler', how: 'reset', requests: connections * pipelined }
+  },
+  'slow reader' (draw, shape) {
+    const { files, leavesAfterMs } = slowReader
+    const target = { kind: 'streams', method: 'GET', url: '/file/0' }
+    return { transport: 'http1', shape, targets: Array(files).fill(target), when: 'streaming', how: draw.one(ways), ms: draw.whole(20, leavesAfterMs), requests: files }
   },
   websocket: (draw, shape) => ({ transport: 'http1', shape, when: draw.one(webSocketMoments), how: draw.one(ways), ms: draw.whole(0, 5), messages: draw.whole(1, 3), requests: 1 }),
   'h2c session': (draw, shape) => http2(draw, shape, 'h2c'),

@@ -1,8 +1,12 @@
 /** What the soak promises, and whether it holds. */
+import { fewest, flat } from '../support/flat.mjs'
 import { limitMs, promptMs } from './run.mjs'
 
 /** Memory of the plugin's server beyond bare Fastify's, in megabytes. */
 const mostMegabytes = 10
+
+/** Growth of this memory from the first wave to the last one, in megabytes: see `support/flat.mjs`. */
+const mostGrowth = 3
 
 /**
  * A stall may be this many times bare Fastify's, and `slackMs` longer. One reading on a busy machine is not exact:
@@ -26,19 +30,22 @@ export function promises (bare, ours) {
   const { counts, ended } = ours
   const stats = counts.servers.map(({ stats }) => stats)
   const active = counts.servers.map(({ active: { requests, streams } }) => requests + streams)
-  const [ending, endless] = ours.waves
+  const endings = ours.waves.filter(({ endless }) => !endless)
+  const endless = ours.waves.at(-1)
+  const beyondBare = endings.map((wave, i) => megabytes(wave) - megabytes(bare.waves[i]))
   const outcomes = ended.reports?.map(({ outcome }) => outcome) ?? []
   return [
     atMost('waves of traffic that the server was too slow for', 0, [...bare.waves, ...ours.waves].filter(({ cutShort }) => cutShort).length),
     atMost('visits without an end, beyond bare Fastify\'s', 0, sum(ours.waves.map(({ overdue }) => overdue)) - sum(bare.waves.map(({ overdue }) => overdue))),
     atMost('requests that Node parsed and the plugin did not count, or the reverse', 0, sum(counts.servers.map(({ received, stats }) => Math.abs(received - stats.received)))),
     atMost('received - completed - rejected - aborted - cut - in flight', 0, sum(stats.map((each, i) => Math.abs(each.received - each.completed - each.rejected - each.aborted - each.cut - active[i])))),
-    atMost(`in flight ${promptMs} ms after the last client left, handlers that end`, 0, ending.left),
+    atMost(`in flight ${promptMs} ms after the last client left, handlers that end`, 0, sum(endings.map(({ left }) => left))),
     atMost(`in flight ${limitMs} ms and a second after the last client left, handlers that never end`, 0, endless.left),
-    atMost('handlers that ran and did not count, of all looks at them', 0, ending.uncounted),
+    atMost('handlers that ran and did not count, of all looks at them', 0, sum(endings.map(({ uncounted }) => uncounted))),
     atMost('requests, streams and WebSockets in flight at the end', 0, sum(active) + sum(counts.servers.map(({ active }) => active.webSockets))),
     atMost('second calls of `then` on a lazy thenable', 0, counts.repeated),
     atMost('memory beyond bare Fastify\'s, MB', mostMegabytes, megabytes(ours) - megabytes(bare)),
+    ...(endings.length < fewest ? [] : [flat('growth of the memory beyond bare Fastify\'s, MB', mostGrowth, beyondBare)]),
     ...ours.waves.map(({ name, stallMs }, i) => atMost(`longest stall beyond ${factor} times bare Fastify's, ${name}, ms`, slackMs, stallMs - factor * bare.waves[i].stallMs)),
     ...ours.waves.map(({ name, cpuMs }, i) => atMost(`CPU time beyond ${cpuFactor} times bare Fastify's, ${name}, ms`, cpuSlackMs, cpuMs - cpuFactor * bare.waves[i].cpuMs)),
     { what: 'exit code after SIGTERM', limit: 0, value: ended.hung ? 'killed' : ended.code, holds: ended.code === 0 },

@@ -56,8 +56,8 @@ export const routes = [
   { kind: 'destroys', path: '/hook-destroy/:ms', onRequest: (_request, reply, _done) => { reply.raw.destroy() }, handler: notReached },
   { kind: 'destroys', path: '/hook-destroy-socket/:ms', onRequest: (request, _reply, _done) => { request.raw.socket.destroy() }, handler: notReached },
 
-  { kind: 'holds', path: '/hijack-held/:ms', handler: (_request, reply) => { reply.hijack() } },
-  { kind: 'holds', path: '/hook-hijack-held/:ms', onRequest: (_request, reply, _done) => { reply.hijack() }, handler: notReached },
+  { kind: 'holds', path: '/hijack-held/:ms', handler: holdUntilClose },
+  { kind: 'holds', path: '/hook-hijack-held/:ms', onRequest: holdUntilClose, handler: notReached },
   { kind: 'holds', path: '/endless-stream/:ms', handler: (request, reply) => { reply.send(follow(request, new Readable({ read () {} }))) } },
   { kind: 'holds', path: '/async-endless-stream/:ms', handler: async (request, reply) => reply.send(follow(request, new Readable({ read () {} }))) },
 
@@ -65,6 +65,7 @@ export const routes = [
   { kind: 'never', path: '/never-async/:ms', handler: async () => { await new Promise(() => {}) } },
   { kind: 'never', path: '/never-await-reply/:ms', handler: async (_request, reply) => { await reply } },
   { kind: 'never', path: '/never-return-reply/:ms', handler: async (_request, reply) => reply },
+  { kind: 'never', path: '/never-hijack/:ms', handler: (_request, reply) => { reply.hijack() } },
   { kind: 'never', path: '/never-thenable/:ms', handler: () => ({ then () {} }) },
   { kind: 'never', path: '/never-source/:ms', handler: async (request, reply) => reply.send(follow(request, Readable.from(silence()))) }
 ]
@@ -112,13 +113,19 @@ function lazyQuery (request, value) {
   }
 }
 
+/** A handler that has hijacked is over when it ends the response, also if its client has left. */
 function hijack (request, reply) {
   reply.hijack()
   setTimeout(() => {
-    if (reply.raw.destroyed) return
-    reply.raw.writeHead(200, { 'content-length': 6 })
+    if (!reply.raw.destroyed) reply.raw.writeHead(200, { 'content-length': 6 })
     reply.raw.end('answer')
   }, request.params.ms)
+}
+
+/** A handler that has hijacked and listens to the close is over when its client leaves. */
+function holdUntilClose (_request, reply) {
+  reply.hijack()
+  reply.raw.once('close', () => {})
 }
 
 /** Eight parts, `:ms` milliseconds apart. */

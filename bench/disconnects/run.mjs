@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { start, terminate } from '../support/child.mjs'
-import { visitAsCrowd, visitHttp1, visitWebSocket } from './http1.mjs'
+import { visitAsCrowd, visitHttp1, visitSlowly, visitWebSocket } from './http1.mjs'
 import { visitRapidly, visitSession } from './http2.mjs'
 import { plan } from './plan.mjs'
 
@@ -33,8 +33,12 @@ const longestWave = requests => 30_000 + 2 * requests
 /** A server that has not ended by then is killed, in milliseconds after its signal. */
 const exitCapMs = 10_000
 
-/** @returns what the clients did, and what the server counted after each wave and at its end */
-export async function soak ({ withPlugin, seed, requests }) {
+/**
+ * @param rounds waves of handlers that end
+ * @param onWave called with each wave
+ * @returns what the clients did, and what the server counted after each wave and at its end
+ */
+export async function soak ({ withPlugin, seed, requests, rounds = 1, onWave = () => {} }) {
   const server = start('disconnects', { withPlugin, limit: limitMs }, ['--expose-gc'])
   const killServer = () => server.kill('SIGKILL')
   process.once('exit', killServer)
@@ -44,7 +48,8 @@ export async function soak ({ withPlugin, seed, requests }) {
   try {
     const { ports } = await server.line()
     const waves = []
-    for (const { name, visits, endless } of plan(seed, requests)) {
+    for (const { name, visits, endless } of plan(seed, requests, rounds)) {
+      timer.refresh()
       await ask('begin')
       const traffic = await send(visits, ports, ask, endless ? 'scrape' : 'compare', longestWave(requests))
       // By then Node has seen all clients leave that it can see.
@@ -53,7 +58,9 @@ export async function soak ({ withPlugin, seed, requests }) {
       // What reaches the limit leaves in one sweep, which must not stall the loop either.
       if (endless && withPlugin) await sleep(limitMs + sweepMs)
       const load = await ask('load')
-      waves.push({ name, ...traffic, ...load, severed, ...await settle(ask, endless) })
+      const wave = { name, endless, ...traffic, ...load, severed, ...await settle(ask, endless), heap: await ask('heap') }
+      waves.push(wave)
+      onWave(wave)
     }
     const heap = await ask('heap')
     const counts = await ask('counts')
@@ -102,6 +109,7 @@ async function send (visits, ports, ask, question, longest) {
 function begin (visit, ports) {
   const { transport, shape } = visit
   if (shape === 'websocket') return visitWebSocket(ports['HTTP/1.1'], visit)
+  if (shape === 'slow reader') return visitSlowly(ports['HTTP/1.1'], visit)
   if (shape === 'crowd') return visitAsCrowd(ports['HTTP/1.1'], visit)
   if (transport === 'http1') return visitHttp1(ports['HTTP/1.1'], visit)
   const [port, certificate] = transport === 'h2' ? [ports['HTTP/2'], ca] : [ports.h2c, undefined]

@@ -33,6 +33,8 @@ if (options.only !== 'real') await simulated(Number(options.seed))
 async function real (connections) {
   const runs = [
     { name: 'reconnects, no lame-duck', env: { DELAY_MS: '0' } },
+    { name: 'reconnects, lame-duck 0 to 2 s, the default of a plain process', env: { DELAY_MS: '{"min":0,"max":2000,"quiet":500}' } },
+    { name: 'reconnects, lame-duck 5 to 15 s, the default on Kubernetes', env: { DELAY_MS: '{"min":5000,"max":15000,"quiet":1000}' } },
     { name: 'reconnects, lame-duck 5 s', env: { DELAY_MS: '5000' } },
     { name: 'reconnects, lame-duck 20 s', env: { DELAY_MS: '20000' } },
     { name: 'retries, no lame-duck, `retryAfter: 5`', env: { DELAY_MS: '0', RETRY_AFTER: '5' }, stubborn: true },
@@ -59,6 +61,8 @@ async function simulated (seed) {
     { name: 'no lame-duck, `retryAfter: [5, 60]`', delay: 0, spread: false, retryAfter: [5, 60] },
     { name: 'lame-duck 10 s, all closed at its end', delay: 10, spread: false, retryAfter: [10, 10] },
     { name: 'lame-duck 10 s, spread', delay: 10, spread: true, retryAfter: [10, 10] },
+    { name: 'lame-duck 0 to 2 s, spread, the default of a plain process', delay: { min: 0, max: 2, quiet: 0.5 }, spread: true, retryAfter: [10, 10] },
+    { name: 'lame-duck 5 to 15 s, spread, the default on Kubernetes', delay: { min: 5, max: 15, quiet: 1 }, spread: true, retryAfter: [10, 10] },
     { name: 'lame-duck 30 s, spread', delay: 30, spread: true, retryAfter: [10, 10] },
     { name: 'lame-duck 30 s, spread, 1 replica at a time', delay: 30, spread: true, retryAfter: [10, 10], atOnce: 1 }
   ]

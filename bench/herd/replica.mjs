@@ -6,7 +6,8 @@ import gracefulShutdown from '../../dist/lib/index.js'
 const retryAfter = (process.env.RETRY_AFTER ?? '10').split('-').map(Number)
 const app = Fastify({ return503OnClosing: false })
 await app.register(gracefulShutdown, {
-  delay: Number(process.env.DELAY_MS),
+  // A number, or a range.
+  delay: JSON.parse(process.env.DELAY_MS),
   retryAfter: retryAfter.length === 1 ? retryAfter[0] : retryAfter
 })
 app.get('/', async () => 'ok')

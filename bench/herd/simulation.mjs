@@ -11,6 +11,8 @@
  * - With a lame-duck, a connection closes with the client's next answer. With the spread, an idle connection closes at
  *   its turn, in steps of 50 ms and in random order; without the spread, at the end of lame-duck. Without a lame-duck,
  *   all connections close when the replica gets the signal.
+ * - A lame-duck with a range lasts at least `min`, then until no request has come for `quiet`, and at most `max`. Its
+ *   spread takes `min`, at least `quiet`.
  * - A client connects again as soon as its connection is closed, as eager pools, gRPC, EventSource and WebSocket
  *   clients do. A client that waits for its next request makes the wave lower. The network takes an exponentially
  *   distributed time, 50 ms on average.
@@ -29,16 +31,18 @@ const minReady = 5
 const spreadStep = 0.05
 
 /**
- * @param {{ seed: number, clients: number, replicas: number, atOnce: number, delay: number, spread: boolean, retryAfter: [number, number] }} model times in seconds
+ * @param {{ seed: number, clients: number, replicas: number, atOnce: number, delay: number | { min: number, max: number, quiet: number }, spread: boolean, retryAfter: [number, number] }} model times in seconds
  */
 export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retryAfter }) {
+  const { min, max, quiet } = typeof delay === 'number' ? { min: delay, max: delay, quiet: 0 } : delay
+  const spreadTime = Math.max(min, quiet)
   const random = mulberry32(seed)
   const exponential = mean => -mean * Math.log(1 - random())
 
   // Each new replica has a new number. `home` is the replica of a client's connection, -1 while it has none.
   const home = new Int32Array(clients)
   const load = new Map()
-  /** Replica -> step in which it stops. */
+  /** Replica -> times of its signal, of its last request since, and of the end of its lame-duck. */
   const stopped = new Map()
   let known = Array.from({ length: replicas }, (_, n) => n)
   for (const replica of known) load.set(replica, 0)
@@ -49,6 +53,7 @@ export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retr
   const connects = new Map()
   const result = { seconds: 0, connects: 0, peakFleet: 0, peakReplica: 0, refused: 0, peakRetries: 0, fullest: 0 }
   const retrying = new Uint8Array(clients)
+  const endsWithAnswer = new Uint8Array(clients)
   let fleet = 0
   let retries = 0
   let perReplica = new Map()
@@ -59,12 +64,12 @@ export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retr
   let batchBegan = -Infinity
   let gone = -Infinity
   let lastActivity = 0
-  const batchLasts = Math.max(delay, notice)
 
   for (let step = 0; old.length > 0 || batch.length > 0 || ends.size > 0 || connects.size > 0; step++) {
     const time = step / stepsPerSecond
     if (batch.length > 0 && time >= batchBegan + notice) known = known.filter(replica => !stopped.has(replica))
-    if (batch.length > 0 && time >= batchBegan + batchLasts) {
+    for (const replica of batch) endLameDuck(stopped.get(replica), time)
+    if (batch.length > 0 && time >= batchBegan + notice && batch.every(replica => stopped.get(replica).ended <= time)) {
       batch = []
       gone = time
     }
@@ -76,12 +81,13 @@ export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retr
         known.push(next++)
       }
       for (const replica of batch) {
-        stopped.set(replica, time)
+        stopped.set(replica, { began: time, lastRequest: time, ended: Infinity })
         stop(replica, step)
       }
     }
     for (const client of take(ends, step)) {
       if (home[client] < 0 || !stopped.has(home[client])) continue
+      if (endsWithAnswer[client] === 1) stopped.get(home[client]).lastRequest = time
       leave(client)
       at(connects, step + 1 + Math.round(exponential(latency) * stepsPerSecond), client)
     }
@@ -103,11 +109,18 @@ export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retr
     const mine = []
     for (let client = 0; client < clients; client++) if (home[client] === replica) mine.push(client)
     shuffle(mine)
-    const share = Math.ceil(mine.length / Math.max(1, delay / spreadStep))
+    const share = Math.ceil(mine.length / Math.max(1, spreadTime / spreadStep))
     mine.forEach((client, n) => {
-      const turn = spread ? (1 + Math.floor(n / share)) * spreadStep : delay
-      at(ends, step + Math.round(Math.min(turn, exponential(thinking)) * stepsPerSecond * (delay > 0 ? 1 : 0)), client)
+      const turn = spread ? (1 + Math.floor(n / share)) * spreadStep : max
+      const request = exponential(thinking)
+      endsWithAnswer[client] = request < turn ? 1 : 0
+      at(ends, step + Math.round(Math.min(turn, request) * stepsPerSecond * (max > 0 ? 1 : 0)), client)
     })
+  }
+
+  function endLameDuck (replica, time) {
+    if (replica.ended < Infinity || time < replica.began + min) return
+    if (time >= replica.began + max || time >= replica.lastRequest + quiet) replica.ended = time
   }
 
   function connect (client, step, time) {
@@ -122,14 +135,15 @@ export function simulate ({ seed, clients, replicas, atOnce, delay, spread, retr
     perReplica.set(replica, (perReplica.get(replica) ?? 0) + 1)
     const since = stopped.get(replica)
     if (since === undefined) return arrive(client, replica)
-    if (time < since + delay) {
+    if (time < since.ended && time < since.began + max) {
+      since.lastRequest = time
       at(connects, step + 1 + Math.round(exponential(latency) * stepsPerSecond), client)
       return
     }
     result.refused++
     retrying[client] = 1
-    const [min, max] = retryAfter
-    at(connects, step + (min + Math.floor(random() * (max - min + 1))) * stepsPerSecond, client)
+    const [shortest, longest] = retryAfter
+    at(connects, step + (shortest + Math.floor(random() * (longest - shortest + 1))) * stepsPerSecond, client)
   }
 
   function arrive (client, replica) {

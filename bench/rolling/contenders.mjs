@@ -9,10 +9,11 @@ const beforeProxies = topology => topology !== 'kube-proxy'
 
 /** `extra`: runs only if named, or with `--all`. @type {readonly Contender[]} */
 export const contenders = [
-  { key: 'ours', name: 'fastify-shutdown, lame-duck 1 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: delay }, expectsNone: beforeProxies },
   { key: 'defaults', name: 'fastify-shutdown, defaults', service: 'fastify-shutdown', package: 'fastify-shutdown', expectsNone: beforeProxies },
-  { key: 'ours-5s', name: 'fastify-shutdown, lame-duck 5 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: '5000' }, extra: true },
-  { key: 'ours-10s', name: 'fastify-shutdown, lame-duck 10 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: '10000' }, expectsNone: () => true, extra: true },
+  { key: 'ours-1s', name: 'fastify-shutdown, lame-duck 1 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: delay }, expectsNone: beforeProxies },
+  { key: 'ours-5s', name: 'fastify-shutdown, lame-duck 5 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: '5000' }, expectsNone: beforeProxies },
+  { key: 'ours-10s', name: 'fastify-shutdown, lame-duck 10 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: '10000' }, expectsNone: () => true },
+  { key: 'ours-10-15s', name: 'fastify-shutdown, lame-duck 10 to 15 s', service: 'fastify-shutdown', package: 'fastify-shutdown', env: { DELAY_MS: '{"min":10000,"max":15000,"quiet":1000}' }, expectsNone: () => true, extra: true },
   { key: 'close-with-grace', name: 'close-with-grace', service: 'close-with-grace', package: 'close-with-grace' },
   { key: 'fastify-graceful-shutdown', name: 'fastify-graceful-shutdown', service: 'fastify-graceful-shutdown', package: 'fastify-graceful-shutdown' },
   { key: 'terminus', name: '@godaddy/terminus', service: 'terminus', package: '@godaddy/terminus' },

@@ -2,7 +2,8 @@
  * The traffic while the service restarts: requests of every kind at a fixed rate over keep-alive connections, whether
  * answers arrive or not, and WebSockets that stay open.
  *
- * No request is retried, although browsers and client libraries do. A request without its complete and correct answer
+ * No request is repeated, although browsers and client libraries do. With `repeat`, a GET that fails on a reused
+ * connection is sent once more (RFC 9110, section 9.2.2). A request without its complete and correct answer
  * is a failure. A WebSocket that is closed with a close frame (1001, "going away") is not a failure if its client can
  * open a new one, because no protocol moves it to another server. A WebSocket that closes without a close frame (1006)
  * is a failure.
@@ -19,16 +20,17 @@ const upload = randomBytes(1024 * 1024)
 
 /** Requests of each kind per second, where all together are `rate` of them. */
 const shares = { get: 0.38, agent: 0.2, slow: 0.12, post: 0.15, order: 0.1, upload: 0.02, stream: 0.03 }
+const gets = ['get', 'agent', 'slow', 'stream']
 const webSockets = { count: 12, messageEvery: 200 }
 
 /**
- * @param {{ url: string, rate: number, without: readonly string[], onFailure?: (what: string) => void }} options
+ * @param {{ url: string, rate: number, without: readonly string[], repeat?: boolean, onFailure?: (what: string) => void }} options
  */
-export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
+export function startTraffic ({ url, rate, without, repeat = false, onFailure = () => {} }) {
   const pool = new Pool(url, { connections: 24, headersTimeout: patience, bodyTimeout: patience })
   const streams = new Pool(url, { connections: 32, headersTimeout: patience, bodyTimeout: patience })
   const agent = new http.Agent({ keepAlive: true, maxSockets: 16 })
-  const counts = { requests: 0, failures: new Map(), webSocketsClosed: 0, orders: new Set() }
+  const counts = { requests: 0, repeated: 0, failures: new Map(), webSocketsClosed: 0, orders: new Set() }
   const inFlight = new Set()
   let stopping = false
   let stopped = null
@@ -57,9 +59,9 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
       expect(await ask('POST', '/uploads', upload, 'application/octet-stream'), 200, body => body.bytes === upload.length)
     },
     async stream () {
-      const { statusCode, body } = await streams.request({ method: 'GET', path: '/stream' })
+      const { statusCode, headers, body } = await streams.request({ method: 'GET', path: '/stream' })
       const text = await body.text()
-      if (statusCode !== 200) throw new Failure(`status ${statusCode}`)
+      if (statusCode !== 200) throw new Failure(statusFor(statusCode, headers))
       if (!text.endsWith('end\n')) throw new Failure('truncated')
     }
   }
@@ -94,8 +96,18 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
 
   function begin (kind) {
     counts.requests++
-    const request = kinds[kind]().catch(error => fail(kind, error)).finally(() => inFlight.delete(request))
+    const request = send(kind).catch(error => fail(kind, error)).finally(() => inFlight.delete(request))
     inFlight.add(request)
+  }
+
+  async function send (kind) {
+    try {
+      return await kinds[kind]()
+    } catch (error) {
+      if (!repeat || !gets.includes(kind) || !isReused(error)) throw error
+      counts.repeated++
+      return await kinds[kind]()
+    }
   }
 
   function fail (kind, error) {
@@ -106,14 +118,14 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
 
   async function ask (method, path, body = null, type = 'application/json') {
     const answer = await pool.request({ method, path, body, headers: body === null ? {} : { 'content-type': type } })
-    return { status: answer.statusCode, text: await answer.body.text() }
+    return { status: answer.statusCode, headers: answer.headers, text: await answer.body.text() }
   }
 
   function askWithAgent (path) {
     return new Promise((resolve, reject) => {
       const request = http.get(url + path, { agent, timeout: patience }, answer => {
         let text = ''
-        answer.setEncoding('utf8').on('data', part => { text += part }).on('end', () => resolve({ status: answer.statusCode, text })).on('error', reject)
+        answer.setEncoding('utf8').on('data', part => { text += part }).on('end', () => resolve({ status: answer.statusCode, headers: answer.headers, text })).on('error', reject)
       })
       request.on('error', error => reject(Object.assign(error, { reusedSocket: request.reusedSocket })))
       request.on('timeout', () => request.destroy(new Failure('no answer')))
@@ -162,7 +174,7 @@ export function startTraffic ({ url, rate, without, onFailure = () => {} }) {
         })
         socket.on('message', message => unanswered.delete(message.toString()))
         socket.on('unexpected-response', (_request, answer) => {
-          broken = new Failure(`upgrade answered ${answer.statusCode}`)
+          broken = new Failure(`upgrade answered ${statusFor(answer.statusCode, answer.headers)}`)
           answer.resume()
           socket.terminate()
         })
@@ -187,11 +199,21 @@ class Failure extends Error {}
 function wordFor (error) {
   if (error instanceof Failure) return error.message
   if (error.message.includes('Invalid EOF state')) return 'truncated'
-  const reused = error.reusedSocket === true || error.socket?.bytesRead > 0
-  return (error.code === 'UND_ERR_SOCKET' ? error.message : error.code ?? error.message) + (reused ? ' on a reused connection' : '')
+  return (error.code === 'UND_ERR_SOCKET' ? error.message : error.code ?? error.message) + (isReused(error) ? ' on a reused connection' : '')
 }
 
-function expect ({ status, text }, expected, isRight) {
-  if (status !== expected) throw new Failure(`status ${status}`)
+/** Whether the request failed before its answer began, on a connection that has carried an answer before. */
+function isReused (error) {
+  if (error instanceof Failure || error.message.includes('Invalid EOF state')) return false
+  return error.reusedSocket === true || error.socket?.bytesRead > 0
+}
+
+function expect ({ status, headers, text }, expected, isRight) {
+  if (status !== expected) throw new Failure(statusFor(status, headers))
   if (!isRight(JSON.parse(text))) throw new Failure('wrong answer')
+}
+
+/** A 503 of this package has Retry-After. A proxy's own 503, for which it has no instance, has none. */
+function statusFor (status, headers) {
+  return `status ${status}${headers['retry-after'] === undefined ? '' : ' with Retry-After'}`
 }

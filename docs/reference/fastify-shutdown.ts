@@ -6,10 +6,10 @@
  * @module
  */
 export type {
-  Check, ClientResource, CutRequest, Exporter, ExporterSource, HookResult, InFlight, Outcome, Phase, PhaseResult,
-  Probes, Resource, ResourceInput, ResourceResult, RouteShutdownConfig, Shutdown, ShutdownEvent, ShutdownOptions,
-  ShutdownReason, ShutdownReport, ShutdownSignal, ShutdownState, ShutdownStats, StreamChunk, StreamOptions,
-  StreamSource, TaskResult, TeardownResult, Timeouts, Track
+  Check, ClientResource, CutRequest, Exporter, ExporterSource, HookResult, InFlight, InFlightSample, LameDuckDelay,
+  LameDuckEnd, Outcome, Phase, PhaseResult, Probes, Resource, ResourceInput, ResourceResult, RouteShutdownConfig,
+  Shutdown, ShutdownEvent, ShutdownOptions, ShutdownReason, ShutdownReport, ShutdownSignal, ShutdownState,
+  ShutdownStats, SseOptions, StreamChunk, StreamOptions, StreamSource, TaskResult, TeardownResult, Timeouts, Track
 } from '../../types/index'
 export { teardown } from '../../lib/resources/teardown'
 export { sse } from '../../lib/util/sse'

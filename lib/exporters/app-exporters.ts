@@ -3,7 +3,8 @@ import type { Exporter, ExporterSource } from '../../types/index'
 import type { OnProblem } from '../lifecycle/problems'
 import { diagnosticsChannelExporter } from './diagnostics-channel'
 import { startExporters } from './exporter'
-import { flushLog, logExporter } from './log'
+import { flushLog } from './flush-log'
+import { logExporter } from './log'
 
 /**
  * Starts the exporters of an app.

@@ -4,11 +4,7 @@
  */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Exporter, ShutdownEvent } from '../../types/index'
-import { within } from '../util/time'
 import { reportLine } from './report-line'
-
-/** Longest time the flush may take, in milliseconds. */
-const flushTimeout = 1_000
 
 /** Most items of each list in the line of the report. The report itself is complete. */
 const mostListed = 100
@@ -38,16 +34,6 @@ function contain (log: FastifyBaseLogger): Log {
     if (result instanceof Promise) result.catch(() => {})
   }
   return { debug: method('debug'), info: method('info'), warn: method('warn'), error: method('error') }
-}
-
-/**
- * Flushes the log, because an asynchronous pino destination buffers lines, which are lost at `process.exit()`. Never
- * rejects.
- */
-export async function flushLog (log: FastifyBaseLogger): Promise<void> {
-  const { flush } = log as { flush?: (callback: () => void) => void }
-  if (typeof flush !== 'function') return
-  await within(flushTimeout, () => new Promise<void>(resolve => { flush.call(log, resolve) }))
 }
 
 function write (log: Log, event: ShutdownEvent): void {

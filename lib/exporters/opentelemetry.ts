@@ -11,7 +11,9 @@ import { findApi, flushProviders, registrationOf, type OpenTelemetryApi } from '
 import { metricsOf } from './opentelemetry-metrics'
 import { createSpans } from './opentelemetry-spans'
 
-export type { OpenTelemetryApi } from './opentelemetry-api'
+export type {
+  Attributes, InstrumentOptions, Meter, Observable, OpenTelemetryApi, Span, SpanOptions, Tracer
+} from './opentelemetry-api'
 
 /** Options of `opentelemetry()`. */
 export interface OpenTelemetryOptions {

@@ -12,8 +12,9 @@ import { metricsOf } from './prometheus-metrics'
 import { checkPushgateway, push, type Pushgateway } from './pushgateway'
 import { checkTextfile, replaceTextfile } from './textfile'
 
-export type { PrometheusClient, PrometheusRegistry } from './prometheus-client'
+export type { MetricOptions, PrometheusClient, PrometheusRegistry } from './prometheus-client'
 export type { Pushgateway } from './pushgateway'
+export type { Labels } from './readings'
 
 /** Options of `prometheus()`. */
 export interface PrometheusOptions {

@@ -73,20 +73,26 @@ export function createFastPath (connections: Connections, hasEntry: (res: Server
       closed = true
       return last
     },
-    findUnseen: () => connections.all().flatMap(connection => {
-      const res = currentResponse(connection.socket)
-      // @fastify/websocket gives its upgraded sockets a response.
-      const isUnseen = res != null && !hasEntry(res) && (res.req as { upgrade?: boolean }).upgrade !== true
-      return isUnseen ? [{ res, connection }] : []
-    })
+    findUnseen () {
+      const unseen: TakenResponse[] = []
+      for (const connection of connections.all()) {
+        const res = currentResponse(connection.socket)
+        // @fastify/websocket gives its upgraded sockets a response.
+        const isUnseen = res != null && !hasEntry(res) && (res.req as { upgrade?: boolean }).upgrade !== true
+        if (isUnseen) unseen.push({ res, connection })
+      }
+      return unseen
+    }
   }
 
   function takeAll (): TakenResponse[] {
-    if (closed) return []
-    return connections.all().flatMap(connection => {
+    const taken: TakenResponse[] = []
+    if (closed) return taken
+    for (const connection of connections.all()) {
       const res = takeFrom(connection)
-      return res === undefined ? [] : { res, connection }
-    })
+      if (res !== undefined) taken.push({ res, connection })
+    }
+    return taken
   }
 
   function takeFrom (connection: Connection): ServerResponse | undefined {

@@ -37,7 +37,7 @@ export interface Entries {
    */
   onConnectionClose(connection: Connection): void
   /** Returns the entry of a request, which may still be on the fast path. */
-  find(request: FastifyRequest): Entry | undefined
+  find(request: Pick<FastifyRequest, 'raw'>): Entry | undefined
   /** Gives an entry to each request on the fast path, and to every request from now on. */
   closeFastPath(): void
   /** Adds the requests in flight that no listener of ours got. @returns their entries */

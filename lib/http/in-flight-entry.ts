@@ -38,6 +38,10 @@ export interface Entry extends Linked<Entry>, Exchange {
   /** The time at which the request arrived, by the clock of `util/time.ts`; `null` unless `track` is `detail`. */
   readonly startedAt: number | null
   category: string | null
+  /**
+   * Whether the drain waits for it. A property, and not a Set of entries: see `util/linked-list.ts` for the reason.
+   */
+  isAwaited: boolean
   /** Whether the app has destroyed the response. */
   destroyedByServer: boolean
   /** The stream that is piped into an HTTP/2 answer. It is recorded because it is unpiped before the answer closes. */
@@ -81,6 +85,7 @@ export function createEntry (
     abort,
     startedAt,
     category: null,
+    isAwaited: true,
     destroyedByServer: false,
     source: null,
     detached: null,
@@ -95,7 +100,7 @@ export function createEntry (
  * Creates the entry of a request that is not in the table, for its signal: an upgrade, whose signal aborts with its
  * connection, a request of the fast path that is over, or one that comes into the table at onRequest.
  */
-export function createEntryOutside ({ raw }: FastifyRequest): Entry {
+export function createEntryOutside ({ raw }: Pick<FastifyRequest, 'raw'>): Entry {
   const entry = createEntry(raw, {} as ServerResponse, null, null) // Nothing reads its response.
   if ((raw as { upgrade?: boolean }).upgrade === true) {
     (raw.socket as Socket | null)?.once('close', () => entry.abort?.abort(clientLeft()))
@@ -110,12 +115,23 @@ export function describeEntry (entry: Entry): InFlight {
   return {
     id: request === undefined ? '' : textOfId(request.id),
     method: res.req.method ?? '',
-    route: request?.routeOptions.url ?? '',
+    route: request === undefined ? routeOfExpress(res.req) : request.routeOptions.url ?? '',
     ageMs: startedAt === null ? null : now() - startedAt,
     category,
     kind: isStream(res) ? 'stream' : 'request',
     waitsFor: waitsForClient(entry) ? 'client' : 'app'
   }
+}
+
+/**
+ * Returns the pattern of the route that Express has chosen, or `''`. Express knows the prefix of a router only with the
+ * values of its parameters (`req.baseUrl`), so the prefix is shown as `*`.
+ */
+function routeOfExpress (req: IncomingMessage): string {
+  const { route, baseUrl } = req as { readonly route?: { readonly path?: unknown } | null, readonly baseUrl?: unknown }
+  const path = route?.path
+  if (typeof path !== 'string') return ''
+  return typeof baseUrl === 'string' && baseUrl !== '' ? `*${path}` : path
 }
 
 /** Returns an id as text. `genReqId` may return any value, although Fastify's type of `request.id` is string. */

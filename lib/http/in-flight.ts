@@ -101,7 +101,7 @@ export interface InFlightTable {
   /** Returns Fastify's replies whose clients wait for the end of the answer, and that have no category. */
   replies(): FastifyReply[]
   /** Returns the signal of a request: it aborts if the client leaves, or if the request is cut. */
-  signalOf(request: FastifyRequest): AbortSignal
+  signalOf(request: Pick<FastifyRequest, 'raw'>): AbortSignal
 }
 
 /** Options of the table. */
@@ -131,12 +131,12 @@ export function createInFlightTable ({
   const handlers = createDetachedHandlers(handlerTimeout)
   const conditions = createConditions()
   const count = { completed: 0, rejected: 0, aborted: 0, cut: 0 }
-  /** Entries that no drain waits for: rejected, cut, or added while draining. */
-  const unawaited = new Set<Entry>()
-  const rejectedRequests = createRejectedRequests(answerTimeout, () => unawaited, answerRejected)
+  /** How many entries no drain waits for: rejected, cut, or added while draining. */
+  let unawaited = 0
+  const rejectedRequests = createRejectedRequests(answerTimeout, entries.all, answerRejected)
   let closing = false
   let draining = false
-  const cutting = createCutting({ rejection, cutReason, onMark: entry => { unawaited.add(entry) }, remove })
+  const cutting = createCutting({ rejection, cutReason, onMark: stopAwaiting, remove })
 
   return {
     get received () { return entries.received },
@@ -171,13 +171,13 @@ export function createInFlightTable ({
     },
     isLate (res) {
       const entry = entryOf(res)
-      return entry === undefined || unawaited.has(entry)
+      return !entry?.isAwaited
     },
     reject (res) {
       const entry = entryOf(res)
       if (entry?.state !== 'active') return
       entry.state = 'rejected'
-      unawaited.add(entry)
+      stopAwaiting(entry)
       rejectedRequests.watch()
       checkConditions()
     },
@@ -194,7 +194,7 @@ export function createInFlightTable ({
     },
     closeFastPath: entries.closeFastPath,
     onConnectionClose: entries.onConnectionClose,
-    untilAnswered: () => conditions.until(() => entries.size === unawaited.size),
+    untilAnswered: () => conditions.until(() => entries.size === unawaited),
     untilEmpty,
     async answerRejected (ms) {
       if (rejectedRequests.answerAll()) await inTime(ms, untilEmpty())
@@ -203,7 +203,7 @@ export function createInFlightTable ({
     busySessions: () => new Set(entries.all().map(({ res }) => sessionOf(res))),
     async cut (which, from = 'awaited') {
       const chosen = entries.all().filter(entry => entry.state !== 'cut' &&
-        (from === 'all' || !unawaited.has(entry)) && which(describeEntry(entry), headersSent(entry.res)))
+        (from === 'all' || entry.isAwaited) && which(describeEntry(entry), headersSent(entry.res)))
       if (chosen.length === 0) return []
       const described = chosen.map(describeEntry)
       await cutting.cut(chosen)
@@ -228,8 +228,13 @@ export function createInFlightTable ({
     // runs.
     if (isDisconnected(entry)) process.nextTick(closeEntry, entry)
     if (closing) announceClose(entry)
-    if (draining) unawaited.add(entry)
+    if (draining) stopAwaiting(entry)
     return entry
+  }
+
+  function stopAwaiting (entry: Entry): void {
+    if (entry.isAwaited) unawaited++
+    entry.isAwaited = false
   }
 
   function announceClose (entry: Entry): void {
@@ -248,8 +253,15 @@ export function createInFlightTable ({
   function closeEntry (entry: Entry): void {
     if (entry.state === 'detached' || entry.state === 'closed') return
     // The hooks and the error handler of the app also run for a rejected request.
-    if (entry.state === 'cut' || entry.reply === null || isFlushed(entry)) remove(entry)
+    if (entry.state === 'cut' || isFlushed(entry)) remove(entry)
+    else if (entry.reply === null) leave(entry)
     else detach(entry, entry.reply)
+  }
+
+  /** The client of a request has left that no hook of Fastify has got. Nothing shows the end of its handler. */
+  function leave (entry: Entry): void {
+    entry.abort?.abort(clientLeft())
+    remove(entry)
   }
 
   /** Detaches a handler whose client has left. A separate function, so that `closeEntry` creates no closure. */
@@ -266,7 +278,7 @@ export function createInFlightTable ({
     entry.result = null
     count.aborted--
     entries.addAgain(entry)
-    if (draining) unawaited.add(entry)
+    if (draining) stopAwaiting(entry)
     detach(entry, reply)
   }
 
@@ -281,7 +293,8 @@ export function createInFlightTable ({
   function remove (entry: Entry): void {
     const { state } = entry
     if (state === 'closed') return
-    unawaited.delete(entry)
+    if (!entry.isAwaited) unawaited--
+    entry.isAwaited = true
     entry.result = resultOf(entry, closing)
     count[entry.result]++
     if (entry.result === 'cut' && state !== 'cut') onCut({ ...describeEntry(entry), waitsFor: 'app' })
@@ -298,6 +311,6 @@ export function createInFlightTable ({
 
   /** Both conditions hold only if no drain waits for an entry. */
   function checkConditions (): void {
-    if (entries.size === unawaited.size) conditions.check()
+    if (entries.size === unawaited) conditions.check()
   }
 }

@@ -3,15 +3,14 @@
  * while such code still runs after its client has left: see `detached-handler.ts`.
  *
  * A hook is observed only if it returns a promise. A hook that takes a callback continues with the answer, and the end
- * of that answer is observed instead. Hooks that were added before this plugin are not observed. Hooks that run after
- * the answer are like tasks: see `late-hooks.ts`.
+ * of that answer is observed instead. Hooks that run after the answer are like tasks: see `late-hooks.ts`.
  */
 import type { IncomingMessage } from 'node:http'
 import type {
   FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod, RouteOptions
 } from 'fastify'
 import { kErrorHandler, kHook } from '../symbols'
-import { replaceMethod } from '../util/replaced-methods'
+import { replaceEarlierHooks, replaceMethod } from '../util/replaced-methods'
 import { detachedOf, followCode, followHandler } from './detached-handler'
 import { isNativePromise, observeResult } from './handler-result'
 
@@ -24,8 +23,13 @@ type Slot = typeof kHook | typeof kErrorHandler
 /** The hooks that may run after a client has left. They have four parameters if they take a callback. */
 const names = ['preSerialization', 'onSend', 'onError']
 
-/** Observes the hooks and error handlers that are added from now on. @returns a function that ends it */
+/**
+ * Observes the hooks of an app, and the error handlers that are added from now on.
+ *
+ * @returns a function that ends it for the hooks that are added later
+ */
 export function observeHooks (app: FastifyInstance): () => void {
+  replaceEarlierHooks(app, names, observeHook)
   const restore = [
     replaceMethod(app, 'addHook', original => function (this: FastifyInstance, name: string, hook: unknown) {
       return (original as (name: string, hook: unknown) => FastifyInstance).call(this, name, observeHook(name, hook))

@@ -3,7 +3,7 @@
  * orchestrator would restart a server that drains. A body contains `ok`, or only the names of the failed checks,
  * because the message of an error may contain a password.
  */
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { Check, ShutdownState } from '../../types/index'
 import { now, within, type Settled } from '../util/time'
 import type { Lifecycle } from '../lifecycle/phases'
@@ -37,41 +37,67 @@ export interface ProbesOptions {
   readonly onProblem: OnProblem
 }
 
-/** Adds the health routes. @param probes the option `probes`; `false` adds none */
-export function addProbes (
-  app: FastifyInstance,
-  probes: Settings['probes'],
-  { lifecycle, state, retryAfter, onProblem }: ProbesOptions
-): void {
-  if (probes === false) return
-  const checks = createChecks(probes.checks ?? {}, onProblem)
-  add(probes.liveness, reply => answer(reply, true), ignorePressure)
-  add(probes.startup, reply => answer(reply, lifecycle.booted), ignorePressure)
-  add(probes.readiness, async reply => {
-    if (!state.ready) return await answer(reply, false)
-    const failed = await checks()
-    return await answer(reply, failed.length === 0 && state.ready, failed)
-  })
+/** The answer to a probe. */
+export interface ProbeAnswer {
+  readonly status: 200 | 503
+  readonly headers: Readonly<Record<string, string | number>>
+  readonly body: object
+}
 
-  function add (
-    url: string | false, handler: (reply: FastifyReply) => Promise<FastifyReply>, config: object = {}
-  ): void {
-    if (url === false) return
+/** One health route. */
+export interface Probe {
+  readonly path: string
+  /** Whether @fastify/under-pressure must not answer it. */
+  readonly ignoresPressure: boolean
+  answer(): ProbeAnswer | Promise<ProbeAnswer>
+}
+
+/** Creates the health routes. @param probes the option `probes`; `false` creates none */
+export function createProbes (
+  probes: Settings['probes'], { lifecycle, state, retryAfter, onProblem }: ProbesOptions
+): readonly Probe[] {
+  if (probes === false) return []
+  const checks = createChecks(probes.checks ?? {}, onProblem)
+  const all: readonly (Omit<Probe, 'path'> & { readonly path: string | false })[] = [
+    { path: probes.liveness, ignoresPressure: true, answer: () => answer(true) },
+    { path: probes.startup, ignoresPressure: true, answer: () => answer(lifecycle.booted) },
+    {
+      path: probes.readiness,
+      ignoresPressure: false,
+      async answer () {
+        if (!state.ready) return answer(false)
+        const failed = await checks()
+        return answer(failed.length === 0 && state.ready, failed)
+      }
+    }
+  ]
+  return all.flatMap(({ path, ...probe }) => path === false ? [] : [{ path, ...probe }])
+
+  function answer (ok: boolean, failed: readonly string[] = []): ProbeAnswer {
+    const headers = { 'cache-control': 'no-store' }
+    if (ok) return { status: 200, headers, body: { status: 'ok' } }
+    return {
+      status: 503,
+      headers: { ...headers, 'retry-after': retryAfter() },
+      body: { status: 'unavailable', ...(failed.length > 0 && { failed }) }
+    }
+  }
+}
+
+/** Adds the health routes to an app. */
+export function addProbes (app: FastifyInstance, probes: readonly Probe[]): void {
+  for (const { path, ignoresPressure, answer } of probes) {
     app.route({
       method: ['GET', 'HEAD'],
-      url,
-      config: { ...config, shutdown: { exempt: true } },
+      url: path,
+      config: { ...ignoresPressure ? ignorePressure : {}, shutdown: { exempt: true } },
       // Without a log line for each probe, because each load balancer sends one every second.
       logLevel: 'warn',
-      handler: async (_request, reply) => await handler(reply)
+      async handler (_request, reply) {
+        const { status, headers, body } = await answer()
+        return await reply.code(status).headers(headers).send(body)
+      }
     })
-  }
-
-  async function answer (reply: FastifyReply, ok: boolean, failed: readonly string[] = []): Promise<FastifyReply> {
-    reply.header('cache-control', 'no-store')
-    if (ok) return reply.send({ status: 'ok' })
-    reply.code(503).header('retry-after', retryAfter())
-    return reply.send({ status: 'unavailable', ...(failed.length > 0 && { failed }) })
   }
 }
 

@@ -20,6 +20,8 @@ export const rejectionType = 'application/json; charset=utf-8'
 
 /** The 503. */
 export interface Rejection {
+  /** The state of the shutdown. */
+  readonly state: ShutdownState
   /**
    * Returns the Retry-After of one answer, in seconds. If the user's function fails, the error is reported, and the
    * default is returned.
@@ -45,6 +47,7 @@ export function createRejection (
   onProblem: OnProblem
 ): Rejection {
   return {
+    get state () { return state() },
     retryAfter,
     rejectRequest,
     upgradeResponse,

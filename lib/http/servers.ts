@@ -1,16 +1,31 @@
 /**
- * The servers of one Fastify instance. Fastify starts a second server if the host is `localhost`, which is the default,
- * and has a second address. `app.server` is only the first server, so the second one would not be drained
- * (fastify#7043).
+ * The servers of one host. Fastify starts a second server if the host is `localhost`, which is the default, and has a
+ * second address. `app.server` is only the first server, so the second one would not be drained (fastify#7043).
  */
-import type { FastifyInstance } from 'fastify'
-import { Server as NetServer } from 'node:net'
+import type { Server as NetServer } from 'node:net'
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from 'node:http'
-import { secondaryServersOf } from '../util/node-internals'
+import { closeListener, isServer } from '../util/node-internals'
 import { keepAddress, keepConnections, failListen } from '../util/replaced-methods'
 import { sleep, turn } from '../util/time'
 import { createAcceptQueue } from './accept-queue'
+import type { InFlightTable } from './in-flight'
+import type { Rejection } from './rejection'
 import { createSharedServers, isShared, type Handover } from './shared-servers'
+
+/** The servers of the host, and the way to its handlers. */
+export interface HostServers {
+  /** The server that exists before the host listens. */
+  readonly main: HttpServer
+  /** Returns the servers that exist now, the main one first. */
+  all(): readonly unknown[]
+  /**
+   * Returns the handler of the requests that arrive while draining. Called when draining begins, before every other
+   * listener is removed from the servers.
+   */
+  handler(inFlight: InFlightTable, rejection: Rejection): (req: IncomingMessage, res: ServerResponse) => void
+  /** Whether a request is still served while draining. `null` if only the handler can decide it. */
+  readonly isExempt: ((req: IncomingMessage) => boolean) | null
+}
 
 /** The servers of one app. */
 export interface Servers {
@@ -65,7 +80,7 @@ const closeMessageTime = 100
  * @param detach called for a server that another app takes over
  */
 export function createServers (
-  app: FastifyInstance,
+  host: Pick<HostServers, 'all'>,
   inCluster: boolean,
   attach: (server: HttpServer, open: Handover) => void,
   detach: (server: HttpServer) => Handover
@@ -84,20 +99,18 @@ export function createServers (
 
   const self: Servers = {
     refresh () {
-      self.add(app.server)
-      for (const server of secondaryServersOf(app)) self.add(server)
+      for (const server of host.all()) self.add(server)
       starting.clear()
       servers.forEach(shared.rememberUpgrades)
       if (stopped) close()
     },
     add (server) {
-      if (!(server instanceof NetServer) || servers.has(server as HttpServer)) return
-      const added = server as HttpServer
-      servers.add(added)
-      const open = shared.takeOver(added)
-      acceptQueue.attach(added)
-      added.on('listening', onListening)
-      attach(added, open)
+      if (!isServer(server) || servers.has(server)) return
+      servers.add(server)
+      const open = shared.takeOver(server)
+      acceptQueue.attach(server)
+      server.on('listening', onListening)
+      attach(server, open)
     },
     get handedOver () { return shared.handedOver },
     get listening () {
@@ -160,7 +173,7 @@ export function createServers (
       // Fastify reads the address again for its secondary servers.
       if (starting.has(server)) restoreListen.push(keepAddress(server))
       acceptQueue.restore(server)
-      NetServer.prototype.close.call(server)
+      closeListener(server)
     }
   }
 }

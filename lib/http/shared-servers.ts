@@ -6,7 +6,7 @@
 import type { Server } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
 import type { Socket } from 'node:net'
-import { kRelease } from '../symbols'
+import { kAttached, kRelease } from '../symbols'
 
 /** The open connections and HTTP/2 sessions of a server, which the next app drains. */
 export interface Handover {
@@ -29,9 +29,12 @@ export interface SharedServers {
 /** A server with the function by which the current app leaves it to the next one. */
 type ServerInUse = Server & { [kRelease]?: (server: Server) => Handover }
 
-/** Returns whether a server may outlive its app: its `close` is not Node's own. */
+/**
+ * Returns whether a server may outlive its app: its `close` is not Node's own. The `close` of a plain server is ours, and
+ * begins its shutdown.
+ */
 export function isShared (server: Server): boolean {
-  return Object.hasOwn(server, 'close')
+  return Object.hasOwn(server, 'close') && !Object.hasOwn(server, kAttached)
 }
 
 /** Creates an empty list. @param leave stops the use of a server, and returns what is open on it */

@@ -1,7 +1,6 @@
 /** The traffic of the app: its servers, the table of requests in flight, and the drains. */
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyInstance } from 'fastify'
 import type { Outcome } from '../../types/index'
 import { ShutdownDrainingError } from '../errors'
 import type { Events } from '../lifecycle/events'
@@ -28,7 +27,7 @@ import { createLastRequest, type LastRequest } from './last-request'
 import { answerTimeoutOf } from './rejected-requests'
 import type { Rejection } from './rejection'
 import { createRequestCounts } from './request-counts'
-import { createServers, type Servers } from './servers'
+import { createServers, type HostServers, type Servers } from './servers'
 import { isShared, type Handover } from './shared-servers'
 
 /** The traffic, as the other wings use it. */
@@ -88,9 +87,9 @@ export interface TrafficOptions {
   readonly onHandover: () => void
 }
 
-/** Creates the traffic, and attaches it to the servers of the app. */
+/** Creates the traffic, and attaches it to the servers of the host. */
 export function createTraffic (
-  app: FastifyInstance,
+  host: HostServers,
   { settings, lifecycle, events, tasks, rejection, inCluster, onProblem, onHandover }: TrafficOptions
 ): Traffic {
   const { timeouts } = settings
@@ -117,10 +116,11 @@ export function createTraffic (
   const requestCounts = createRequestCounts(inFlight, events, lifecycle)
   const lastRequest = createLastRequest(connections)
   const hasFixedDelay = settings.delay.min === settings.delay.max
+  const { isExempt } = host
   const trackRequest: ServerListener<'request'> = hasFixedDelay
     ? inFlight.track
     : (req, res) => {
-        lastRequest.note(res)
+        if (isExempt === null || !isExempt(req)) lastRequest.note(res)
         inFlight.track(req, res)
       }
   const requests = createRequestsDrain(inFlight, settings, {
@@ -148,9 +148,9 @@ export function createTraffic (
   const idleConnections = createIdleConnectionsDrain(connections, busySockets, onProblem)
   const attached = new Map<Server, KeptListener<'request'>>()
   const restoreClose: (() => void)[] = []
-  const servers = createServers(app, inCluster, attach, detach)
+  const servers = createServers(host, inCluster, attach, detach)
   // Another app may still use a shared server. This app takes it over when it listens.
-  if (!isShared(app.server)) servers.refresh()
+  if (!isShared(host.main)) servers.refresh()
 
   return {
     inFlight,
@@ -160,6 +160,8 @@ export function createTraffic (
     get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
     begin () {
+      // First, because each count of the requests looks at all connections while the fast path is open.
+      inFlight.closeFastPath()
       requestCounts.begin()
       servers.disableCloseIdleConnections()
     },
@@ -168,7 +170,8 @@ export function createTraffic (
     failListen: servers.failListen,
     beginDraining () {
       servers.answerExpectations()
-      for (const kept of attached.values()) kept.replaceAll(routeRequest)
+      const handleLate = lateHandler()
+      for (const kept of attached.values()) kept.replaceAll(handleLate)
       requestCounts.beginDraining()
       inFlight.beginDraining()
     },
@@ -209,7 +212,7 @@ export function createTraffic (
   function attach (server: Server, { sockets, sessions }: Handover): void {
     const kept = keepFirst(server, 'request', trackRequest, true)
     attached.set(server, kept)
-    if (lifecycle.hasReached('draining')) kept.replaceAll(routeRequest)
+    if (lifecycle.hasReached('draining')) kept.replaceAll(lateHandler())
     connections.attach(server, sockets)
     webSockets.attach(server)
     http2.attach(server, sessions)
@@ -233,11 +236,14 @@ export function createTraffic (
   }
 
   /**
-   * Passes a request to Fastify's router while draining. Other listeners on the server do not get it, because the 503
-   * is the only answer.
+   * Returns the handler of the requests that arrive while draining. Other listeners on the server do not get them,
+   * because the 503 is the only answer.
    */
-  function routeRequest (req: IncomingMessage, res: ServerResponse): void {
-    inFlight.track(req, res)
-    app.routing(req, res)
+  function lateHandler (): ServerListener<'request'> {
+    const handle = host.handler(inFlight, rejection)
+    return (req, res) => {
+      inFlight.track(req, res)
+      handle(req, res)
+    }
   }
 }

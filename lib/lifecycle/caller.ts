@@ -15,7 +15,7 @@ const backstop = 2_000
 
 /** The side of the callers. */
 export interface Caller {
-  /** What began the shutdown, or a plain `app.close()`. */
+  /** What began the shutdown, or a plain close of the host. */
   readonly reason: ShutdownReason
   /** Resolves to the error of a late `listen()`, when this instance has closed and the process does not exit. */
   readonly listenError: Promise<Error>
@@ -45,7 +45,7 @@ export function createCaller (
   const reported = createDeferred<ShutdownReport>()
   const listenError = createDeferred<Error>()
   const run = once(closeApp)
-  let reason: ShutdownReason = { kind: 'close', detail: 'app.close()' }
+  let reason: ShutdownReason = { kind: 'close', detail: parts.close.name }
   let { exit } = settings
   let started = false
 

@@ -6,7 +6,7 @@ import type { OtherOwners } from '../process/other-owners'
 import type { Member, Membership } from '../process/signals'
 import type { Resources } from '../resources/resources'
 import type { Teardown } from '../resources/teardown'
-import type { AppClose } from './app-close'
+import type { Close } from './close'
 import type { Events } from './events'
 import type { LifecycleControl } from './phases'
 import type { OnProblem, Problems } from './problems'
@@ -24,8 +24,8 @@ export interface ShutdownParts {
   readonly tasks: Tasks
   readonly traffic: Omit<Traffic, 'inFlight' | 'servers' | 'activeWebSockets' | 'cut'>
   readonly resources: Pick<Resources, 'pause' | 'paused' | 'pendingHooks' | 'hookResults' | 'startTeardown'>
-  /** `app.close()`. */
-  readonly close: AppClose
+  /** The close of the host, such as `app.close()`. */
+  readonly close: Close
   /** Adds this instance to the process. A signal or an uncaught error then begins its shutdown. */
   readonly joinProcess: (member: Member) => Membership
   /** Ends the exporters and the connections to process managers: the last step before the process may exit. */

@@ -161,7 +161,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     cancelAllow()
     if (settled.status === 'late') {
       const elapsed = Math.round(parts.lifecycle.elapsed())
-      onProblem('The app did not close in time', new ShutdownTimeoutError("'app.close()'", elapsed))
+      onProblem('The app did not close in time', new ShutdownTimeoutError(`'${parts.close.name}'`, elapsed))
     } else if (settled.status === 'rejected' && !(settled.reason instanceof ShutdownTeardownError)) {
       onProblem("'app.close()' failed", settled.reason)
     }

@@ -1,9 +1,10 @@
-/** Connects a server to the managers of its process. A manager that is not there costs nothing. */
-import { connectCluster } from './cluster'
+/**
+ * Connects a server to the managers of its process. The file of a manager is loaded only if the environment shows it,
+ * and it is loaded when the plugin is registered: a deploy may have replaced the files when the shutdown begins.
+ */
+import nodeCluster from 'node:cluster'
 import { connectFastifyCli } from './fastify-cli'
-import { connectPm2 } from './pm2'
 import { type ManagedServer, type ManagerConnection, notManaged } from './process-manager'
-import { connectSystemd } from './systemd'
 
 /**
  * Connects a server to PM2, the primary of node:cluster, `fastify start --watch` and systemd, as far as they manage
@@ -18,12 +19,15 @@ export function connectManagers (
   onProblem: (message: string, error: unknown) => void
 ): ManagerConnection {
   if (signals === false) return notManaged
-  const connections = [
-    connectPm2(server),
-    connectCluster(server),
-    connectFastifyCli(server),
-    connectSystemd(server, { onProblem: error => onProblem('systemd is not notified', error) })
-  ]
+  const connections = [connectFastifyCli(server)]
+  if (process.env.pm_id) connections.push((require('./pm2') as typeof import('./pm2.js')).connectPm2(server))
+  if (nodeCluster.isWorker) {
+    connections.push((require('./cluster') as typeof import('./cluster.js')).connectCluster(server))
+  }
+  if (process.env.NOTIFY_SOCKET) {
+    const { connectSystemd } = require('./systemd') as typeof import('./systemd.js')
+    connections.push(connectSystemd(server, { onProblem: error => onProblem('systemd is not notified', error) }))
+  }
   return {
     notifyReady () { for (const connection of connections) connection.notifyReady() },
     close () { for (const connection of connections) connection.close() }

@@ -78,7 +78,7 @@ function shareProcess (): { join(member: Member): Membership } {
   let wait = 0
   let othersListen = false
   let crashed = false
-  /** Members that have left. */
+  /** Members that have left, and whose logs are flushed at the exit. Empty if no exit is pending. */
   const left: Member[] = []
 
   return {
@@ -104,7 +104,11 @@ function shareProcess (): { join(member: Member): Membership } {
     secondSignal.cancel()
     // The listeners stay until the exit, because without a listener one more signal would end the process at once.
     if (members.size === 0 && exitCode !== null) return end(exitCode)
-    if (exitCode === null) cancelBackstop()
+    if (exitCode === null) {
+      cancelBackstop()
+      // The process goes on, perhaps with new instances. Those that have closed must not stay in memory.
+      left.length = 0
+    }
     updateListeners()
   }
 

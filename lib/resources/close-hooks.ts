@@ -9,9 +9,10 @@ import type { HookResult } from '../../types/index'
 import { toError } from '../errors'
 import { isAsyncFunction } from '../util/asynchronous'
 import { withResultJson } from '../util/error-json'
-import { loadingPlugins } from '../util/plugin-tree'
+import { loadingPlugins, registeredPlugins } from '../util/plugin-tree'
 import { replaceMethod } from '../util/replaced-methods'
 import { errorOf, now, within } from '../util/time'
+import type { PluginNames } from './registry'
 import { disposeOf } from './resource'
 import type { Teardown } from './teardown'
 
@@ -23,42 +24,51 @@ type HookName = HookResult['hook']
 export interface CloseHooksOptions {
   /** Resolves when the server is drained. No hook runs before. */
   readonly drained: () => Promise<Teardown>
+  /** Runs after the last hook. */
+  readonly finish: () => Promise<void>
   /** Returns the longest time of the next hook, in milliseconds. */
   readonly timeout: () => number
   /** Runs a part of the close, in which `app.close()` resolves at once. */
   readonly runInside: <T>(part: () => T) => T
   /** Called with the result of each hook. */
   readonly onResult: (result: HookResult) => void
-  /** Replaces another hook of the app, by the name of the plugin that adds it. */
-  readonly wrapHook: (name: string, hook: unknown, plugin: string) => unknown
 }
 
 /** The preClose and onClose hooks of the app. */
 export interface CloseHooks {
   /** The instances that have added an onClose hook. Their decorators may hold a client to adopt. */
   readonly instances: ReadonlySet<FastifyInstance>
-  /** The names of the plugins that have added an onClose hook, and of the plugins that have registered these. */
-  readonly plugins: ReadonlySet<string>
+  /** Returns the plugins that are registered now, by name. A resource may depend on them. */
+  registered(): PluginNames
   /** Returns the running hooks, by name. */
   pending(): string[]
   /** Gives the root its own `addHook` back. */
   restore(): void
   /** Adds a step, which runs when Fastify would run an onClose hook that is added now. It has no result. */
-  addStep(app: FastifyInstance, step: (teardown: Teardown) => void): void
+  addStep(step: (teardown: Teardown) => void): void
 }
 
 /** Plugins whose clients are adopted. Their own hooks only allow the client's resource to close. */
 const pluginsWithAdoptedClients = ['@fastify/postgres', '@fastify/redis']
 
-/** Replaces `addHook` of the root, which every child instance inherits, to wrap each preClose and onClose hook. */
+/**
+ * Replaces `addHook` of the root, which every child instance inherits, to wrap each preClose and onClose hook.
+ *
+ * @param wrapHook replaces another hook of the app, by the name of the plugin that adds it
+ */
 export function interceptCloseHooks (
-  root: FastifyInstance, { drained, timeout, runInside, onResult, wrapHook }: CloseHooksOptions
+  root: FastifyInstance,
+  wrapHook: (name: string, hook: unknown, plugin: string) => unknown,
+  { drained, finish, timeout, runInside, onResult }: CloseHooksOptions
 ): CloseHooks {
   const instances = new Set<FastifyInstance>([root])
+  /** The plugins that have added an onClose hook, and the plugins that have registered these. */
   const plugins = new Set<string>()
   const running = new Set<string>()
   const original = root.addHook as (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
 
+  // The first hook of all, so that it runs last.
+  root.addHook('onClose', finish)
   const restore = replaceMethod(root, 'addHook', () => function addHook (
     this: FastifyInstance, name: string, hook: unknown
   ): FastifyInstance {
@@ -85,11 +95,14 @@ export function interceptCloseHooks (
 
   return {
     instances,
-    plugins,
+    registered () {
+      const names = new Set([...plugins, ...registeredPlugins(root)])
+      return { has: name => names.has(name) || root.hasPlugin(name), known: () => names }
+    },
     restore,
     pending: () => [...running],
-    addStep (app, step) {
-      original.call(app, 'onClose', async () => {
+    addStep (step) {
+      original.call(root, 'onClose', async () => {
         const teardown = await drained()
         runInside(() => step(teardown))
       })

@@ -1,15 +1,14 @@
 /** The resources of the app: their registry, the adopted clients, the app's own onClose hooks, and the teardown. */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger } from 'fastify'
 import type { HookResult, Resource, ResourceInput, ResourceResult } from '../../types/index'
 import { ShutdownLateError } from '../errors'
 import type { Lifecycle } from '../lifecycle/phases'
 import type { OnProblem } from '../lifecycle/problems'
 import type { Settings } from '../options'
 import { reserveOf } from '../times'
-import { writesTo } from '../util/node-internals'
-import { registeredPlugins } from '../util/plugin-tree'
+import { destinationsOf } from '../util/node-internals'
 import { errorOf, now, turn, within, type Deadline } from '../util/time'
-import { interceptCloseHooks } from './close-hooks'
+import type { CloseHooks, CloseHooksOptions } from './close-hooks'
 import { timeoutOf } from './close-resource'
 import { adoptClients } from './fastify-plugins'
 import { createRegistry } from './registry'
@@ -44,10 +43,15 @@ export interface Resources {
   startTeardown(deadline: Deadline): Teardown
 }
 
+/** Adds the steps of the close to the host, and intercepts the hooks of its close. */
+export type HostHooks = (options: CloseHooksOptions) => CloseHooks
+
 /** Options of the resources. */
 export interface ResourcesOptions {
   readonly settings: Pick<Settings, 'resources' | 'timeouts' | 'track'>
   readonly lifecycle: Lifecycle
+  /** The log of the host. */
+  readonly log: FastifyBaseLogger
   /** Resolves when the server is drained. No hook runs before. */
   readonly drain: () => Promise<Teardown>
   /** Runs after the last onClose hook. */
@@ -58,8 +62,6 @@ export interface ResourcesOptions {
   readonly onHook: (result: HookResult) => void
   /** Called once with the names of the `last` resources, right before the first of them closes. */
   readonly onLastResources: (names: readonly string[], atMs: number) => void
-  /** Replaces a hook of the app that is not an onClose hook, by the name of the plugin that adds it. */
-  readonly wrapHook: (name: string, hook: unknown, plugin: string) => unknown
   readonly onProblem: OnProblem
 }
 
@@ -69,15 +71,15 @@ export interface ResourcesOptions {
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
 export function createResources (
-  app: FastifyInstance,
+  hostHooks: HostHooks,
   {
-    settings, lifecycle, drain, finish, runInside, onResource, onHook, onLastResources, wrapHook, onProblem
+    settings, lifecycle, log, drain, finish, runInside, onResource, onHook, onLastResources, onProblem
   }: ResourcesOptions
 ): Resources {
   const { timeouts } = settings
   // The report is logged later, so the destination of the app's own log is flushed, as the log is, and not closed.
   const adapt: Adapt = client => adaptClient(
-    writesTo(app.log, client) ? app.log : client, { detail: settings.track === 'detail' }
+    destinationsOf(log).includes(client) ? log : client, { detail: settings.track === 'detail' }
   )
   const registry = createRegistry(settings.resources, adapt)
   const hookResults: HookResult[] = []
@@ -87,17 +89,16 @@ export function createResources (
   const restores: (() => void)[] = []
   let teardown: Teardown | null = null
 
-  // The first hook of all, so that it runs last.
-  app.addHook('onClose', async () => {
-    try {
-      await finish()
-    } finally {
-      // `app.close()` settles in this turn of the event loop.
-      void turn().then(() => restores.forEach(restore => restore()))
-    }
-  })
-  const hooks = interceptCloseHooks(app, {
+  const hooks = hostHooks({
     drained: drain,
+    async finish () {
+      try {
+        await finish()
+      } finally {
+        // `app.close()` settles in this turn of the event loop.
+        void turn().then(() => restores.forEach(restore => restore()))
+      }
+    },
     // The resources' time is reserved until all of them have settled.
     timeout: () => {
       const reserve = teardown?.isSettled() === true ? 0 : reserveOf(timeouts)
@@ -107,8 +108,7 @@ export function createResources (
     onResult (result) {
       hookResults.push(result)
       onHook(result)
-    },
-    wrapHook
+    }
   })
   restores.push(hooks.restore)
 
@@ -124,7 +124,7 @@ export function createResources (
       if (teardown !== null) {
         addLate(teardown, name, registry.all.get(name)!)
       } else {
-        if (!lifecycle.booted) hooks.addStep(app, closing => closing.allow(name))
+        if (!lifecycle.booted) hooks.addStep(closing => closing.allow(name))
         if (lifecycle.phase !== 'running') pauseAll()
       }
       return remove
@@ -135,8 +135,7 @@ export function createResources (
         registry.adopt(name, resource)
         restores.push(restore)
       }
-      const plugins = new Set([...hooks.plugins, ...registeredPlugins(app)])
-      registry.seal({ has: name => plugins.has(name) || app.hasPlugin(name), known: () => plugins })
+      registry.seal(hooks.registered())
     },
     startTeardown (deadline) {
       const options: TeardownOptions = {

@@ -3,9 +3,10 @@
  * result, and its comment describes what is lost. `replaced-methods.ts` does the same for methods that are replaced.
  */
 import type { Channel } from 'node:diagnostics_channel'
+import { EventEmitter } from 'node:events'
 import type { Server as HttpServer, ServerResponse } from 'node:http'
-import type { Server as NetServer, Socket } from 'node:net'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { Server as NetServer, type Socket } from 'node:net'
+import type { FastifyInstance, FastifyRequest, RouteHandlerMethod, RouteOptions } from 'fastify'
 
 /** The part of a WebSocket of ws that is used here. @fastify/websocket or the app creates it. */
 export interface WebSocketLike {
@@ -85,6 +86,42 @@ export function isBoundHere (server: NetServer): boolean {
 }
 
 /**
+ * Stops the checks of a server for slow headers. `http.Server.close()` does the same. Node keeps their timer under a
+ * symbol.
+ *
+ * Why: the server has stopped listening without `http.Server.close()`, which would emit `close` a second time. Public
+ * alternative: none. Without it (HTTP/2 never has it), the timer and the server stay in memory until the process ends.
+ */
+export function stopConnectionChecks (server: HttpServer): void {
+  clearInterval(valueBySymbol(server, 'http.server.connectionsCheckingInterval') as NodeJS.Timeout | undefined)
+}
+
+/**
+ * Returns whether a value is a server. In Node, every server is a `net.Server`. In Bun, a server of node:http emits the
+ * same events, and is none.
+ *
+ * Why: Fastify's `serverFactory` and its private list of servers may contain any value. Public alternative: none.
+ * Without it, such a server is not drained, and lame-duck is skipped.
+ */
+export function isServer (value: unknown): value is HttpServer {
+  if (value instanceof NetServer) return true
+  const { listening, closeIdleConnections } = (value ?? {}) as Partial<HttpServer>
+  return value instanceof EventEmitter && typeof listening === 'boolean' && typeof closeIdleConnections === 'function'
+}
+
+/**
+ * Closes the listening socket of a server, and nothing else. `close()` of `net.Server` does that.
+ *
+ * Why: `close()` of `http.Server` also closes idle connections, and stops the checks for slow headers. Public
+ * alternative: none. Without it (a server that is no `net.Server`), the server's own `close()` is called. The caller
+ * has disabled `closeIdleConnections()` before.
+ */
+export function closeListener (server: HttpServer): void {
+  if (server instanceof NetServer) NetServer.prototype.close.call(server)
+  else (server as HttpServer).close()
+}
+
+/**
  * Returns the plain socket below a TLS socket. Node emits `connection` for the plain one and `secureConnection` for the
  * TLS one.
  *
@@ -129,14 +166,41 @@ export function secondaryServersOf (app: FastifyInstance): readonly unknown[] {
  * which does not show the `errorHandler` of a route. Without it, the 503 goes through the error handler, and is logged.
  */
 export function usesDefaultErrorHandler (request: FastifyRequest): boolean {
-  const context = valueBySymbol(request, 'fastify.context') as { readonly errorHandler?: object } | undefined
+  const context = routeContextOf(request)
   return context?.errorHandler !== undefined && Object.getPrototypeOf(context.errorHandler) === Object.prototype
 }
 
+/** What Fastify keeps for a route: its config, its handler, and its hooks, with those of the instance before them. */
+export interface RouteContext {
+  readonly config: Record<PropertyKey, unknown>
+  errorHandler?: { readonly func: NonNullable<RouteOptions['errorHandler']> }
+  handler: RouteHandlerMethod
+  [hooks: string]: any // any: a list or null
+}
+
+/**
+ * Returns the context of the route of a request. Fastify keeps it under a symbol, and reads its handler and its hooks
+ * for each request.
+ *
+ * Why: routes that were added before this plugin was loaded must be observed: see `http/earlier-routes.ts`. Public
+ * alternative: an onRoute hook, for the routes that are added later. Without it, a handler of an earlier route that
+ * sends no answer after its client has left counts until its timeout.
+ */
+export function routeContextOf (request: FastifyRequest): RouteContext | undefined {
+  contextSymbol ??= symbolOf(request, 'fastify.context')
+  return contextSymbol === undefined ? undefined : (request as unknown as Record<symbol, RouteContext>)[contextSymbol]
+}
+
+let contextSymbol: symbol | undefined
+
 /** The hooks of one instance: a list for each name, and the method that adds one. */
-export interface HookLists {
-  readonly [name: string]: unknown
+export type Hooks = { readonly [name: string]: unknown[] | undefined } & {
   add(name: string, hook: unknown): void
+}
+
+/** Returns the hooks of an instance. Fastify keeps them under a symbol. See `hookListsOf`. */
+export function hooksOf (app: FastifyInstance): Hooks | undefined {
+  return valueBySymbol(app, 'fastify.hooks') as Hooks | undefined
 }
 
 /**
@@ -146,8 +210,8 @@ export interface HookLists {
  * `replaced-methods.ts`. Public alternative: none, because Fastify does not show its hooks. Without it, the shutdown
  * does not wait for these hooks.
  */
-export function hookListsOf (app: FastifyInstance): HookLists[] {
-  const hooks = valueBySymbol(app, 'fastify.hooks') as HookLists | undefined
+export function hookListsOf (app: FastifyInstance): Hooks[] {
+  const hooks = hooksOf(app)
   const children = valueBySymbol(app, 'fastify.children')
   const inner = Array.isArray(children) ? (children as FastifyInstance[]).flatMap(hookListsOf) : []
   return hooks === undefined ? inner : [hooks, ...inner]
@@ -177,8 +241,12 @@ export function isInsideMessage (webSocket: WebSocketLike): boolean {
 }
 
 function valueBySymbol (object: object, description: string): unknown {
-  const symbol = Object.getOwnPropertySymbols(object).find(each => each.description === description)
+  const symbol = symbolOf(object, description)
   return symbol === undefined ? undefined : (object as Record<symbol, unknown>)[symbol]
+}
+
+function symbolOf (object: object, description: string): symbol | undefined {
+  return Object.getOwnPropertySymbols(object).find(each => each.description === description)
 }
 
 /**
@@ -203,18 +271,33 @@ export function publish (channel: Channel, message: object, onSubscriberError: (
 }
 
 /**
- * Returns whether a pino logger writes to this destination, also through `pino.multistream()`. pino keeps the stream of
- * a logger under the symbol `pino.symbols.streamSym`, which is not in the global registry; this package does not import
- * pino. Without it, the answer is `false`: the destination is then closed before the last lines are logged.
+ * Returns the destinations of a pino logger, also those of `pino.multistream()`. pino keeps the stream of a logger under
+ * the symbol `pino.symbols.streamSym`, which is not in the global registry; this package does not import pino.
+ *
+ * Why: a logger must not close the destination to which the app logs, and the last lines must be written before the
+ * exit. Public alternative: none. Without it, a destination that is also a resource is closed before the last lines are
+ * logged, and lines may be written out of order at the exit.
  */
-export function writesTo (log: object, destination: object): boolean {
+export function destinationsOf (log: object): readonly object[] {
   for (let holder: object | null = log; holder !== null; holder = Object.getPrototypeOf(holder) as object | null) {
-    const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'pino.stream')
+    const key = symbolOf(holder, 'pino.stream')
     if (key === undefined) continue
     const stream = (holder as Record<symbol, { readonly streams?: unknown } | undefined>)[key]
-    if (stream === destination) return true
-    const { streams } = stream ?? {}
-    return Array.isArray(streams) && streams.some((each: { readonly stream: unknown }) => each.stream === destination)
+    if (stream === undefined) return []
+    const { streams } = stream
+    return Array.isArray(streams) ? [stream, ...streams.map((each: { readonly stream: object }) => each.stream)] : [stream]
   }
-  return false
+  return []
+}
+
+/**
+ * Returns whether a destination of pino (sonic-boom) writes in the background, and emits `drain` afterwards. It is
+ * `_writing` then.
+ *
+ * Why: `flush()` of pino's default destination returns at once (its `minLength` is 0), while lines are still in the
+ * thread pool. The last lines are written directly at the exit, and overtake them. Public alternative: none. Without
+ * it, the last lines of a busy process may be in the wrong order.
+ */
+export function isWriting (destination: object): boolean {
+  return (destination as { readonly _writing?: unknown })._writing === true
 }

@@ -1,18 +1,9 @@
 /** The end marker of server-sent events (HTML standard, section 9.2). */
+import type { SseOptions } from '../../types/index'
 import { ShutdownOptionError, received } from '../errors'
 
 /** The default end marker. `retry` is in milliseconds. */
 export const endEvent = { event: 'end', data: { type: 'end', reason: 'shutdown' }, retry: 1_000 } as const
-
-/** The parts of an end marker for server-sent events. */
-export interface SseOptions {
-  /** The event's name. @default 'end' */
-  readonly event?: string
-  /** The event's data, as JSON. @default { type: 'end', reason: 'shutdown' } */
-  readonly data?: unknown
-  /** Time after which the client reconnects, in milliseconds (HTML standard, section 9.2.6). @default 1_000 */
-  readonly retry?: number
-}
 
 /**
  * Creates the end marker of a stream of server-sent events.

@@ -15,11 +15,16 @@ export interface Pm2 {
   start (app: object): Promise<void>
 }
 
-export function createPm2 (t: Test): Pm2 {
+/**
+ * @param env more variables of the daemon, and of the apps
+ * @param cwd the working directory, where PM2 looks for a script
+ */
+export function createPm2 (t: Test, env: NodeJS.ProcessEnv = {}, cwd?: string): Pm2 {
   const home = shortDirectory(t)
   const run = async (...args: string[]): Promise<string> => (await promisify(execFile)(process.execPath, [require.resolve('pm2/bin/pm2'), ...args], {
+    cwd,
     // Without tap's own variables, which would make the daemon a part of this test.
-    env: { PATH: process.env.PATH, HOME: home, PM2_HOME: home, PM2_DISABLE_VERSION_CHECK: 'true' }
+    env: { PATH: process.env.PATH, HOME: home, PM2_HOME: home, PM2_DISABLE_VERSION_CHECK: 'true', ...env }
   })).stdout
   // Added after the folder's teardown, so it runs before it.
   t.teardown(async () => { await run('kill') })

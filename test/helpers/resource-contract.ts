@@ -5,6 +5,7 @@
  * "Closed" means that every socket of the client is destroyed and that the client itself says so. An adapter whose `close`
  * or `force` does nothing fails.
  */
+import type { Socket } from 'node:net'
 import type { Test } from 'tap'
 import type { Resource } from '../../types/index'
 import { adapterFor } from '../../lib/resources/adapters/index'
@@ -24,6 +25,8 @@ export interface Opened {
   isClosed (): boolean
   /** Whether `close` keeps the sockets, because they belong to another client. @default false */
   readonly keepsSockets?: boolean
+  /** Whether `force` after `close` keeps the socket to a frozen server. It must not keep the process alive. @default false */
+  readonly keepsFrozenSocket?: boolean
   /** Closes the client as its owner does, without the adapter. */
   end (): unknown
   /** Closes what else the test has opened. */
@@ -131,7 +134,7 @@ export async function resourceContract (t: Test, fixture: Fixture): Promise<void
     await inTime(closing)
     const end = await inTime(outcome)
     if (works && rejects) t.equal(end, 'rejected', 'the work is rejected')
-    await assertClosed('after force', { forced: true })
+    await assertClosed('after force', { forced: true, frozen: true })
   })
 
   await t.test(`${fixture.name}: on a dead server close settles soon, with or without force, and so does the work`, async t => {
@@ -154,7 +157,7 @@ interface Subject<O extends Opened> {
   readonly opened: O
   readonly resource: Resource
   /** Allows some time, because a socket is destroyed after its last byte is written, and the client notices it later. */
-  assertClosed (when: string, options?: { readonly forced?: boolean }): Promise<void>
+  assertClosed (when: string, options?: { readonly forced?: boolean, readonly frozen?: boolean }): Promise<void>
 }
 
 async function open<O extends Opened> (t: Test, openClient: () => Promise<O>): Promise<Subject<O>> {
@@ -164,14 +167,20 @@ async function open<O extends Opened> (t: Test, openClient: () => Promise<O>): P
   return {
     opened,
     resource: opened.resource ?? adapterFor(opened.client),
-    async assertClosed (when, { forced = false } = {}) {
-      const keepsSockets = opened.keepsSockets === true && !forced
+    async assertClosed (when, { forced = false, frozen = false } = {}) {
+      const keepsSockets = (opened.keepsSockets === true && !forced) || (opened.keepsFrozenSocket === true && frozen)
       const isLeft = (): boolean => !opened.isClosed() || (!keepsSockets && openSockets().length > 0)
       for (let waited = 0; waited < socketTimeout && isLeft(); waited += 10) await sleep(10)
       t.equal(opened.isClosed(), true, `the client is closed ${when}`)
       if (!keepsSockets) t.equal(openSockets().length, 0, `no socket is left ${when}`)
+      else if (frozen) t.ok(openSockets().every(socket => !hasRef(socket)), `no socket keeps the process alive ${when}`)
     }
   }
+}
+
+/** Whether a socket keeps the process alive. */
+function hasRef (socket: Socket): boolean {
+  return (socket as Socket & { readonly _handle?: { hasRef (): boolean } | null })._handle?.hasRef() === true
 }
 
 /** Closes a resource with a signal that never aborts. */

@@ -18,6 +18,8 @@ export const rejected = {
 export interface Setup {
   readonly fastify?: FastifyServerOptions | object
   readonly options?: ShutdownOptions
+  /** Whether the app awaits `register()`. Else its routes are added before the plugin is loaded. @default true */
+  readonly awaitRegister?: boolean
   /** Runs before the plugin is registered. */
   readonly before?: (app: FastifyInstance) => void | Promise<void>
   readonly routes?: (app: FastifyInstance) => void | Promise<void>
@@ -30,15 +32,17 @@ export interface Served {
 }
 
 /** An app that has not booted yet. The plugin listens to no signal, so that tests in one process are independent. */
-export async function build (t: Test, { fastify = {}, options = {}, before, routes }: Setup = {}): Promise<Served> {
+export async function build (t: Test, { fastify = {}, options = {}, awaitRegister = true, before, routes }: Setup = {}): Promise<Served> {
   // A copy, because Fastify 5.0 writes its own logger into the object.
   const app = Fastify({ ...fastify } as FastifyServerOptions) as FastifyInstance
   // A test may have made an earlier close fail on purpose.
   t.teardown(() => app.close().catch(() => {}))
   await before?.(app)
   const report = createDeferred<ShutdownReport>()
-  await app.register(gracefulShutdown, { signals: false, delay: 0, onReport: report.resolve, ...options })
+  const registered = app.register(gracefulShutdown, { signals: false, delay: 0, onReport: report.resolve, ...options })
+  if (awaitRegister) await registered
   await routes?.(app)
+  await registered
   return { app, report: report.promise }
 }
 

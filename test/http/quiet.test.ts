@@ -96,6 +96,15 @@ const notCounted: Record<string, (app: FastifyInstance) => Promise<unknown>> = {
     client.socket.destroy()
   }
 }
+t.test('an exempt route that was added before the plugin was loaded does not prolong it', async t => {
+  const app = await serveQuiet(t, { awaitRegister: false })
+  await ask(app, '/')
+  t.equal(await ask(app, '/health'), 200, 'its first request, by which it is observed')
+  const done = app.shutdown.start()
+  t.ok(await during(app, () => ask(app, '/health').catch(() => {})) > 1)
+  t.match((await done).phases[0], { phase: 'lame-duck', endedBy: 'quiet' })
+})
+
 for (const [name, work] of Object.entries(notCounted)) {
   t.test(`${name} does not prolong it`, async t => {
     const app = await serveQuiet(t)

@@ -19,7 +19,7 @@ const timeouts = { requests: 1_200, streams: 1_200, tasks: 400, resources: 600, 
 const backstop = 2_000
 
 /** The entry, the containment itself, and methods that only read a number: nothing around them could contain them. */
-const uncontained = /^create(Methods|Shutdown|Caller|Containment|Problems|AppClose)\.|^createEvents\.emit$|^createResources\.startTeardown$|^createLifecycle\.(on|hasReached|elapsed|remaining)$/
+const uncontained = /^create(Methods|Shutdown|Caller|Containment|Problems|AppClose|Close)\.|^createEvents\.emit$|^createResources\.startTeardown$|^createLifecycle\.(on|hasReached|elapsed|remaining)$/
 
 /** Steps after the report, which cannot contain their errors. */
 const afterReport = /^(connectManagers|startAppExporters|startExporters|joinProcess|createSecondSignal)/

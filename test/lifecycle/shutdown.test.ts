@@ -1,5 +1,5 @@
 /** The rules of a shutdown, in virtual time: its drains and resources are made up, everything between them is real. */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { Drain } from '../../lib/http/drains/drain'
 import type { LastRequest } from '../../lib/http/last-request'
@@ -12,6 +12,7 @@ import type { ShutdownParts, ShutdownSequence } from '../../lib/lifecycle/shutdo
 import { createTasks, type Tasks } from '../../lib/lifecycle/tasks'
 import type { Settings } from '../../lib/options'
 import { fixedDelay } from '../../lib/times'
+import { interceptCloseHooks } from '../../lib/resources/close-hooks'
 import { createResources, type Resources } from '../../lib/resources/resources'
 import type { Teardown } from '../../lib/resources/teardown'
 import { after, every, startDeadline, within } from '../../lib/util/time'
@@ -109,16 +110,16 @@ function set (t: Test, cast: Cast = {}): Stage {
   }
   const settings = { timeouts, newConnections: 'auto' as const, signals: false as const, refitTimeouts: cast.refitTimeouts ?? (() => {}), uncaughtErrors: false, exit: false, onReport: undefined, track: 'count' as const, resources: cast.resources ?? {}, ...cast, delay: typeof cast.delay === 'object' ? cast.delay : fixedDelay(cast.delay ?? 0) }
   const noApp = { addHook () {} } as unknown as FastifyInstance
-  const resources = createResources(noApp, {
+  const resources = createResources(options => interceptCloseHooks(noApp, (_name, hook) => hook, options), {
     settings,
     lifecycle,
+    log: {} as FastifyBaseLogger,
     drain: () => shutdown.drain(),
     finish: () => shutdown.finish(),
     runInside: part => part(),
     onResource: result => events.emit({ type: 'resource', result }),
     onHook: () => {},
     onLastResources: () => {},
-    wrapHook: (_name, hook) => hook,
     onProblem
   })
   let whileClosing = async (_teardown: Teardown): Promise<void> => {}
@@ -154,11 +155,11 @@ function set (t: Test, cast: Cast = {}): Stage {
     problems,
     flushLog: async () => {},
     close: {
+      name: 'app.close()',
       original: async () => {
         closing ??= shutdown.drain().then(async teardown => await whileClosing(teardown)).then(shutdown.finish)
         await closing
       },
-      intercept () {},
       runInside: part => part(),
       settle () {}
     },

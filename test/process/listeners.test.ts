@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import gracefulShutdown from '../../lib/index'
@@ -54,6 +56,33 @@ t.test('twelve instances share their listeners, and the last one removes them', 
   t.equal(process.listenerCount('SIGTERM'), (before.SIGTERM ?? 0) + 1)
   await last.close()
   t.strictSame(listeners(), before)
+})
+
+t.test('an instance that has closed is garbage, also while another one runs', async t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const running = await started({ signals: false })
+  const closed: Array<WeakRef<FastifyInstance>> = []
+  for (const stop of [(app: FastifyInstance) => app.close(), (app: FastifyInstance) => app.shutdown.start()]) {
+    for (let n = 0; n < 5; n++) closed.push(await startAndStop(stop))
+  }
+  // Timers and caches may hold the last one for a moment.
+  for (let n = 0; n < 100 && reachable() > 1; n++) {
+    await new Promise(resolve => { setTimeout(resolve, 20) })
+    collect()
+  }
+  t.ok(reachable() <= 1, `${reachable()} of ${closed.length} instances are reachable`)
+  await running.close()
+
+  function reachable (): number {
+    return closed.filter(reference => reference.deref() !== undefined).length
+  }
+
+  async function startAndStop (stop: (app: FastifyInstance) => Promise<unknown>): Promise<WeakRef<FastifyInstance>> {
+    const app = await started({ exit: false })
+    await stop(app)
+    return new WeakRef(app)
+  }
 })
 
 t.test('a signal has a listener at every moment while instances come and go', async t => {

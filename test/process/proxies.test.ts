@@ -6,6 +6,8 @@ import http from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { freePort } from '../helpers/services'
+import { apacheArguments } from '../helpers/apache'
+import { caddyArguments, caddyEnvironment } from '../helpers/caddy'
 import { nginxArguments } from '../helpers/nginx'
 import { serve, translate } from '../helpers/children'
 
@@ -37,6 +39,16 @@ const proxies: Record<string, Proxy> = {
       writeFileSync(file, config)
       return ['-db', '-q', '-f', file]
     }
+  },
+  caddy: {
+    file: 'caddy/Caddyfile',
+    methods: ['GET', 'POST'],
+    args: (config, folder) => caddyArguments(config, folder)
+  },
+  apache2: {
+    file: 'apache/service.conf',
+    methods: ['GET', 'POST'],
+    args: (config, folder) => apacheArguments(config, folder)
   }
 }
 
@@ -45,12 +57,13 @@ for (const [program, { file, methods, args }] of Object.entries(proxies)) {
   t.test(`every instance behind ${program} is restarted without a failed request`, { skip: there ? false : `install ${program} to run this` }, async t => {
     const [front, ...ports] = await Promise.all(['front', ...upstreams].map(freePort))
     const config = upstreams.reduce((text, name, i) => text.replace(`127.0.0.1:${name}`, `127.0.0.1:${ports[i]}`), readFileSync(join(__dirname, '../../deploy', file), 'utf8'))
-      .replace(/(listen |bind :)8080/, `$1${front}`)
-    // The delay is longer than HAProxy's `inter 1s` with `fall 1`.
+      .replace(/(listen |Listen |bind :|^:|VirtualHost \*:)8080/gm, `$1${front}`)
+    // The delay is longer than the interval of the probes of HAProxy, Caddy and Apache, which is 1 s.
     const start = async (port: number) => await serve(t, directory, { port, options: { delay: 1_500, probes: true } })
     const instances = await Promise.all(ports.map(start))
 
-    const proxy = spawn(program, args(config, t.testdir({})), { stdio: ['ignore', 'ignore', 'inherit'] })
+    const folder = t.testdir({})
+    const proxy = spawn(program, args(config, folder), { stdio: ['ignore', 'ignore', program === 'caddy' ? 'ignore' : 'inherit'], env: caddyEnvironment(folder) })
     t.teardown(async () => {
       proxy.kill()
       if (proxy.exitCode === null) await once(proxy, 'exit')

@@ -3,7 +3,7 @@
  * drain of the requests, the close of the app, and the signals and the exit of the process. Simulated are the clients,
  * Fastify's hooks, the process and the clock. Each part may fail, and the rules are checked while it runs.
  */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { toError } from '../../lib/errors'
 import type { Drain } from '../../lib/http/drains/drain'
 import { createAppClose } from '../../lib/lifecycle/app-close'
@@ -15,7 +15,8 @@ import { createShutdown } from '../../lib/lifecycle/shutdown'
 import type { ShutdownParts } from '../../lib/lifecycle/shutdown-parts'
 import { createTasks } from '../../lib/lifecycle/tasks'
 import { joinProcess } from '../../lib/process/signals'
-import { createResources } from '../../lib/resources/resources'
+import { interceptCloseHooks } from '../../lib/resources/close-hooks'
+import { createResources, type HostHooks } from '../../lib/resources/resources'
 import { sleep } from '../../lib/util/time'
 import type { Outcome, Resource, ShutdownReport } from '../../types/index'
 import { createApp } from './app'
@@ -78,7 +79,8 @@ async function play (random: Random, clock: VirtualClock, simulatedProcess: Simu
   const app = createApp(scenario.serverClose === null ? async () => {} : async () => { await run(scenario.serverClose!, 'server.close') })
   for (const hook of scenario.hooks.filter(({ plugin }) => plugin === 'earlier')) addHook(hook)
   const close = createAppClose(app as unknown as FastifyInstance)
-  const resources = createResources(app as unknown as FastifyInstance, {
+  const interceptHooks: HostHooks = options => interceptCloseHooks(app as unknown as FastifyInstance, (_name, hook) => hook, options)
+  const resources = createResources(interceptHooks, {
     settings: {
       resources: Object.fromEntries(
         scenario.resources.filter(({ added }) => added === 'option').map(plan => [plan.name, createResource(plan)])
@@ -87,13 +89,13 @@ async function play (random: Random, clock: VirtualClock, simulatedProcess: Simu
       track: 'count'
     },
     lifecycle,
+    log: {} as FastifyBaseLogger,
     drain: () => shutdown.drain(),
     finish: () => shutdown.finish(),
     runInside: close.runInside,
     onResource: result => { events.emit({ type: 'resource', result }) },
     onHook: result => { events.emit({ type: 'hook', result }) },
     onLastResources: (names, atMs) => { events.emit({ type: 'last-resources', names, atMs }) },
-    wrapHook: (_name, hook) => hook,
     onProblem
   })
 

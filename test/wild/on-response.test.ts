@@ -76,9 +76,12 @@ const places: Record<string, (app: FastifyInstance, hook: Hook) => unknown> = {
   }
 }
 
-async function service (t: Test, routes: (app: FastifyInstance, db: Database) => unknown, options: ShutdownOptions = {}): Promise<Served & { readonly db: Database }> {
+async function service (
+  t: Test, routes: (app: FastifyInstance, db: Database) => unknown, options: ShutdownOptions = {}, awaitRegister = true
+): Promise<Served & { readonly db: Database }> {
   const db = new Database()
   const served = await serve(t, {
+    awaitRegister,
     options: { resources: { db: { close: () => db.close() } }, ...options },
     routes: async app => { await routes(app, db) }
   })
@@ -99,8 +102,8 @@ for (const [kind, create] of Object.entries(hooks)) {
 
 for (const [place, add] of Object.entries(places)) {
   t.test(`the database stays open until an onResponse hook of ${place} is over`, async t => {
-    for (const close of ['start', 'close'] as const) {
-      const { app, db, report } = await service(t, (app, db) => add(app, hooks['an async function']!(db)))
+    for (const [close, awaitRegister] of [['start', true], ['close', true], ['start', false]] as const) {
+      const { app, db, report } = await service(t, (app, db) => add(app, hooks['an async function']!(db)), {}, awaitRegister)
       await fetchOnce(app, get('/'))
       await eventually(() => db.writing === 1, () => db)
       await (close === 'start' ? app.shutdown.start() : app.close())
@@ -199,14 +202,16 @@ t.test('a hook that never settles is abandoned after timeouts.tasks, and named',
   const stuck: Record<string, { readonly add: (app: FastifyInstance) => unknown, readonly name: string }> = {
     'an async hook of the root': { add: app => places['the root']!(app, async () => await new Promise(() => {})), name: 'onResponse hook of app' },
     'a callback of a plugin': { add: app => places['a plugin']!(app, (_request, _reply, _done) => {}), name: 'onResponse hook of access-log' },
-    'a hook of a route': { add: app => places['a route']!(app, () => new Promise(() => {})), name: 'onResponse hook of GET /' }
+    'a hook of a route': { add: app => places['a route']!(app, () => new Promise(() => {})), name: 'onResponse hook of GET /' },
+    'a hook of an earlier route': { add: app => places['a route']!(app, () => new Promise(() => {})), name: 'onResponse hook of GET /' }
   }
   for (const [kind, { add, name }] of Object.entries(stuck)) {
     const events: ShutdownEvent[] = []
-    const { app, db } = await service(t, add, {
+    const options: ShutdownOptions = {
       timeouts: { tasks: 1_100 },
       exporters: [{ name: 'test', start: ({ listen }) => { listen(event => { events.push(event) }) } }]
-    })
+    }
+    const { app, db } = await service(t, add, options, kind !== 'a hook of an earlier route')
     await fetchOnce(app, get('/'))
     await fetchOnce(app, get('/'))
     const report = await app.shutdown.start()

@@ -10,7 +10,7 @@ export const cluster = {
   name: 'node:cluster',
   missing: null,
   version: () => process.versions.node,
-  async start ({ script, env, log }) {
+  async start ({ script, env, log, note }) {
     const port = await freePort()
     const child = start(process.execPath, [primary], { env: { ...env, PORT: String(port), SERVICE: script, WORKERS: String(workers) }, ipc: true, log })
     await message(child, 'ready')
@@ -19,7 +19,10 @@ export const cluster = {
       url: `http://127.0.0.1:${port}`,
       async restart (times) {
         const ends = []
-        child.on('message', said => { if (typeof said === 'object') ends.push(said) })
+        child.on('message', said => {
+          if (said.stopping !== undefined) note(`SIGTERM to instance ${said.stopping}`)
+          if (said.ms !== undefined) ends.push(said)
+        })
         while (ends.length < times) {
           const reloaded = message(child, 'reloaded')
           child.kill('SIGHUP')

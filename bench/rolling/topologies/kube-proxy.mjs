@@ -18,7 +18,7 @@ const service = '10.96.0.10'
 /** Period and timeout of the readiness probe, in milliseconds. */
 const period = 1_000
 /** From a change of readiness to the change of the rule, in milliseconds. */
-const lag = { min: 200, max: 8_000 }
+const lag = { min: 200, max: Number(process.env.ENDPOINT_LAG_MS ?? 8_000) }
 /** Longest time of an instance to end, in milliseconds: Kubernetes' default grace period. */
 const gracePeriod = 30_000
 
@@ -27,16 +27,21 @@ const inside = 'ROLLING_NETWORK_NAMESPACE'
 
 export const kubeProxy = {
   name: "kube-proxy's nftables",
-  missing: [[nft, 'nftables'], [ip, 'iproute2'], [unshare, 'util-linux'], [process.getuid?.() === 0 ? 'root' : null, 'nothing, but run as root']]
+  missing: [[nft, 'nftables'], [ip, 'iproute2'], [unshare, 'util-linux']]
     .filter(([found]) => found === null).map(([, name]) => name).join(', ') || null,
-  /** The command that runs this topology, with these arguments of Node. `null` inside the namespace. */
-  enter: args => process.env[inside] === undefined ? { command: unshare, args: ['--net', process.execPath, ...args], env: { [inside]: '1' } } : null,
+  /** Why this user may not run it, `null` if it may. */
+  forbidden: () => process.getuid?.() === 0 ? null : 'run as root, because it needs a network namespace',
+  /**
+   * The command that runs this topology, with these arguments of Node. `null` inside the namespace. Without the address
+   * of the database, which cannot be reached from there.
+   */
+  enter: args => process.env[inside] === undefined ? { command: unshare, args: ['--net', process.execPath, ...args], env: { [inside]: '1', DATABASE_URL: undefined } } : null,
   version: () => execFileSync(nft, ['--version']).toString().match(/v(\d[\d.]*)/)[1],
-  async start ({ script, env, log }) {
+  async start ({ script, env, log, note }) {
     execFileSync(ip, ['link', 'set', 'lo', 'up'])
     execFileSync(ip, ['address', 'replace', `${service}/32`, 'dev', 'lo'])
     const endpoints = new Set()
-    const controller = createController(endpoints)
+    const controller = createController(endpoints, note)
     const launch = async () => {
       const port = await freePort()
       const child = start(process.execPath, [script], {
@@ -61,6 +66,7 @@ export const kubeProxy = {
           await controller.until(() => endpoints.has(next.port))
           running.push(next)
           const old = running.shift()
+          note(`SIGTERM to instance ${old.port}`)
           ends.push(await stop(old.child, 'SIGTERM', gracePeriod))
           await controller.until(() => !endpoints.has(old.port))
           controller.forget(old.port)
@@ -77,7 +83,7 @@ export const kubeProxy = {
 }
 
 /** Keeps the rule of the service up to date. @param {Set<number>} endpoints the ports in the rule */
-function createController (endpoints) {
+function createController (endpoints, note) {
   const watched = new Map()
   return {
     watch (port) {
@@ -91,6 +97,7 @@ function createController (endpoints) {
         if (ready) endpoints.add(port)
         else endpoints.delete(port)
         apply([...endpoints])
+        note(`endpoints: ${[...endpoints].join(', ')}`)
       }, period)
       watched.set(port, timer)
     },

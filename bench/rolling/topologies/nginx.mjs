@@ -31,7 +31,7 @@ function config ({ port, upstreams, directory }) {
   return `
 daemon off;
 pid ${directory}/nginx.pid;
-error_log stderr crit;
+error_log stderr error;
 worker_processes 1;
 ${process.getuid() === 0 ? 'user root;' : ''}
 events { worker_connections 1024; }

@@ -21,7 +21,7 @@ export const pm2 = {
   name: 'PM2 reload',
   missing: null,
   version: () => require('pm2/package.json').version,
-  async start ({ script, env, directory, log }) {
+  async start ({ script, env, directory, log, note }) {
     const port = await freePort()
     const file = join(directory, 'ecosystem.config.json')
     const app = {
@@ -44,6 +44,7 @@ export const pm2 = {
         const ends = []
         while (ends.length < times) {
           const began = performance.now()
+          note('reload of all instances, one after another')
           await pm2Command('reload', 'service')
           // PM2 does not report how an old process ended, only when all are replaced.
           for (let n = 0; n < instances; n++) ends.push({ ms: (performance.now() - began) / instances, how: 'not told' })

@@ -25,6 +25,7 @@ async function reload () {
   for (const [n, old] of workers.entries()) {
     if (stopping) break
     workers[n] = await fork()
+    process.send({ stopping: n })
     process.send(await end(old))
   }
   reloading = false

@@ -25,6 +25,8 @@ interface Methods {
   quit (): Promise<unknown>
   disconnect (): Promise<unknown>
   sendCommand (args: readonly string[]): Promise<unknown>
+  /** Its sockets no longer keep the process alive. A pool, a cluster and a sentinel do not have it. */
+  unref? (): void
 }
 
 /** Longest time that a client that is not connected gets to connect again, in milliseconds. */
@@ -75,7 +77,14 @@ export function nodeRedis (client: NodeRedis): Resource {
   }
 
   async function destroy (): Promise<void> {
-    await (methods.destroy === undefined ? methods.disconnect() : methods.destroy())
+    try {
+      await (methods.destroy === undefined ? methods.disconnect() : methods.destroy())
+    } catch (error) {
+      // Version 5: `destroy()` after `close()` rejects the commands and throws, and its socket stays open while the
+      // server does not answer. There is no access to this socket.
+      methods.unref?.()
+      throw error
+    }
   }
 
   // A client that is closed already, or whose server dies meanwhile, throws. It is closed all the same.

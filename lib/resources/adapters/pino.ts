@@ -4,6 +4,7 @@
  * throws. Both are `last`.
  */
 import type { Resource } from '../../../types/index'
+import { untilWritten } from '../../util/until-written'
 import { closeOnce, ignoreError } from './adapter'
 import type { Adapter } from './adapter'
 import { hasFields, hasMethods, property } from './structure'
@@ -42,9 +43,12 @@ export const pinoDestinationAdapter: Adapter<PinoDestination> = {
 export function pinoLogger (logger: PinoLogger): Resource {
   return closeOnce({
     last: true,
-    close: () => new Promise<void>((resolve, reject) => {
-      logger.flush(error => { if (error == null) resolve(); else reject(error) })
-    })
+    close: async () => {
+      await new Promise<void>((resolve, reject) => {
+        logger.flush(error => { if (error == null) resolve(); else reject(error) })
+      })
+      await untilWritten(logger)
+    }
   })
 }
 

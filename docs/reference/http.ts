@@ -1,0 +1,6 @@
+/**
+ * The names of `fastify-shutdown/http`.
+ *
+ * @module
+ */
+export * from '../../lib/attach'

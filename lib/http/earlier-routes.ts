@@ -1,0 +1,72 @@
+/**
+ * Routes that were added before this plugin was loaded: `register()` of it is not awaited, or another plugin was
+ * registered first. No onRoute hook of ours has seen such a route, so it is observed when its first request comes.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, RouteOptions } from 'fastify'
+import type { OnProblem } from '../lifecycle/problems'
+import { kObserved } from '../symbols'
+import { hooksOf, routeContextOf, usesDefaultErrorHandler, type RouteContext } from '../util/node-internals'
+
+type OnRequest = (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction) => void
+
+/** What observes a route. */
+export interface Observer {
+  /** Gets a route as an onRoute hook gets it, and may replace its handler and its hooks. */
+  readonly observe: (route: RouteOptions) => void
+  readonly onProblem: OnProblem
+}
+
+/** The hooks of a route that an observer may replace. */
+const names = ['onRequest', 'preSerialization', 'onSend', 'onError', 'onResponse', 'onTimeout', 'onRequestAbort']
+
+/** The text of Fastify's router without a route. If it is another one, each request looks for the mark of its route. */
+const noRoutes = '(empty tree)'
+
+/** Marks a route that an onRoute hook observes. Fastify copies the config. */
+export function markObserved (route: RouteOptions): void {
+  route.config = { ...route.config, [kObserved]: true } as NonNullable<RouteOptions['config']>
+}
+
+/** Returns the `onRequest` hook, with a step that observes the routes that the app has already added, if it has any. */
+export function observeEarlierRoutes (
+  app: FastifyInstance, onRequest: OnRequest, { observe, onProblem }: Observer
+): OnRequest {
+  if (app.printRoutes() === noRoutes) return onRequest
+  return function (request, reply, next) {
+    const context = routeContextOf(request)
+    if (context?.config !== undefined && context.config[kObserved] !== true) {
+      context.config[kObserved] = true
+      try {
+        observeContext(context, request, observe)
+      } catch (error) {
+        onProblem('A route that was added before fastify-shutdown was loaded is not observed', error)
+      }
+    }
+    onRequest(request, reply, next)
+  }
+}
+
+function observeContext (context: RouteContext, request: FastifyRequest, observe: Observer['observe']): void {
+  // Fastify has put the hooks of the instance before those of the route. They are observed already.
+  const ofInstance = hooksOf(request.server)
+  const lists = names.map(name => {
+    const all = context[name] ?? []
+    const count = ofInstance?.[name]?.length ?? all.length
+    return { name, before: all.slice(0, count), own: all.slice(count) }
+  })
+  const { method, url, ...config } = context.config
+  const route = { method, url, config, handler: context.handler } as unknown as RouteOptions & Record<string, unknown>
+  for (const { name, own } of lists) route[name] = own
+  const { errorHandler } = context
+  if (errorHandler !== undefined && !usesDefaultErrorHandler(request)) route.errorHandler = errorHandler.func
+  observe(route)
+  context.handler = route.handler
+  for (const { name, before } of lists) {
+    const hooks = [...before, ...route[name] as unknown[]]
+    context[name] = hooks.length > 0 ? hooks : null
+  }
+  if (route.errorHandler !== undefined) {
+    // The prototype is the error handler around it, which handles the errors of this one.
+    context.errorHandler = Object.assign(Object.create(Object.getPrototypeOf(errorHandler)), { func: route.errorHandler })
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * The close of a host: `app.close()`, or `server.close()` of a plain server. It settles when the report is published.
+ *
+ * A resource or hook may own the host and close it itself, as NestJS does. In this case the close resolves at once.
+ * Otherwise it would wait for itself.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { createDeferred } from '../util/deferred'
+
+/** The close of one host, as the shutdown uses it. */
+export interface Close {
+  /** The method that the user calls, such as `app.close()`. */
+  readonly name: string
+  /** Closes the host. Settles when the host's own close does. */
+  original(): Promise<unknown>
+  /** Runs a part of the close: the method of the user resolves at once in it, also in callbacks that it starts. */
+  runInside<T>(part: () => T): T
+  /** The report is published: the method of the user rejects with `error`, or resolves if it is `null`. */
+  settle(error: unknown): void
+}
+
+/** The close, as the host uses it. */
+export interface PublishedClose extends Close {
+  /** Closes the host, and resolves when the report is published. */
+  close(): Promise<void>
+}
+
+/** Creates the close of one host. */
+export function createClose (name: string, original: () => Promise<unknown>): PublishedClose {
+  const published = createDeferred<unknown>()
+  const inside = new AsyncLocalStorage<true>()
+
+  return {
+    name,
+    original,
+    runInside: part => inside.run(true, part),
+    settle: error => { published.resolve(error) },
+    async close () {
+      if (inside.getStore() === true) return
+      // Its error is in the report.
+      original().catch(() => {})
+      const error = await published.promise
+      if (error !== null) throw error
+    }
+  }
+}
