@@ -24,7 +24,7 @@ export interface Exit {
   readonly at: number
 }
 
-/** Names of what tap and other libraries count as listeners of the real process. */
+/** The counter of signal-exit, which tap loads. Its listeners belong to the real process. */
 const signalExit = Symbol.for('signal-exit emitter')
 
 /** Creates a process that runs. @param now returns the milliseconds of the clock */
@@ -49,14 +49,14 @@ export function createProcess (now: () => number): SimulatedProcess {
     exits,
     get exitCode () { return Number(fake.exitCode ?? 0) },
     enter () {
-      const shared = globalThis as unknown as Record<symbol, unknown>
-      const counted = shared[signalExit]
-      shared[signalExit] = undefined
+      const counter = (globalThis as unknown as Record<symbol, { count: number } | undefined>)[signalExit]
+      const count = counter?.count ?? 0
+      if (counter !== undefined) counter.count = 0
       forgetMembers()
       globalThis.process = fake
       return () => {
         globalThis.process = real
-        shared[signalExit] = counted
+        if (counter !== undefined) counter.count = count
         forgetMembers()
       }
     },
