@@ -365,7 +365,8 @@ export function createRules (
   }
 
   function checkOutcome ({ outcome, exitCode, reason, errors, resources, durationMs }: ShutdownReport): void {
-    const isBad = scenario.surelyFails || cuts.all > 0 || resources.some(result => result.outcome !== 'closed')
+    const hasCrashed = calls.some(({ kind }) => kind === 'error')
+    const isBad = scenario.surelyFails || hasCrashed || cuts.all > 0 || resources.some(result => result.outcome !== 'closed')
     if (isBad) note(outcome !== 'clean', 'the outcome is clean, although something has failed')
     const messages = errors.map(({ message }) => message).join(', ')
     if (scenario.isClean) note(outcome === 'clean', `the outcome is ${outcome}, although nothing has failed: ${messages}`)

@@ -132,8 +132,7 @@ export function createScenario (random: Random) {
   const hasCrash = calls.some(({ kind }) => kind === 'error')
   const surelyFails = closes.some(isFault) || hooks.some(({ behaviour }) => isFault(behaviour)) || traffic.begin ||
     traffic.beginDraining || drain.beginDrainingThrows || isFault(drain.behaviour) || isFault(traffic.end) ||
-    tasks.some(({ at, behaviour, stops }) => at < callTime && !stops && isStuck(behaviour)) || boot === 'never' ||
-    calls[0]!.kind === 'error'
+    tasks.some(({ at, behaviour, stops }) => at < callTime && !stops && isStuck(behaviour)) || boot === 'never'
   const mayFail = surelyFails || hasCrash || trafficFails || drain.enterLameDuckThrows || drain.pendingThrows ||
     onReport !== null || isFault(flush) || serverClose !== null || listenerThrowsAt !== null || phaseListenerThrows ||
     pauses.some(isFault) || tasks.some(({ behaviour }) => isFault(behaviour)) ||
@@ -162,7 +161,7 @@ export function createScenario (random: Random) {
     listenerThrowsAt,
     phaseListenerThrows,
     owner,
-    /** Whether the outcome cannot be clean. */
+    /** Whether the outcome cannot be clean, also without a crash. */
     surelyFails,
     /** Whether nothing fails, and everything has its time. */
     isClean: hasTime && !mayFail && !hasLateTasks,
