@@ -107,7 +107,8 @@ export function createTeardown (
   return {
     allow (name) { allow(name, positioned) },
     async closeDependantsOf (plugin) {
-      if (!plugins.has(plugin)) return
+      // A resource that is added late may be the first one that uses the plugin. It has no place in the order.
+      if (!plugins.has(plugin) || !byName.has(plugin)) return
       const allowed = allow(plugin, none)
       // A `last` resource that uses the plugin waits for all others, and they would wait for the hooks of the plugin.
       if (lasts.some(entry => allowed.has(entry))) earlier.forEach(allowEntry)

@@ -73,7 +73,7 @@ export const mutations: readonly Mutation[] = [
     test: 'test/lifecycle/tasks.test.ts'
   },
   { file: 'lifecycle/report.ts', line: "exitCode: outcome === 'failed' || cutAtWork > 0 ? 1 : 0,", becomes: "exitCode: outcome === 'failed' ? 1 : 0," },
-  { file: 'lifecycle/app-close.ts', line: 'if (inside.getStore() === true) return', becomes: '' },
+  { file: 'lifecycle/close.ts', line: 'if (inside.getStore() === true) return', becomes: '' },
   // http
   { file: 'http/last-request.ts', line: 'if (lastResponse === res) times[last] = times[before]!', becomes: '', test: 'test/http/quiet.test.ts' },
   {
@@ -100,7 +100,7 @@ export const mutations: readonly Mutation[] = [
     line: 'if (await inTime(Math.max(0, began + step - now()), table.untilAnswered())) return outcome',
     becomes: 'if (await inTime(step, table.untilAnswered())) return outcome'
   },
-  { file: 'http/drains/requests.ts', line: "if (cut.length > 0) outcome = 'forced'", becomes: '', test: 'test/http/drains/drain.test.ts' },
+  { file: 'http/drains/requests.ts', line: "if (cut.length > 0) outcome = 'forced'", becomes: '' },
   // resources
   {
     file: 'resources/close-resource.ts',
@@ -111,8 +111,8 @@ export const mutations: readonly Mutation[] = [
   { file: 'resources/close-resource.ts', line: 'if (current?.millisecond === millisecond) return current', becomes: 'if (current !== undefined) return current' },
   { file: 'resources/dependency-graph.ts', line: 'if (earlier.size > 0) for (const node of lasts) node.openDependants++', becomes: '' },
   { file: 'resources/teardown.ts', line: "if (entry.openDependants === 0 && entry.state === 'allowed') startInTurn(entry)", becomes: 'if (entry.openDependants === 0) startInTurn(entry)' },
-  { file: 'resources/teardown.ts', line: 'if (closing > 0) await noneClosing()', becomes: '' },
-  { file: 'resources/teardown.ts', line: 'if (!held.has(dependant.name)) allowed.add(dependant)', becomes: 'allowed.add(dependant)' },
+  { file: 'resources/teardown.ts', line: 'if (closing > 0) await noneClosing()', becomes: '', test: 'test/resources/teardown.test.ts' },
+  { file: 'resources/teardown.ts', line: 'if (!held.has(dependant.name)) allowed.add(dependant)', becomes: 'allowed.add(dependant)', test: 'test/resources/teardown.test.ts' },
   { file: 'resources/resources.ts', line: 'runInside(() => closing.add(name, resource))', becomes: 'closing.add(name, resource)' },
   { file: 'resources/resources.ts', line: 'if (resource.pause === undefined || paused.get(name) === resource.pause) continue', becomes: 'if (resource.pause === undefined) continue' },
   { file: 'resources/close-hooks.ts', line: 'for (const owner of owners) await runInside(() => teardown.closeDependantsOf(owner))', becomes: '' },

@@ -491,6 +491,17 @@ t.test('positions', t => {
     t.same(names(await time.until(teardown.finished())), ['a', 'late'])
   })
 
+  t.test('the hooks of a plugin do not wait for a resource that is added late, and is the first one that uses it', async t => {
+    const time = virtualTime(t)
+    // The registry adds the plugin to this set.
+    const plugins = new Set<string>()
+    const teardown = createTeardown([['a', { close: () => wait(20) }]], { timeout: 100, plugins })
+    plugins.add('p')
+    teardown.add('late', { dependsOn: ['p'], close: () => wait(50) })
+    await time.until(teardown.closeDependantsOf('p'))
+    t.same(teardown.pending(), ['late'])
+  })
+
   t.test('a last resource that uses a plugin closes before its hooks, so all others close before it', async t => {
     const time = virtualTime(t)
     const resources: [string, Resource][] = [

@@ -5,6 +5,8 @@ import { EventEmitter } from 'node:events'
 export interface SimulatedProcess {
   /** The calls of `process.exit()`, and the end by itself. */
   readonly exits: readonly Exit[]
+  /** The exit code that is set. */
+  readonly exitCode: number
   /** Replaces the real process. @returns a function that puts it back */
   enter (): () => void
   /** Adds another owner of the process, which listens to SIGTERM. */
@@ -22,7 +24,7 @@ export interface Exit {
   readonly at: number
 }
 
-/** Names of what tap and other libraries count as listeners of the real process. */
+/** The counter of signal-exit, which tap loads. Its listeners belong to the real process. */
 const signalExit = Symbol.for('signal-exit emitter')
 
 /** Creates a process that runs. @param now returns the milliseconds of the clock */
@@ -45,15 +47,16 @@ export function createProcess (now: () => number): SimulatedProcess {
 
   return {
     exits,
+    get exitCode () { return Number(fake.exitCode ?? 0) },
     enter () {
-      const shared = globalThis as unknown as Record<symbol, unknown>
-      const counted = shared[signalExit]
-      shared[signalExit] = undefined
+      const counter = (globalThis as unknown as Record<symbol, { count: number } | undefined>)[signalExit]
+      const count = counter?.count ?? 0
+      if (counter !== undefined) counter.count = 0
       forgetMembers()
       globalThis.process = fake
       return () => {
         globalThis.process = real
-        shared[signalExit] = counted
+        if (counter !== undefined) counter.count = count
         forgetMembers()
       }
     },

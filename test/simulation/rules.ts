@@ -3,6 +3,7 @@ import type { Events } from '../../lib/lifecycle/events'
 import { phases, type LifecycleControl } from '../../lib/lifecycle/phases'
 import type { Problems } from '../../lib/lifecycle/problems'
 import type { Tasks } from '../../lib/lifecycle/tasks'
+import { backstop } from '../../lib/process/backstop'
 import { reserveOf } from '../../lib/times'
 import type { Phase, ResourceResult, ShutdownReport } from '../../types/index'
 import { isFault, isStuck } from './behaviour'
@@ -15,7 +16,7 @@ import type { RequestPlan, SimulatedServer } from './server'
 export class Broken extends Error {}
 
 /** Time after `delay` and the total at which the shutdown must be over, in milliseconds: the backstop and its timers. */
-const slack = 2_100
+const slack = backstop + 100
 
 /** What the rules look at. */
 export interface RulesOptions {
@@ -56,7 +57,7 @@ export function createRules (
   const hooks = scenario.hooks.filter(({ plugin }) => plugin !== 'earlier')
   const drainCalls: string[] = []
   const follows: { readonly what: 'start' | 'close', state: 'pending' | 'fulfilled' | 'rejected' }[] = []
-  const cuts = { atWork: 0, all: 0 }
+  const cuts = { atWork: 0, all: 0, byDrain: 0 }
   let begun: { readonly at: number, readonly silence: number, readonly stats: SimulatedServer['stats'], readonly size: number } | null = null
   let draining: { readonly at: number, readonly limit: number } | null = null
   let stoppedListeningIn: Phase | null = null
@@ -127,6 +128,7 @@ export function createRules (
     onCut (plan: RequestPlan, isByDrain: boolean) {
       if (plan.waitsFor === 'app') cuts.atWork++
       if (!isByDrain) return
+      cuts.byDrain++
       const since = clock.now() - draining!.at
       note(since >= Math.min(timeOf(plan), draining!.limit) - 1, `a request is cut after ${since} ms: ${JSON.stringify(plan)}`)
     },
@@ -233,7 +235,7 @@ export function createRules (
       if (last && !closesLast(each)) note(settled.has(each.name), `${name} is last, and closes before ${each.name}`)
     }
     if (pause !== null) note(pauses.has(name), `${name} closes, and was not paused`)
-    if (pause !== null && added !== 'late' && scenario.hasTime && scenario.boot !== 'never' && !isFault(pause)) {
+    if (pause !== null && added !== 'late' && scenario.hasTime && !scenario.trafficFails && scenario.boot !== 'never' && !isFault(pause)) {
       note(pauses.get(name)!.over, `${name} closes while it pauses`)
     }
     if (isInTurn()) for (const hook of hooksBefore(plan)) note(hooksOver.has(hook.id), `${name} closes before ${hook.id}`)
@@ -334,6 +336,8 @@ export function createRules (
   }
 
   function checkExit (report: ShutdownReport): void {
+    const hasCrashed = calls.some(({ kind }) => kind === 'error')
+    if (hasCrashed) note(simulatedProcess.exitCode === 1, `after a crash, the exit code is ${simulatedProcess.exitCode}`)
     if (mustExitAtOnce !== null) {
       note(exits[0]?.at === mustExitAtOnce && exits[0].code === 1, 'the second signal does not end the process')
       return
@@ -345,21 +349,24 @@ export function createRules (
     note(exits.length === 1, `${exits.length} exits`)
     const { at, code } = exits[0]!
     const { onReport, flush, listenerThrowsAt, flushLog } = scenario
-    const fails = report.exitCode === 1 || calls.some(({ kind }) => kind === 'error') || isFault(flush) ||
+    const fails = report.exitCode === 1 || hasCrashed || isFault(flush) ||
       (onReport !== null && isFault(onReport)) || listenerThrowsAt === 'report'
     note(code === (fails ? 1 : 0), `the process exits with ${code}`)
-    if (onReport !== null || flush.kind !== 'works at once') return
+    // If the boot never ends, the backstop may come first.
+    if (onReport !== null || flush.kind !== 'works at once' || scenario.boot === 'never') return
     const { at: reported, remaining } = reportedAt!
-    const crashed = calls.some(({ kind }) => kind === 'error')
-    const wait = owner === null ? 0 : crashed ? 2_000 : Math.min(timeouts.resources, remaining)
+    const wait = owner === null ? 0 : hasCrashed ? 2_000 : Math.min(timeouts.resources, remaining)
     const due = Math.min(Math.max(reported, owner?.over ?? Infinity), reported + wait)
-    note(at >= due - 1 && at <= due + flushLog + 2, `the process exits ${at - reported} ms after the report, expected ${due - reported}`)
-    // The owner is not done in time, or the boot never ends.
-    if (owner === null && scenario.boot !== 'never') note(forcedExits === 0, 'the process is ended by force')
+    // The backstop may come first.
+    const earliest = Math.min(due, callTime + delay.max + timeouts.total + backstop)
+    note(at >= earliest - 1 && at <= due + flushLog + 2, `the process exits ${at - reported} ms after the report, expected ${due - reported}`)
+    // The owner may not be done in time.
+    if (owner === null) note(forcedExits === 0, 'the process is ended by force')
   }
 
   function checkOutcome ({ outcome, exitCode, reason, errors, resources, durationMs }: ShutdownReport): void {
-    const isBad = scenario.surelyFails || cuts.all > 0 || resources.some(result => result.outcome !== 'closed')
+    const hasCrashed = calls.some(({ kind }) => kind === 'error')
+    const isBad = scenario.surelyFails || hasCrashed || cuts.all > 0 || resources.some(result => result.outcome !== 'closed')
     if (isBad) note(outcome !== 'clean', 'the outcome is clean, although something has failed')
     const messages = errors.map(({ message }) => message).join(', ')
     if (scenario.isClean) note(outcome === 'clean', `the outcome is ${outcome}, although nothing has failed: ${messages}`)
@@ -379,6 +386,9 @@ export function createRules (
       const next = results[index + 1]
       note(durationMs >= 0, 'a phase has no duration')
       if (next !== undefined) note(Math.abs(startedMs + durationMs - next.startedMs) < 0.01, 'a phase does not follow the one before')
+    }
+    if (cuts.byDrain > 0) {
+      note(results.find(({ phase }) => phase === 'draining')!.outcome !== 'clean', 'draining is clean, although requests were cut')
     }
     const hasLameDuck = names.includes('lame-duck')
     const mayWait = reason.kind !== 'close' && delay.max > 0 && scenario.boot === 'early'
@@ -420,7 +430,8 @@ export function createRules (
         note(durationMs <= Math.max(0, granted) + Math.min(1_000, own / 10) + 4, `${name} is ${outcome} after ${durationMs} ms, behind its time`)
       }
     }
-    const allClosed = results.every(({ outcome }) => outcome === 'closed')
+    // One that is added at the end has little time.
+    const allClosed = results.every(({ name, outcome }) => outcome === 'closed' || late.get(name) === true)
     if (scenario.resourcesAreQuick && scenario.boot !== 'never') note(allClosed, `a resource did not get its reserve of ${reserve} ms`)
   }
 

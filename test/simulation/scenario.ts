@@ -16,6 +16,17 @@ export type Scenario = ReturnType<typeof createScenario>
 export type ResourcePlan = Scenario['resources'][number]
 export type HookPlan = Scenario['hooks'][number]
 
+const quickRequest: Omit<RequestPlan, 'at' | 'ms'> = {
+  kind: 'request',
+  hasBegun: false,
+  exempt: false,
+  category: null,
+  waitsFor: 'app',
+  aborts: false,
+  endsOnSignal: false,
+  startsTask: false
+}
+
 /** Chooses what happens. */
 export function createScenario (random: Random) {
   const withFaults = random.chance(0.7)
@@ -62,6 +73,12 @@ export function createScenario (random: Random) {
       startsTask: random.chance(0.1)
     }
   })
+  // Clients that do not stop: lame-duck then takes its longest time.
+  if (random.chance(0.1)) {
+    for (let at = 300; at < 1_500; at += random.between(20, 90)) {
+      requests.push({ ...quickRequest, at, ms: random.between(1, Math.max(1, Math.min(20, slow))) })
+    }
+  }
   const connections = Array.from({ length: random.between(0, 2) }, (): ConnectionPlan => (
     { at: random.between(2, 1_300), usedAt: random.between(1, 400) }
   ))
@@ -115,8 +132,7 @@ export function createScenario (random: Random) {
   const hasCrash = calls.some(({ kind }) => kind === 'error')
   const surelyFails = closes.some(isFault) || hooks.some(({ behaviour }) => isFault(behaviour)) || traffic.begin ||
     traffic.beginDraining || drain.beginDrainingThrows || isFault(drain.behaviour) || isFault(traffic.end) ||
-    tasks.some(({ at, behaviour, stops }) => at < callTime && !stops && isStuck(behaviour)) || boot === 'never' ||
-    calls[0]!.kind === 'error'
+    tasks.some(({ at, behaviour, stops }) => at < callTime && !stops && isStuck(behaviour)) || boot === 'never'
   const mayFail = surelyFails || hasCrash || trafficFails || drain.enterLameDuckThrows || drain.pendingThrows ||
     onReport !== null || isFault(flush) || serverClose !== null || listenerThrowsAt !== null || phaseListenerThrows ||
     pauses.some(isFault) || tasks.some(({ behaviour }) => isFault(behaviour)) ||
@@ -129,7 +145,7 @@ export function createScenario (random: Random) {
     settings: { delay, timeouts, categoryTime, givenTimeouts, newConnections, exit },
     calls,
     boot,
-    bootAt: boot === 'early' ? 1 : random.between(callTime + 1, callTime + 300),
+    bootAt: boot === 'early' ? 1 : random.between(callTime + 1, callTime + Math.min(300, total - 10)),
     resources,
     hooks,
     requests,
@@ -145,7 +161,7 @@ export function createScenario (random: Random) {
     listenerThrowsAt,
     phaseListenerThrows,
     owner,
-    /** Whether the outcome cannot be clean. */
+    /** Whether the outcome cannot be clean, also without a crash. */
     surelyFails,
     /** Whether nothing fails, and everything has its time. */
     isClean: hasTime && !mayFail && !hasLateTasks,

@@ -154,7 +154,9 @@ export function createServer (
       await inTime(ms, conditions.until(() => entries.size === 0))
       const left = await table.cut(() => true, 'all')
       left.forEach(counts.cut)
+      // Closes all connections, also that of a request which has just arrived.
       open = false
+      for (const entry of [...entries.values()]) end(entry, 'aborted')
       return left.length === 0 ? 'clean' : 'forced'
     },
     destroyAll () {
