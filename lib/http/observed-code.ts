@@ -10,7 +10,7 @@ import type {
   FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod, RouteOptions
 } from 'fastify'
 import { kErrorHandler, kHook } from '../symbols'
-import { replaceEarlierHooks, replaceMethod } from '../util/replaced-methods'
+import { replaceHooks, replaceMethod } from '../util/replaced-methods'
 import { detachedOf, followCode, followHandler } from './detached-handler'
 import { isNativePromise, observeResult } from './handler-result'
 
@@ -29,7 +29,8 @@ const names = ['preSerialization', 'onSend', 'onError']
  * @returns a function that ends it for the hooks that are added later
  */
 export function observeHooks (app: FastifyInstance): () => void {
-  replaceEarlierHooks(app, names, observeHook)
+  // Fastify adds a hook that is added before the plugin is loaded when it has loaded.
+  replaceHooks(app, names, observeHook)
   const restore = [
     replaceMethod(app, 'addHook', original => function (this: FastifyInstance, name: string, hook: unknown) {
       return (original as (name: string, hook: unknown) => FastifyInstance).call(this, name, observeHook(name, hook))

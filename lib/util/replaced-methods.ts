@@ -66,23 +66,14 @@ export function overrideMethod<T extends object, K extends keyof T> (object: T, 
 export function replaceHooks (
   app: FastifyInstance, names: readonly string[], wrap: (name: string, hook: unknown) => unknown
 ): void {
-  replaceEarlierHooks(app, names, wrap)
-  for (const hooks of hookListsOf(app)) {
-    replaceMethod(hooks, 'add', original => (name, hook) => {
-      original.call(hooks, name, names.includes(name) ? wrap(name, hook) : hook)
-    })
-  }
-}
-
-/** Replaces the hooks of these names that were added to an instance or to a context inside it before. */
-export function replaceEarlierHooks (
-  app: FastifyInstance, names: readonly string[], wrap: (name: string, hook: unknown) => unknown
-): void {
   for (const hooks of hookListsOf(app)) {
     for (const name of names) {
       const added = hooks[name]
       if (Array.isArray(added)) added.splice(0, added.length, ...added.map(hook => wrap(name, hook)))
     }
+    replaceMethod(hooks, 'add', original => (name, hook) => {
+      original.call(hooks, name, names.includes(name) ? wrap(name, hook) : hook)
+    })
   }
 }
 
