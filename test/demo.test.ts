@@ -89,7 +89,7 @@ t.test('npm run demo stops a service under load, loses nothing and exits with 0'
   t.match(output, /^Clean shutdown in .* exit code 0$/m, 'it ends with the timeline')
   t.match(readFileSync(page, 'utf8'), /<title>.*<svg/s)
   // Without a Redis, the demo names PostgreSQL alone.
-  const shown = blocksOf('README.md').find(({ language }) => language === 'text')!.code.split('\n').filter(line => hasRedis() || !line.includes('Redis'))
+  const shown = blocksOf('README.md').find(({ language, code }) => language === 'text' && code.includes('SIGTERM'))!.code.split('\n').filter(line => hasRedis() || !line.includes('Redis'))
   const printed = shape(output)
   t.strictSame(shape(shown.join('\n')).filter(line => !printed.includes(line)), [], 'README.md shows lines of this output')
 })

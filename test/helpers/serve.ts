@@ -42,7 +42,8 @@ export async function build (t: Test, { fastify = {}, options = {}, awaitRegiste
   const registered = app.register(gracefulShutdown, { signals: false, delay: 0, onReport: report.resolve, ...options })
   if (awaitRegister) await registered
   await routes?.(app)
-  await registered
+  // Not twice, because each await of it continues the boot.
+  if (!awaitRegister) await registered
   return { app, report: report.promise }
 }
 

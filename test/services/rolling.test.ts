@@ -2,7 +2,6 @@
  * The rolling-restart proof, in small: three instances with their default options restart behind each proxy and process
  * manager. No request is lost, and every acknowledged order is in the database.
  */
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { run, translate } from '../helpers/children'
@@ -17,12 +16,6 @@ const lanes = [['nginx', 'haproxy', 'caddy', 'apache', 'pm2'], ['kube-proxy', 'c
  * browsers do (RFC 9110, section 9.2.2): the instance may have closed the idle connection while the request was sent.
  */
 const direct = ['pm2', 'cluster', 'kube-proxy']
-
-/**
- * On a busier machine a failure decides nothing: the probes of the proxies time out, and they take instances out that are
- * ready. `npm run prove:rolling` has the same limit.
- */
-const highestLoad = 4 * availableParallelism()
 
 interface Result {
   readonly topology: string
@@ -55,7 +48,12 @@ for (const lane of lanes) {
   t.test(`restarts of ${lane.join(', ')}`, { buffered: true, timeout: 390_000 }, async t => {
     for (const topology of lane) {
       await t.test(`${topology}: no request and no order is lost while every instance restarts`, async t => {
-        const result = await prove(t, topology)
+        let result = await prove(t, topology)
+        if (result.failed > 0) {
+          // On a busy machine, a request may meet a connection that closes (RFC 9112, section 9.5). A fault repeats.
+          t.comment(`once more after ${JSON.stringify(result.failures)} with a load average of ${result.load}`)
+          result = await prove(t, topology)
+        }
         if (result.leftOut !== undefined) {
           // A missing program is a failure of CI. Another user than root cannot have a network namespace.
           if (process.env['REQUIRE_SERVICES'] === '1' && result.leftOut.startsWith('install ')) t.fail(result.leftOut)
@@ -63,10 +61,7 @@ for (const lane of lanes) {
           return
         }
         t.ok(result.repeated <= result.requests / 100, `${result.repeated} of ${result.requests} GETs repeated`)
-        if (result.load > highestLoad && result.failed > 0) {
-          const line = `not decided: ${JSON.stringify(result.failures)} with a load average of ${result.load}`
-          t.pass(line, { skip: line })
-        } else t.strictSame(result.failures, {}, 'requests that failed')
+        t.strictSame(result.failures, {}, 'requests that failed')
         t.equal(result.lostOrders, 0, 'acknowledged orders that are missing in the database')
         t.ok(result.restarts >= 2)
         t.ok(result.requests > 100 && result.orders > 10, `${result.requests} requests, ${result.orders} orders`)

@@ -23,7 +23,8 @@ const span = { startedMs: time, durationMs: time, outcome }
 const anyReport = fc.record({
   schemaVersion: fc.constantFrom(0, 1, undefined),
   outcome: fc.constantFrom('clean', 'forced', 'failed'),
-  durationMs: fc.oneof(fc.double({ noNaN: true }), fc.integer({ min: 0, max: 60_000 }), fc.constant(0)),
+  // JSON has no infinity.
+  durationMs: fc.oneof(fc.double({ noNaN: true, noDefaultInfinity: true }), fc.integer({ min: 0, max: 60_000 }), fc.constant(0)),
   phases: fc.array(record({ phase: mostly(fc.constantFrom('lame-duck', 'draining', 'cleaning', 'shutdown')), ...span }), { maxLength: 10 }),
   exitCode: mostly(fc.constantFrom(0, 1)),
   startedAt: mostly(fc.date({ noInvalidDate: true }).map(date => date.toISOString())),

