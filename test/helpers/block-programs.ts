@@ -38,10 +38,6 @@ const names: Readonly<Record<string, string>> = {
   prom: "import prom from 'prom-client'",
   prometheus: "import { prometheus } from 'fastify-shutdown/prometheus'",
 
-  NestFactory: "import { NestFactory } from '@nestjs/core'",
-  FastifyAdapter: "import { FastifyAdapter } from '@nestjs/platform-fastify'",
-  AppModule: "import 'reflect-metadata'; import { Module } from '@nestjs/common'; class AppModule {} Module({})(AppModule)",
-
   attach: "import { attach } from 'fastify-shutdown/http'",
   server: 'const server = http.createServer((request, response) => response.end())',
   pino: "import pino from 'pino'",
