@@ -6,7 +6,7 @@ import { cpSync, existsSync, readFileSync, readdirSync, renameSync } from 'node:
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { answersAndShutsDown, block, createProjects, onFreePort, type Project } from './helpers/newcomer'
+import { answersAndShutsDown, block, createProjects, line, onFreePort, type Project } from './helpers/newcomer'
 
 const hello = '{"hello":"world"}'
 const esm = onFreePort(block('README.md', 'server.mjs'))
@@ -71,9 +71,10 @@ void t.test('new users', async t => {
 
   await t.test('ES modules, in an empty folder', async t => {
     const project = createProject('esm')
-    await project.install('fastify')
+    await project.follow('README.md', 'npm install fastify fastify-shutdown')
     project.write('server.mjs', esm)
-    await answersAndShutsDown(t, project.start(t, ['server.mjs']), hello)
+    const [, ...args] = line('README.md', 'node server.mjs').split(' ')
+    await answersAndShutsDown(t, project.start(t, args), hello)
     project.write('entries.mjs', imports(project))
     const counts = (await project.exec(process.execPath, '--no-warnings', 'entries.mjs')).trim().split('\n').map(Number)
     t.equal(counts.length, entryPoints(project).length)
@@ -84,7 +85,8 @@ void t.test('new users', async t => {
 
   await t.test('TypeScript', async t => {
     const project = createProject('typescript')
-    await project.install('fastify', 'typescript', '@types/node')
+    await project.follow('README.md', 'npm install fastify fastify-shutdown')
+    await project.follow('README.md', 'npm install --save-dev typescript @types/node')
 
     await t.test('with module: nodenext, as an ES module and as CommonJS', async t => {
       project.write('tsconfig.json', tsconfig({ module: 'nodenext', outDir: 'dist', rootDir: 'src' }))
@@ -124,7 +126,7 @@ void t.test('new users', async t => {
     await project.exec('node_modules/.bin/fastify', 'generate', 'app')
     const app = createProject('cli/app')
     await app.npm('install')
-    await app.install()
+    await app.follow('docs/fastify-cli.md', 'npm install fastify-shutdown')
     app.write('plugins/shutdown.js', block('docs/fastify-cli.md', 'plugins/shutdown.js'))
     await answersAndShutsDown(t, startApp(t, app), '{"root":true}')
   })
@@ -133,8 +135,9 @@ void t.test('new users', async t => {
     const project = createProject('nest')
     // As in an app that `nest new` makes.
     const packages = ['@nestjs/core', '@nestjs/common', 'reflect-metadata', 'rxjs', 'typescript', '@types/node']
-    await project.npm('install', ...packages, '@nestjs/platform-fastify')
-    await project.install()
+    await project.npm('install', ...packages)
+    await project.follow('docs/nestjs.md', 'npm install @nestjs/platform-fastify')
+    await project.follow('docs/nestjs.md', 'npm install fastify-shutdown')
     project.write('tsconfig.json', tsconfig({ module: 'nodenext', outDir: 'dist', rootDir: 'src', skipLibCheck: true, emitDecoratorMetadata: true, experimentalDecorators: true }))
     project.write('src/app.module.ts', `
       import { Controller, Get, Module } from '@nestjs/common'

@@ -1,6 +1,6 @@
 /** Files that the pages show are read and run by the platform that they are for. */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import ts from 'typescript'
@@ -15,6 +15,7 @@ import { directoryWithPackage } from '../helpers/package'
 import { createPm2 } from '../helpers/pm2'
 import { findServer, unless } from '../helpers/services'
 
+const root = join(__dirname, '../..')
 const directory = directoryWithPackage(t, [])
 const quickStart = blocksOf('README.md').find(({ language }) => language === 'js')!
 writeFileSync(join(directory, 'server.js'), quickStart.code)
@@ -119,11 +120,16 @@ t.test('PM2 starts, reloads and stops the apps of docs/pm2.md, and their times f
 
 void findServer('redis').then(redis => {
   for (const language of ['js', 'ts']) {
-    t.test(`fastify-cli runs the plugin of docs/fastify-cli.md in ${language}`, unless('redis', redis !== undefined), async t => {
+    t.test(`fastify-cli runs the plugin of docs/fastify-cli.md in ${language}, with the worker that the page adds`, unless('redis', redis !== undefined), async t => {
       const plugin = block('docs/fastify-cli.md', language)
       const [folder, name] = [`cli-${language}`, fileName(plugin)!]
-      const code = language === 'js' ? plugin.code : withoutTypes(plugin.code)
-      // The block uses a worker of the reader. It is declared in front of it, in an ES module.
+      // The second argument of `register`, in the text of the page. test/newcomer.test.ts uses the block as it is.
+      const options = /`(\{ resources: [^`]+)`/.exec(readFileSync(join(root, plugin.page), 'utf8'))![1]!
+      const register = /(?<=fastify\.register\(.*)\)\n/
+      t.match(plugin.code, register)
+      const withWorker = plugin.code.replace(register, `, ${options})\n`)
+      const code = language === 'js' ? withWorker : withoutTypes(withWorker)
+      // The options use a worker of the reader. It is declared in front of the block, in an ES module.
       const own = declarations("worker; import { createRequire } from 'node:module'", plugin)
       const toCommonJs = (text: string): string => ts.transpile(text, { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022, esModuleInterop: true })
       write(`${folder}/${name.replace(/ts$/, 'js')}`, toCommonJs([...own, code].join('\n')))

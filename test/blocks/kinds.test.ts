@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { blocksOf, kindOf, pages, testOf, type Kind } from '../helpers/blocks'
+import { blocksOf, fileName, kindOf, pages, testOf, type Kind } from '../helpers/blocks'
 
 const root = join(__dirname, '../..')
 const blocks = pages.flatMap(page => blocksOf(page))
@@ -17,6 +17,10 @@ t.test('every code block has a kind, and a test that runs it', async t => {
     t.ok(existsSync(join(root, test)), `${block.place}: ${kind}, ${test}`)
     const named = test.startsWith('test/blocks/') || readFileSync(join(root, test), 'utf8').includes(block.page.split('/').at(-1)!)
     t.ok(named || test === 'test/testing/docs.test.ts', `${test} reads ${block.page}`)
+    if (test !== 'test/newcomer.test.ts') continue
+    const source = readFileSync(join(root, test), 'utf8')
+    const lines = kind === 'commands' ? block.code.trim().split('\n') : [fileName(block)!]
+    for (const line of lines) t.ok(source.includes(`('${block.page}', '${line}')`), `${test} runs ${line}`)
   }
   t.comment(JSON.stringify(counts))
 })

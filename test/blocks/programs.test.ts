@@ -45,8 +45,7 @@ t.test('the compiler accepts the blocks in TypeScript, and their types are those
   t.ok(typescript.length >= 4)
   const files = new Map(typescript.map(({ place, code }) => [place, `export {}\n${code}`]))
   for (const [place, code] of files) {
-    // A worker of the reader, and a comparison in both directions.
-    if (code.includes('worker.')) files.set(place, `${code}declare const worker: { close (): Promise<void> }\n`)
+    // A comparison in both directions.
     if (code.includes('interface Resource')) files.set(place, `${code}type Own = import('fastify-shutdown').Resource; declare const own: Required<Own>; const shown: Required<Resource> = own; const back: Required<Own> = shown; void back\n`)
   }
   files.set('wrong', "import gracefulShutdown from 'fastify-shutdown'\nexport const options: gracefulShutdown.Options = { delya: 1 }\n")

@@ -38,9 +38,9 @@ const names: Readonly<Record<string, string>> = {
   prom: "import prom from 'prom-client'",
   prometheus: "import { prometheus } from 'fastify-shutdown/prometheus'",
 
-  NestFactory: "import { NestFactory } from '@nestjs/core'",
-  FastifyAdapter: "import { FastifyAdapter } from '@nestjs/platform-fastify'",
-  AppModule: "import 'reflect-metadata'; import { Module } from '@nestjs/common'; class AppModule {} Module({})(AppModule)",
+  attach: "import { attach } from 'fastify-shutdown/http'",
+  server: 'const server = http.createServer((request, response) => response.end())',
+  pino: "import pino from 'pino'",
 
   Server: "import { Server } from 'socket.io'",
   WebSocketServer: "import { WebSocketServer } from 'ws'",
@@ -82,7 +82,7 @@ const needs: ReadonlyArray<{ readonly has: RegExp, readonly lacks?: RegExp, read
   // A fragment shows a part of an app whose plugin is registered elsewhere.
   {
     has: /\bapp\.(?:shutdown|shutdownState|get|post|addHook)\b|\bhandler\./,
-    lacks: /register\(gracefulShutdown|reply\.sse/,
+    lacks: /register\(gracefulShutdown|reply\.sse|\battach\(/,
     before: 'await app.register(gracefulShutdown)'
   },
   { has: /from 'fastify-shutdown'/, lacks: /register\(|\bapp\.|teardown|const (?:options|exporter)/, after: 'await app.register(gracefulShutdown)' },
@@ -118,7 +118,9 @@ export function completeProgram (block: Block): Program {
   const run: Run = /from 'node:test'/.test(code) ? 'tests' : /\b(?:teardown|fork|spawn)\(/.test(code) ? 'ends' : 'serves'
   const needed = run === 'tests' ? [] : needs.filter(({ has, lacks }) => has.test(code) && lacks?.test(code) !== true)
   const parts = [...needed.map(({ before = '' }) => before), code, ...needed.map(({ after = '' }) => after)]
-  if (run === 'serves' && !/\bapp\.listen\(/.test(code)) parts.push("await app.listen({ port: 3000, host: '127.0.0.1' })")
+  if (run === 'serves' && !/\b(?:app|server)\.listen\(/.test(code)) {
+    parts.push(/\battach\(/.test(code) ? "server.listen(3000, '127.0.0.1')" : "await app.listen({ port: 3000, host: '127.0.0.1' })")
+  }
   const body = parts.filter(part => part !== '').join('\n')
   const whole = [...declarations(body, block), body].join('\n')
   return {
@@ -126,7 +128,7 @@ export function completeProgram (block: Block): Program {
     code: whole,
     routes: routesOf(code),
     services: [
-      ...whole.includes('POSTGRES_URL') && !code.includes('fastifyMysql') ? ['postgres'] as const : [],
+      ...(whole.includes('POSTGRES_URL') || whole.includes('pg.Pool()')) && !code.includes('fastifyMysql') ? ['postgres'] as const : [],
       ...whole.includes('REDIS_URL') ? ['redis'] as const : [],
       ...code.includes('fastifyMysql') ? ['mysql'] as const : []
     ]

@@ -60,12 +60,15 @@ async function environment (t: Test, servers: Readonly<Partial<Record<ServiceNam
     const schema = `blocks_${process.pid}`
     const client = new pg.Client(url)
     await client.connect()
-    await client.query(`create schema ${schema}; create table ${schema}.access (url text, status int)`)
+    await client.query(`create schema ${schema}; create table ${schema}.access (url text, status int); create table ${schema}.orders (item int)`)
     t.teardown(async () => {
       await client.query(`drop schema ${schema} cascade`)
       await client.end()
     })
-    env.POSTGRES_URL = `${url}?options=${encodeURIComponent(`-c search_path=${schema}`)}`
+    const options = `-c search_path=${schema}`
+    env.POSTGRES_URL = `${url}?options=${encodeURIComponent(options)}`
+    // For a client without options.
+    Object.assign(env, { PGHOST: host, PGPORT: String(port), PGUSER: user, PGPASSWORD: password, PGDATABASE: 'postgres', PGOPTIONS: options })
   }
   const otlp = await receiveOtlp(t)
   return { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: otlp.url, OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' }

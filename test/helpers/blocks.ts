@@ -39,6 +39,13 @@ const programTests: Readonly<Record<string, string>> = {
   'docs/testing.md': 'test/testing/docs.test.ts'
 }
 
+/** The first steps of a new user: how the commands and files begin that `test/newcomer.test.ts` runs. */
+const firstSteps: Readonly<Record<string, readonly string[]>> = {
+  'README.md': ['npm install fastify fastify-shutdown', '// server.mjs', 'node server.mjs', '// server.cjs', 'npm install --save-dev typescript @types/node', '// shutdown.test.mjs'],
+  'docs/fastify-cli.md': ['npm install fastify-shutdown'],
+  'docs/nestjs.md': ['npm install @nestjs/platform-fastify', '// src/main.ts']
+}
+
 /** Tests that compare what a page shows with what a program prints. */
 const outputTests: Readonly<Record<string, string>> = {
   'README.md': 'test/demo.test.ts',
@@ -78,9 +85,15 @@ export function kindOf (block: Block): Kind {
   return fileName(block) === undefined ? 'program' : 'file'
 }
 
+/** Whether `test/newcomer.test.ts` runs this block, in a project that npm makes. */
+function isFirstStep ({ page, code }: Block): boolean {
+  return firstSteps[page]?.includes(code.split('\n')[0]!) === true
+}
+
 /** Returns the test that runs a block; `undefined` for one that is not run, and for a picture. @throws if there is none */
 export function testOf (block: Block): string | undefined {
   const kind = kindOf(block)
+  if (isFirstStep(block)) return 'test/newcomer.test.ts'
   switch (kind) {
     case 'not run':
     case 'picture': return undefined

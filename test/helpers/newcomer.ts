@@ -29,6 +29,13 @@ export function block (document: string, file: string): string {
   return found[0]!
 }
 
+/** Returns this command, which is a line of a block of the document. */
+export function line (document: string, command: string): string {
+  const blocks = [...readFileSync(join(root, document), 'utf8').matchAll(/^```sh\n(.*?)^```/gms)].map(([, code]) => code!)
+  if (!blocks.some(code => code.split('\n').includes(command))) throw new Error(`${document} has no command '${command}'`)
+  return command
+}
+
 /** The same program on a free port, because another test may use the one of the documents. */
 export function onFreePort (code: string): string {
   const parts = code.split(/(?<=port: |listen\()3000\b/)
@@ -42,6 +49,8 @@ export interface Project {
   write(file: string, code: string): void
   /** Runs a command of npm. @returns its output */
   npm(...args: string[]): Promise<string>
+  /** Runs `npm install …`, which is a line of a document. The plugin comes from the tarball. */
+  follow(document: string, command: string): Promise<string>
   /** Installs the plugin from the tarball, and other packages. */
   install(...args: string[]): Promise<string>
   /** Runs a program in the folder. @returns its output. It rejects if the exit code is not 0 */
@@ -84,6 +93,10 @@ export async function createProjects (t: Test): Promise<(name: string) => Projec
         writeFileSync(join(folder, file), code)
       },
       npm: async (...args) => await output('npm', args),
+      follow: async (document, command) => {
+        const [program, ...args] = line(document, command).split(' ')
+        return await output(program!, args.map(arg => arg === 'fastify-shutdown' ? tarball : arg))
+      },
       install: async (...args) => await output('npm', ['install', tarball, ...args]),
       exec: async (program, ...args) => await output(program, args),
       start: (t, args, options) => run(t, { args, cwd: folder, ...options })
