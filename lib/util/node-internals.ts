@@ -60,6 +60,31 @@ export function socketsBetweenRequests (server: HttpServer): Socket[] {
 }
 
 /**
+ * Returns for how long a socket has had no activity, in milliseconds; `undefined` if it has no timeout. A server sets
+ * one between two requests (`keepAliveTimeout`). Node restarts the timer, which is under a symbol, with each activity.
+ *
+ * Why: a connection that is in use should not be closed between two of its requests. Public alternative: a time for
+ * each request, which costs memory and time in a running server. Without it, no connection counts as in use.
+ *
+ * @param at the time of the event loop: see `loopTime`
+ */
+export function idleTimeOf (socket: Socket, at: number): number | undefined {
+  const timer = valueBySymbol(socket, 'timeout') as WithStart | null | undefined
+  return typeof timer?._idleStart === 'number' ? at - timer._idleStart : undefined
+}
+
+/** Returns the time of the event loop, by which Node's timers begin, in milliseconds. See `idleTimeOf`. */
+export function loopTime (): number {
+  const timer = setTimeout(() => {}, 1)
+  clearTimeout(timer)
+  return (timer as unknown as WithStart)._idleStart ?? Number.NaN
+}
+
+interface WithStart {
+  readonly _idleStart?: number
+}
+
+/**
  * Sets the length of the accept queue of a listening socket. The system call listen(2) may be called again with another
  * length, and Node's handle has a method for it.
  *

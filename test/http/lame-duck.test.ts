@@ -7,7 +7,7 @@ import net from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { Pool } from 'undici'
-import { connect, eventually, get, portOf } from '../helpers/client'
+import { connect, eventually, get, portOf, type Client } from '../helpers/client'
 import { entered, serve } from '../helpers/serve'
 
 const crowd = 100
@@ -182,6 +182,31 @@ t.test('an old connection with few requests is ended before a new connection wit
   void app.shutdown.start()
   await eventually(() => ended.length === 2, () => ended)
   t.strictSame(ended, ['old', 'new'])
+})
+
+t.test('a connection in use is left open until its next answer, or until draining begins', async t => {
+  const { app } = await serve(t, { options: { delay: 400 }, routes: app => { app.get('/', async () => 'hello') } })
+  const ask = async (client: Client): Promise<string | undefined> => {
+    client.send(get('/'))
+    return (await client.answer()).headers['connection'] as string | undefined
+  }
+  const [idle, used, sending] = await Promise.all([connect(app), connect(app), connect(app)])
+  for (const client of [idle, used, sending]) t.teardown(() => client.socket.destroy())
+  await ask(idle)
+  // The history of the connections is the thing under test: a use of 1 200 ms, with pauses of 20 ms.
+  for (const began = performance.now(); performance.now() - began < 1_200;) {
+    await Promise.all([ask(used), ask(sending)])
+    await new Promise(resolve => { setTimeout(resolve, 20) })
+  }
+  const ends: string[] = []
+  for (const [name, client] of Object.entries({ idle, used, sending })) {
+    void client.over.then(how => ends.push(`${name}: ${how} in ${app.shutdownState.phase}`))
+  }
+  const done = app.shutdown.start()
+  await entered(app, 'lame-duck')
+  t.equal(await ask(sending), 'close')
+  await done
+  t.strictSame(ends.sort(), ['idle: end in lame-duck', 'sending: end in lame-duck', 'used: end in draining'])
 })
 
 t.test('connections that are opened during lame-duck are served, each once', async t => {

@@ -75,6 +75,16 @@ t.test('private properties', async t => {
     await shutsDown(t, 'socketsBetweenRequests', () => [])
   })
 
+  await t.test('_idleStart: without it no connection counts as in use', async t => {
+    const socket = new Socket()
+    t.equal(internals.idleTimeOf(socket, 0), undefined)
+    socket.setTimeout(1_000)
+    const idleTime = internals.idleTimeOf(socket, internals.loopTime())
+    t.ok(idleTime !== undefined && idleTime >= 0 && idleTime < 1_000, String(idleTime))
+    socket.setTimeout(0)
+    await shutsDown(t, 'idleTimeOf', () => undefined)
+  })
+
   await t.test('_contentLength: without it the headers of writeHead() alone are not known', async t => {
     const res = new ServerResponse(new IncomingMessage(new Socket()))
     res.writeHead(200, { 'content-length': '5' })

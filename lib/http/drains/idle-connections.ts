@@ -10,7 +10,7 @@ import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Outcome } from '../../../types/index'
 import type { OnProblem } from '../../lifecycle/problems'
-import { currentResponse, socketsBetweenRequests } from '../../util/node-internals'
+import { currentResponse, idleTimeOf, loopTime, socketsBetweenRequests } from '../../util/node-internals'
 import { now, sleep, spreadOver, turn } from '../../util/time'
 import type { Connection, Connections } from '../connections'
 import { isShared } from '../shared-servers'
@@ -45,6 +45,9 @@ const checkStep = 2
  * kernel.
  */
 const burst = 250
+
+/** The age at which a connection may count as in use, in milliseconds. */
+const leastAge = 1_000
 
 /** An idle connection, and how many bytes had arrived then. If more bytes arrive, it is no longer idle. */
 interface Idle {
@@ -136,15 +139,19 @@ export function createIdleConnectionsDrain (
   }
 
   /**
-   * Returns the idle connections, sorted by their bytes per millisecond, the busiest last. Most of the busy ones close
-   * by themselves before their turn, after the answer to their next request. This is better, because a client that uses
-   * a connection while it is closed must repeat its request (RFC 9112, section 9.5).
+   * Returns the idle connections that are not in use, sorted by their bytes per millisecond, the busiest last.
+   *
+   * A connection that is in use closes by itself, after the answer to its next request. This is better, because a client
+   * that uses a connection while it is closed must repeat its request (RFC 9112, section 9.5), and a proxy does not
+   * repeat a POST. If no request comes, the connection is closed when draining begins. A load balancer has noticed then.
    */
   function idleByRate (): Idle[] {
     const at = now()
+    const loop = loopTime()
     return findIdle()
-      .map(idle => ({ ...idle, rate: idle.bytesRead / (at - (connections.of(idle.socket)?.since ?? 0)) }))
-      .sort((one, other) => one.rate - other.rate)
+      .map(idle => ({ ...idle, age: at - (connections.of(idle.socket)?.since ?? at) }))
+      .filter(({ socket, age }) => !isInUse(age, idleTimeOf(socket, loop)))
+      .sort((one, other) => one.bytesRead / one.age - other.bytesRead / other.age)
   }
 
   async function closeIdle (idle: readonly Idle[]): Promise<void> {
@@ -185,4 +192,9 @@ export function createIdleConnectionsDrain (
     const busy = busySockets()
     return socket => busy.has(socket) || currentResponse(socket) != null
   }
+}
+
+/** Returns whether a connection has been idle for only a small part of its age. A young one has no history yet. */
+function isInUse (age: number, idleTime: number | undefined): boolean {
+  return idleTime !== undefined && age >= leastAge && idleTime < age / 4
 }
