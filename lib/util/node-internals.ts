@@ -275,8 +275,8 @@ function symbolOf (object: object, description: string): symbol | undefined {
 }
 
 /**
- * Publishes a message to a diagnostics channel. A subscriber that throws or rejects does not affect the others. Node keeps the
- * subscribers in `_subscribers`.
+ * Publishes a message to a diagnostics channel. A subscriber that throws or rejects does not affect the others. Node
+ * keeps the subscribers in `_subscribers`.
  *
  * Why: `channel.publish()` turns the error of a subscriber into an uncaught exception, which ends the process or begins
  * a shutdown that fails. Public alternative: none, because the exception comes from Node. Without the list, `publish()`
@@ -297,8 +297,7 @@ export function publish (channel: Channel, message: object, onSubscriberError: (
 
 /**
  * Returns the destinations of a pino logger, also those of `pino.multistream()`. pino keeps the stream of a logger
- * under the symbol `pino.symbols.streamSym`. This symbol is not in the global registry, and this package does not import
- * pino.
+ * under the symbol `pino.symbols.streamSym`. It is not in the global registry, and this package does not import pino.
  *
  * Why: a logger must not close the destination to which the app logs, and the last lines must be written before the
  * exit. Public alternative: none. Without it, a destination that is also a resource is closed before the last lines are

@@ -141,9 +141,9 @@ export function createIdleConnectionsDrain (
   /**
    * Returns the idle connections that are not in use, sorted by their bytes per millisecond, the busiest last.
    *
-   * A connection that is in use closes with the answer to its next request. Why: if a connection closes while the client
-   * sends a request on it, the client must repeat this request (RFC 9112, section 9.5), and a proxy does not repeat a
-   * POST. If no request comes, the connection is closed when draining begins. By then, the load balancer has noticed.
+   * A connection that is in use closes with the answer to its next request. If a connection closes while its client
+   * sends a request, the client must repeat this request (RFC 9112, section 9.5), and a proxy does not repeat a POST.
+   * If no request comes, the connection is closed when draining begins. By then, the load balancer has noticed.
    */
   function idleByRate (): Idle[] {
     const at = now()
