@@ -1,4 +1,4 @@
-/** The options of `attach`: those of the plugin, as far as they do not need Fastify, and its own. */
+/** The options of `attach`: the options of the plugin that do not need the routes of Fastify, `exempt` and `log`. */
 import type { IncomingMessage } from 'node:http'
 import type { ShutdownOptions, ShutdownState } from '../types/index'
 import { checkFunction, checkNames, throwInvalid } from './checks'
@@ -17,18 +17,20 @@ export interface AttachOptions
    */
   readonly exempt?: Exempt
   /**
-   * Returns the body of the 503, or a promise of it. The status code and Retry-After of a returned Error or Response
-   * are not used. @default the same JSON as in Fastify
+   * Returns the body of the 503, or a promise of it. If it returns an Error or a Response, the status code and
+   * Retry-After of this value are not used.
+   * @default the same JSON as in Fastify
    */
   readonly errorResponseBuilder?: (request: IncomingMessage, state: ShutdownState) => unknown
   /**
-   * What is recorded of each request in flight: nothing, or its method, route and age. Only Express has routes.
+   * What is recorded of each request in flight: nothing, or its method, route and age. A request has a
+   * route only with Express.
    * @default 'count'
    */
   readonly track?: 'count' | 'detail'
   /**
-   * The log: pino, or an object with the same methods `debug`, `info`, `warn` and `error`. `false`: none. @default lines
-   * of JSON to stdout, from level info
+   * The log: pino, or an object with the same methods `debug`, `info`, `warn` and `error`. `false`: no log.
+   * @default lines of JSON to stdout, from level info
    */
   readonly log?: ShutdownLog | false
 }

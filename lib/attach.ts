@@ -24,7 +24,7 @@ export type { LogMethod, ShutdownLog } from './process/stdout-log'
 /** A server of Node. */
 export type PlainServer = Server | HttpsServer | Http2Server | Http2SecureServer
 
-/** The methods: those of `fastify.shutdown`, without `cut`, because a plain request has no id. */
+/** The methods of `fastify.shutdown`, without `cut`, because a plain request has no id. */
 export type AttachedShutdown = Omit<Shutdown, 'cut'> & {
   /** Returns a signal that aborts right before this request is cut, or when its client has left. */
   signalOf(request: IncomingMessage | Http2ServerRequest): AbortSignal
@@ -43,8 +43,8 @@ export interface Attached {
  * `server.listen()`. From then on, `server.close()` begins a shutdown.
  *
  * @throws FST_ERR_SHUTDOWN_OPTION, FST_ERR_SHUTDOWN_BUDGET, FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT,
- *   FST_ERR_SHUTDOWN_REGISTRATION if the server listens, or has a shutdown already. `server.listen()` throws if the
- *   resources cannot be ordered
+ *   FST_ERR_SHUTDOWN_REGISTRATION if the server already listens or already has a shutdown. `server.listen()` throws if
+ *   the resources cannot be ordered
  * @example
  * const server = createServer(app)
  * const { shutdown, shutdownState } = attach(server, { resources: { postgres: { client: pool } } })
@@ -90,7 +90,7 @@ export function attach (server: PlainServer, options: AttachOptions = {}): Attac
   }
 }
 
-/** Returns the server as one of node:http: those of node:https and node:http2 have the same events and methods. */
+/** Returns the server, typed as one of node:http. Servers of node:https and node:http2 have the same methods. */
 function checkServer (given: PlainServer): Server {
   const server = given as Server & { [kAttached]?: boolean, [kRelease]?: unknown }
   if (!(server instanceof NetServer) || typeof server.setTimeout !== 'function') {

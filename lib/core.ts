@@ -1,6 +1,6 @@
 /**
- * The core: creates the parts of a shutdown and connects them. It does not use Fastify; the host is an interface. It
- * contains no rules: the steps of a shutdown are in `lifecycle/shutdown.ts`.
+ * The core: creates the parts of a shutdown and connects them. It does not use Fastify, because
+ * the host is an interface. The steps of a shutdown are in `lifecycle/shutdown.ts`.
  */
 import type { FastifyBaseLogger } from 'fastify'
 import type { ShutdownState } from '../types/index'
@@ -98,7 +98,7 @@ export function createCore (base: Base, { log, servers, close, hooks }: Host): C
     rejection,
     inCluster: isClusterWorker(),
     onProblem,
-    // The service goes on with the next app, which has connections of its own to the managers.
+    // The service continues with the next app, which connects to the managers itself.
     onHandover: () => managers.close()
   })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
@@ -139,7 +139,7 @@ export function createCore (base: Base, { log, servers, close, hooks }: Host): C
   })
   const managers = connectManagers({ start: sequence.start, state, on: lifecycle.on }, settings.signals, onProblem)
 
-  // Loaded only if they are used, and before the server listens: a deploy may replace the files later.
+  // The files are loaded only if they are used, and before the server listens. A deploy may replace them later.
   const probes = settings.probes === false
     ? []
     : (require('./http/probes') as typeof import('./http/probes.js')).createProbes(
@@ -163,7 +163,7 @@ export function createCore (base: Base, { log, servers, close, hooks }: Host): C
         platform,
         delay: delay.min === delay.max ? delay.max : delay,
         gracePeriod,
-        // A copy, because the end of lame-duck changes them.
+        // A copy, because the timeouts change at the end of lame-duck.
         timeouts: { ...timeouts },
         notes: others.notes,
         warnings: [...warnings, ...others.warnings]

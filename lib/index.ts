@@ -13,8 +13,8 @@ import { teardown } from './resources/teardown'
 import { sse } from './util/sse'
 
 /**
- * The members of the function below. Each one is exported itself and not through a type alias, because the compiler can
- * only write an exported name into the declarations of an app (TS4023, TS2883).
+ * The members of the function below. Each type is exported by its own name, not through a type alias, because the
+ * compiler can write only exported names into the declarations of an app (TS4023, TS2883).
  */
 declare namespace gracefulShutdown {
   export {

@@ -15,7 +15,7 @@ export const kErrorHandler = Symbol('fastify-shutdown.error-handler')
 export const kHook = Symbol('fastify-shutdown.hook')
 /** On Node's request: its detached handler, if the client has left. */
 export const kDetached = Symbol('fastify-shutdown.detached')
-/** On Node's response: the changes of its headers, for the time when they are written. */
+/** On Node's response: the changes that are made to its headers right before they are written. */
 export const kHeadChanges = Symbol('fastify-shutdown.head-changes')
 /** On the config of a route: its handler and its hooks are observed. */
 export const kObserved = Symbol('fastify-shutdown.observed')

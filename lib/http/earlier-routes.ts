@@ -1,6 +1,6 @@
 /**
- * Routes that were added before this plugin was loaded: `register()` of it is not awaited, or another plugin was
- * registered first. No onRoute hook of ours has seen such a route, so it is observed when its first request comes.
+ * Routes that were added before this plugin was loaded. This happens if `register()` is not awaited, or if another
+ * plugin is registered first. Our onRoute hook did not run for such a route, so it is observed at its first request.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, RouteOptions } from 'fastify'
 import type { OnProblem } from '../lifecycle/problems'
@@ -9,9 +9,9 @@ import { hooksOf, routeContextOf, usesDefaultErrorHandler, type RouteContext } f
 
 type OnRequest = (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction) => void
 
-/** What observes a route. */
+/** The function that observes a route, and the function that is called if it throws. */
 export interface Observer {
-  /** Gets a route as an onRoute hook gets it, and may replace its handler and its hooks. */
+  /** Gets the same options as an onRoute hook, and may replace the handler and the hooks of the route. */
   readonly observe: (route: RouteOptions) => void
   readonly onProblem: OnProblem
 }
@@ -19,7 +19,7 @@ export interface Observer {
 /** The hooks of a route that an observer may replace. */
 const names = ['onRequest', 'preSerialization', 'onSend', 'onError', 'onResponse', 'onTimeout', 'onRequestAbort']
 
-/** The text of Fastify's router without a route. If it is another one, each request looks for the mark of its route. */
+/** What `printRoutes()` returns for an app without a route. For any other text, each request checks its route. */
 const noRoutes = '(empty tree)'
 
 /** Marks a route that an onRoute hook observes. Fastify copies the config. */
@@ -27,7 +27,7 @@ export function markObserved (route: RouteOptions): void {
   route.config = { ...route.config, [kObserved]: true } as NonNullable<RouteOptions['config']>
 }
 
-/** Returns the `onRequest` hook, with a step that observes the routes that the app has already added, if it has any. */
+/** Returns the `onRequest` hook. If the app has routes already, it also observes each of them at its first request. */
 export function observeEarlierRoutes (
   app: FastifyInstance, onRequest: OnRequest, { observe, onProblem }: Observer
 ): OnRequest {
@@ -47,7 +47,7 @@ export function observeEarlierRoutes (
 }
 
 function observeContext (context: RouteContext, request: FastifyRequest, observe: Observer['observe']): void {
-  // Fastify has put the hooks of the instance before those of the route. They are observed already.
+  // Fastify has put the hooks of the instance first, which are observed already. The hooks of the route follow.
   const ofInstance = hooksOf(request.server)
   const lists = names.map(name => {
     const all = context[name] ?? []
@@ -66,7 +66,7 @@ function observeContext (context: RouteContext, request: FastifyRequest, observe
     context[name] = hooks.length > 0 ? hooks : null
   }
   if (route.errorHandler !== undefined) {
-    // The prototype is the error handler around it, which handles the errors of this one.
+    // The prototype is the outer error handler. It handles the errors of this one.
     context.errorHandler = Object.assign(Object.create(Object.getPrototypeOf(errorHandler)), { func: route.errorHandler })
   }
 }

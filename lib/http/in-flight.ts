@@ -131,7 +131,7 @@ export function createInFlightTable ({
   const handlers = createDetachedHandlers(handlerTimeout)
   const conditions = createConditions()
   const count = { completed: 0, rejected: 0, aborted: 0, cut: 0 }
-  /** How many entries no drain waits for: rejected, cut, or added while draining. */
+  /** The number of entries that the drain does not wait for: rejected, cut, or added while draining. */
   let unawaited = 0
   const rejectedRequests = createRejectedRequests(answerTimeout, entries.all, answerRejected)
   let closing = false
@@ -258,7 +258,7 @@ export function createInFlightTable ({
     else detach(entry, entry.reply)
   }
 
-  /** The client of a request has left that no hook of Fastify has got. Nothing shows the end of its handler. */
+  /** The client has left, and no hook of Fastify got the request. Nothing shows when its handler ends. */
   function leave (entry: Entry): void {
     entry.abort?.abort(clientLeft())
     remove(entry)

@@ -26,10 +26,10 @@ const names = ['preSerialization', 'onSend', 'onError']
 /**
  * Observes the hooks of an app, and the error handlers that are added from now on.
  *
- * @returns a function that ends it for the hooks that are added later
+ * @returns a function that stops it: hooks that are added later are not observed
  */
 export function observeHooks (app: FastifyInstance): () => void {
-  // Fastify adds a hook that is added before the plugin is loaded when it has loaded.
+  // If the app adds a hook before the plugin is loaded, Fastify puts it into these lists afterwards, without `addHook`.
   replaceHooks(app, names, observeHook)
   const restore = [
     replaceMethod(app, 'addHook', original => function (this: FastifyInstance, name: string, hook: unknown) {

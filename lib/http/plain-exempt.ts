@@ -7,7 +7,7 @@ import type { HostServers } from './servers'
 export type Exempt = readonly string[] | ((request: IncomingMessage) => boolean)
 
 /**
- * Creates the function that decides it.
+ * Creates the function that decides whether a request is exempt.
  *
  * @param onProblem called if the user's function throws. The request is then not exempt
  */

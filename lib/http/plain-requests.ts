@@ -1,4 +1,4 @@
-/** The requests that a plain server gets while it drains. An exempt one is served, and any other gets the 503. */
+/** The requests that a plain server gets while it drains. An exempt request is served, any other gets the 503. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { ShutdownState } from '../../types/index'
 import type { Events } from '../lifecycle/events'
@@ -21,7 +21,7 @@ export function createPlainHandler (
   server: Server, { isExempt, errorResponseBuilder, events, onProblem }: PlainRequestsOptions
 ): HostServers['handler'] {
   return (inFlight, rejection) => {
-    // All other listeners are removed after this.
+    // The caller removes these listeners from the server after this call.
     const listeners = server.rawListeners('request')
     return (req, res) => {
       if (isExempt !== null && isExempt(req)) serve(req, res)
@@ -29,7 +29,7 @@ export function createPlainHandler (
     }
 
     function serve (req: IncomingMessage, res: ServerResponse): void {
-      // Node has not sent it, because draining answers the expectations of all requests.
+      // Node does not send 100 Continue while draining, because the plugin handles `Expect` headers itself.
       if (req.headers.expect !== undefined && req.httpVersion !== '1.0') res.writeContinue()
       for (const listener of listeners) Reflect.apply(listener, server, [req, res])
     }

@@ -12,7 +12,7 @@ import type { InFlightTable } from './in-flight'
 import type { Rejection } from './rejection'
 import { createSharedServers, isShared, type Handover } from './shared-servers'
 
-/** The servers of the host, and the way to its handlers. */
+/** The servers of the host, and the handlers of their requests. */
 export interface HostServers {
   /** The server that exists before the host listens. */
   readonly main: HttpServer

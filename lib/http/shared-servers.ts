@@ -30,8 +30,8 @@ export interface SharedServers {
 type ServerInUse = Server & { [kRelease]?: (server: Server) => Handover }
 
 /**
- * Returns whether a server may outlive its app: its `close` is not Node's own. The `close` of a plain server is ours, and
- * begins its shutdown.
+ * Returns whether a server may outlive its app: its `close` is not Node's own. The `close` that `attach` has
+ * replaced does not count, because it begins the shutdown.
  */
 export function isShared (server: Server): boolean {
   return Object.hasOwn(server, 'close') && !Object.hasOwn(server, kAttached)

@@ -160,7 +160,7 @@ export function createTraffic (
     get activeWebSockets () { return webSockets.active },
     get listening () { return servers.listening },
     begin () {
-      // First, because each count of the requests looks at all connections while the fast path is open.
+      // This step is first. While the fast path is open, each count of the requests looks at all connections.
       inFlight.closeFastPath()
       requestCounts.begin()
       servers.disableCloseIdleConnections()

@@ -11,11 +11,14 @@ import { createDeferred } from '../util/deferred'
 export interface Close {
   /** The method that the user calls, such as `app.close()`. */
   readonly name: string
-  /** Closes the host. Settles when the host's own close does. */
+  /** Closes the host. Settles when the host's own close settles. */
   original(): Promise<unknown>
-  /** Runs a part of the close: the method of the user resolves at once in it, also in callbacks that it starts. */
+  /**
+   * Runs a part of the close. In this part, and in callbacks that it starts, the method that the user calls resolves at
+   * once.
+   */
   runInside<T>(part: () => T): T
-  /** The report is published: the method of the user rejects with `error`, or resolves if it is `null`. */
+  /** Settles the method that the user called: rejects with `error`, or resolves if it is `null`. */
   settle(error: unknown): void
 }
 

@@ -35,7 +35,7 @@ export function createServerClose (server: Server): ServerClose {
     intercept () {
       replaceMethod(server, 'close', () => function (this: Server, callback?: unknown) {
         const over = close().then(() => undefined, (error: unknown) => error)
-        // As Node calls it: without an argument if all is closed.
+        // Like Node, it passes no argument if everything has closed.
         if (typeof callback === 'function') void over.then(error => error === undefined ? callback() : callback(error))
         return this
       } as Server['close'])

@@ -1,6 +1,6 @@
 /**
- * Connects a server to the managers of its process. The file of a manager is loaded only if the environment shows it,
- * and it is loaded when the plugin is registered: a deploy may have replaced the files when the shutdown begins.
+ * Connects a server to the managers of its process. The file of a manager is loaded only if the environment shows this
+ * manager. It is loaded when the plugin is registered, because a deploy may replace the files before the shutdown.
  */
 import nodeCluster from 'node:cluster'
 import { connectFastifyCli } from './fastify-cli'

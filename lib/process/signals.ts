@@ -106,7 +106,7 @@ function shareProcess (): { join(member: Member): Membership } {
     if (members.size === 0 && exitCode !== null) return end(exitCode)
     if (exitCode === null) {
       cancelBackstop()
-      // The process goes on, perhaps with new instances. Those that have closed must not stay in memory.
+      // The process continues, perhaps with new instances. Closed instances must not stay in memory.
       left.length = 0
     }
     updateListeners()

@@ -87,7 +87,7 @@ export function interceptCloseHooks (
       // it.
       if (!closesAdoptedClient) await teardown.noneClosing()
       for (const owner of owners) await runInside(() => teardown.closeDependantsOf(owner))
-      // Their end may have started what was allowed to close before.
+      // When these dependants settle, resources that were allowed to close earlier may begin to close.
       if (!closesAdoptedClient) await teardown.noneClosing()
       await run('onClose', plugin, onClose, instance, teardown.beganAt)
     })

@@ -95,7 +95,7 @@ export function createResources (
       try {
         await finish()
       } finally {
-        // `app.close()` settles in this turn of the event loop.
+        // The methods are restored in a later turn, because `app.close()` settles in this turn of the event loop.
         void turn().then(() => restores.forEach(restore => restore()))
       }
     },
@@ -120,7 +120,7 @@ export function createResources (
     add (name, resource) {
       if (lifecycle.phase === 'shutdown') throw new ShutdownLateError(name, lifecycle.phase)
       const remove = registry.add(name, resource, !lifecycle.booted)
-      // The boot may never end. The resource then has no turn among the hooks.
+      // If the boot never ends, no step among the hooks would close the resource.
       if (teardown !== null) {
         addLate(teardown, name, registry.all.get(name)!)
       } else {
@@ -158,7 +158,7 @@ export function createResources (
     }
   }
 
-  /** A resource that is added while the others close also closes inside of the close. */
+  /** Closes a resource that is added while the others close. It is a part of the close, so it may close the host. */
   function addLate (closing: Teardown, name: string, resource: Resource): void {
     runInside(() => closing.add(name, resource))
   }

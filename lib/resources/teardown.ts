@@ -110,7 +110,7 @@ export function createTeardown (
       // A resource that is added late may be the first one that uses the plugin. It has no place in the order.
       if (!plugins.has(plugin) || !byName.has(plugin)) return
       const allowed = allow(plugin, none)
-      // A `last` resource that uses the plugin waits for all others, and they would wait for the hooks of the plugin.
+      // A `last` resource waits for all other resources. If it uses the plugin, they must not wait for its hooks.
       if (lasts.some(entry => allowed.has(entry))) earlier.forEach(allowEntry)
       await conditions.until(() => byName.get(plugin)!.state === 'settled')
     },
@@ -163,7 +163,7 @@ export function createTeardown (
 
   async function noneClosing (): Promise<void> {
     await conditions.until(() => closing === 0)
-    // The resource that has settled last may have started the next one since.
+    // The resource that has just settled may have started the next one.
     if (closing > 0) await noneClosing()
   }
 

@@ -73,7 +73,7 @@ export function idleTimeOf (socket: Socket, at: number): number | undefined {
   return typeof timer?._idleStart === 'number' ? at - timer._idleStart : undefined
 }
 
-/** Returns the time of the event loop, by which Node's timers begin, in milliseconds. See `idleTimeOf`. */
+/** Returns the time of the event loop, from which Node's timers count, in milliseconds. See `idleTimeOf`. */
 export function loopTime (): number {
   const timer = setTimeout(() => {}, 1)
   clearTimeout(timer)
@@ -123,7 +123,7 @@ export function stopConnectionChecks (server: HttpServer): void {
 
 /**
  * Returns whether a value is a server. In Node, every server is a `net.Server`. In Bun, a server of node:http emits the
- * same events, and is none.
+ * same events, but is not a `net.Server`.
  *
  * Why: Fastify's `serverFactory` and its private list of servers may contain any value. Public alternative: none.
  * Without it, such a server is not drained, and lame-duck is skipped.
@@ -275,8 +275,8 @@ function symbolOf (object: object, description: string): symbol | undefined {
 }
 
 /**
- * Publishes a message to a diagnostics channel. A subscriber that throws or rejects does not affect the others. Node keeps the
- * subscribers in `_subscribers`.
+ * Publishes a message to a diagnostics channel. A subscriber that throws or rejects does not affect the others. Node
+ * keeps the subscribers in `_subscribers`.
  *
  * Why: `channel.publish()` turns the error of a subscriber into an uncaught exception, which ends the process or begins
  * a shutdown that fails. Public alternative: none, because the exception comes from Node. Without the list, `publish()`
@@ -296,8 +296,8 @@ export function publish (channel: Channel, message: object, onSubscriberError: (
 }
 
 /**
- * Returns the destinations of a pino logger, also those of `pino.multistream()`. pino keeps the stream of a logger under
- * the symbol `pino.symbols.streamSym`, which is not in the global registry; this package does not import pino.
+ * Returns the destinations of a pino logger, also those of `pino.multistream()`. pino keeps the stream of a logger
+ * under the symbol `pino.symbols.streamSym`. It is not in the global registry, and this package does not import pino.
  *
  * Why: a logger must not close the destination to which the app logs, and the last lines must be written before the
  * exit. Public alternative: none. Without it, a destination that is also a resource is closed before the last lines are
@@ -316,12 +316,12 @@ export function destinationsOf (log: object): readonly object[] {
 }
 
 /**
- * Returns whether a destination of pino (sonic-boom) writes in the background, and emits `drain` afterwards. It is
- * `_writing` then.
+ * Returns whether a destination of pino (sonic-boom) writes in the background, and emits `drain` afterwards.
+ * During a write, `_writing` is true.
  *
  * Why: `flush()` of pino's default destination returns at once (its `minLength` is 0), while lines are still in the
- * thread pool. The last lines are written directly at the exit, and overtake them. Public alternative: none. Without
- * it, the last lines of a busy process may be in the wrong order.
+ * thread pool. At the exit, the last lines are written directly, and so before these lines. Public alternative: none.
+ * Without it, the last lines of a busy process may be in the wrong order.
  */
 export function isWriting (destination: object): boolean {
   return (destination as { readonly _writing?: unknown })._writing === true

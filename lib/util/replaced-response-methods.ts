@@ -52,7 +52,7 @@ type ChangedResponse = ServerResponse & { [kHeadChanges]?: ((args: HeadArguments
  * Calls `change` once with the arguments of `res.writeHead`, right before the headers are written.
  *
  * All changes of one response share one replaced method, and it is not restored. After a `delete`, V8 keeps the
- * properties of a response in a dictionary, and a 503 took four times as long.
+ * properties of a response in a dictionary, and a 503 then took four times as long.
  */
 function changeHead (res: ChangedResponse, change: (args: HeadArguments) => void): void {
   const known = res[kHeadChanges]
@@ -83,7 +83,7 @@ export function closeInHead (res: ServerResponse, isLast: () => boolean): void {
     res.removeHeader('keep-alive')
     const given = args.findIndex(arg => typeof arg === 'object' && arg !== null)
     if (given !== -1) args[given] = withoutConnection(args[given] as object)
-    // Node writes the headers of one object faster than those that were set before.
+    // Node writes headers faster if all of them are in one object, and none were set before.
     if (given !== -1 && !Array.isArray(args[given])) (args[given] as Record<string, unknown>)['Connection'] = 'close'
     else res.setHeader('Connection', 'close')
   })
@@ -104,7 +104,7 @@ function withoutConnection (headers: object): object {
   return flat.filter((_each, index) => !isConnection(flat[index - index % 2]))
 }
 
-/** Both names have ten letters. The length is compared first, because this runs for each header of each answer. */
+/** Both names have ten characters. The length is compared first, because this runs for each header of each answer. */
 function isConnection (name: unknown): boolean {
   return String(name).length === 10 && /^(?:connection|keep-alive)$/i.test(String(name))
 }

@@ -17,7 +17,7 @@ async function hasWritten (destination: object): Promise<void> {
       for (const event of ['drain', 'close', 'error']) stream.once(event, resolve)
     })
   } else if (stream.writableLength > 0 && !stream.writableObjectMode) {
-    // The callback of an empty write is called after the writes before it.
+    // Node calls the callback of an empty write after all earlier writes.
     await new Promise<unknown>(resolve => { stream.write('', resolve) })
   }
 }

@@ -377,7 +377,7 @@ t.test('a listener of `request` that is added later gets no late request', async
   attached.release()
 })
 
-t.test('a server is refused', async t => {
+t.test('attach throws for a server that listens or already has a shutdown, and for any other value', async t => {
   const options = { signals: false, log: false } as const
   const server = createServer()
   const { shutdown } = attach(server, options)
@@ -394,7 +394,7 @@ t.test('a server is refused', async t => {
   }
 })
 
-t.test('a wrong option is refused', async t => {
+t.test('attach throws for a wrong option', async t => {
   for (const [wrong, message] of [
     [{ categories: {} }, /'categories' needs the routes of Fastify/],
     [{ categorize: () => undefined }, /'categorize' needs the routes of Fastify/],

@@ -70,13 +70,13 @@ const namesOfPage: Readonly<Record<string, Readonly<Record<string, string>>>> = 
   }
 }
 
-/** Places on other machines, by what stands for them on this one. */
+/** Addresses on other machines, with the local address that replaces each of them. */
 const elsewhere: Readonly<Record<string, string>> = {
   'http://pushgateway:9091': 'http://127.0.0.1:${pushgateway.address().port}', // eslint-disable-line no-template-curly-in-string
   '/var/lib/node_exporter/textfile/': './'
 }
 
-/** What else a block needs, in front of it or after it. The first value is looked for in its code. */
+/** Code that is added before or after a block, if the block matches `has` and does not match `lacks`. */
 const needs: ReadonlyArray<{ readonly has: RegExp, readonly lacks?: RegExp, readonly before?: string, readonly after?: string }> = [
   { has: /\breply\.sse\b/, before: 'await app.register(gracefulShutdown); await app.register(fastifySse)' },
   // A fragment shows a part of an app whose plugin is registered elsewhere.
@@ -135,7 +135,7 @@ export function completeProgram (block: Block): Program {
   }
 }
 
-/** Replaces places on other machines. A text with a variable becomes a template. */
+/** Replaces addresses on other machines. A string with a variable becomes a template. */
 function onThisMachine (code: string): string {
   for (const [there, here] of Object.entries(elsewhere)) code = code.replaceAll(`'${there}`, `'${here}`).replace(/'([^'\n]*\$\{[^'\n]*)'/g, '`$1`')
   return code
@@ -159,9 +159,9 @@ export function declarations (code: string, { place, page }: Block): string[] {
       if (found.has(name) || name in globalThis) continue
       const declaration = namesOfPage[page]?.[name] ?? names[name]
       if (declaration === undefined) throw new Error(`${place}: the block uses '${name}', which it does not declare`)
-      found.set(name, '') // it is in work
+      found.set(name, '') // it is being added
       add(declaration)
-      found.delete(name) // behind what it uses
+      found.delete(name) // adds it again, after what it uses
       found.set(name, declaration)
     }
   }

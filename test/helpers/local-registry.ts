@@ -55,7 +55,7 @@ export async function startRegistry (t: Test): Promise<string> {
   return url
 }
 
-/** What a registry knows about a package. The version in the root of node_modules is the latest. */
+/** Returns the metadata of a package. The version in the root of node_modules is the latest. */
 function packument (name: string, versions: ReadonlyMap<string, string>, url: string): object {
   const atRoot = join(root, 'node_modules', name)
   return {

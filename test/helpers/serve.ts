@@ -18,7 +18,7 @@ export const rejected = {
 export interface Setup {
   readonly fastify?: FastifyServerOptions | object
   readonly options?: ShutdownOptions
-  /** Whether the app awaits `register()`. Else its routes are added before the plugin is loaded. @default true */
+  /** Whether the app awaits `register()`. If not, its routes are added before the plugin is loaded. @default true */
   readonly awaitRegister?: boolean
   /** Runs before the plugin is registered. */
   readonly before?: (app: FastifyInstance) => void | Promise<void>

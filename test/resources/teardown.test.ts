@@ -30,7 +30,7 @@ function byName (results: readonly ResourceResult[], name: string): ResourceResu
 }
 
 t.test('order', t => {
-  t.test('none is closing only if none is about to start, also behind a resource that closes at once', async t => {
+  t.test('noneClosing() also waits for a resource that is about to start, even after one that closes at once', async t => {
     const time = virtualTime(t)
     const run = createTeardown(Object.entries({
       first: { close: () => wait(20), dependsOn: ['second', 'fourth'] },

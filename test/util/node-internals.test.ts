@@ -127,7 +127,7 @@ t.test('private properties', async t => {
     t.equal(app.server.listening, false)
   })
 
-  await t.test('net.Server: a server that is none, as in Bun, has its lame-duck and its drain', async t => {
+  await t.test('net.Server: a server that is not one, as in Bun, still has its lame-duck and its drain', async t => {
     t.equal(internals.isServer(undefined), false)
     t.equal(internals.isServer(new EventEmitter()), false)
     t.equal(internals.isServer({ listening: true, closeIdleConnections () {} }), false)

@@ -141,9 +141,9 @@ export function createIdleConnectionsDrain (
   /**
    * Returns the idle connections that are not in use, sorted by their bytes per millisecond, the busiest last.
    *
-   * A connection that is in use closes by itself, after the answer to its next request. This is better, because a client
-   * that uses a connection while it is closed must repeat its request (RFC 9112, section 9.5), and a proxy does not
-   * repeat a POST. If no request comes, the connection is closed when draining begins. A load balancer has noticed then.
+   * A connection that is in use closes with the answer to its next request. If a connection closes while its client
+   * sends a request, the client must repeat this request (RFC 9112, section 9.5), and a proxy does not repeat a POST.
+   * If no request comes, the connection is closed when draining begins. By then, the load balancer has noticed.
    */
   function idleByRate (): Idle[] {
     const at = now()
@@ -194,7 +194,7 @@ export function createIdleConnectionsDrain (
   }
 }
 
-/** Returns whether a connection has been idle for only a small part of its age. A young one has no history yet. */
+/** Returns whether a connection has been idle for less than a quarter of its age, and has reached `leastAge`. */
 function isInUse (age: number, idleTime: number | undefined): boolean {
   return idleTime !== undefined && age >= leastAge && idleTime < age / 4
 }

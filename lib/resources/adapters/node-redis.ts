@@ -25,7 +25,7 @@ interface Methods {
   quit (): Promise<unknown>
   disconnect (): Promise<unknown>
   sendCommand (args: readonly string[]): Promise<unknown>
-  /** Its sockets no longer keep the process alive. A pool, a cluster and a sentinel do not have it. */
+  /** Its sockets then no longer keep the process alive. A pool, a cluster and a sentinel do not have this method. */
   unref? (): void
 }
 
