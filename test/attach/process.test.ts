@@ -8,8 +8,8 @@ import { connect, fetchOnce, get } from '../helpers/client'
 const directory = translate(t.testdir(), ['lib', 'test/attach/fixtures/plain-service.ts'])
 const script = join(directory, 'test/attach/fixtures/plain-service.js')
 
-async function serve (t: Test, options: object = {}): Promise<Child & { readonly port: number }> {
-  const child = run(t, { args: [script], env: { FORBIDDEN: 'fastify', OPTIONS: JSON.stringify(options) } })
+async function serve (t: Test, options: object = {}, env: Record<string, string> = {}): Promise<Child & { readonly port: number }> {
+  const child = run(t, { args: [script], env: { FORBIDDEN: 'fastify', OPTIONS: JSON.stringify(options), ...env } })
   return { ...child, port: Number(await child.said('port ')) }
 }
 
@@ -50,7 +50,7 @@ t.test('without a log option, the log is lines of JSON on stdout, from level inf
 })
 
 t.test('without a log option, a closed stdout does not end the process', async t => {
-  const service = await serve(t, { delay: 0 })
+  const service = await serve(t, { delay: 0 }, { QUIET: '1' })
   const { stdout, pid } = service.process
   stdout!.destroy()
   await once(stdout!, 'close')
