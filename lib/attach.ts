@@ -57,8 +57,7 @@ export function attach (server: PlainServer, options: AttachOptions = {}): Attac
   const { lifecycle, events, onProblem } = base
   const close = createServerClose(main)
   const isExempt = createExempt(exempt, onProblem)
-  Object.defineProperty(main, kAttached, { value: true })
-  const core = createCore(base, {
+  const core = markAttached(main, () => createCore(base, {
     // The exporters use only the methods that `ShutdownLog` has.
     log: log as FastifyBaseLogger,
     servers: {
@@ -69,7 +68,7 @@ export function attach (server: PlainServer, options: AttachOptions = {}): Attac
     },
     close,
     hooks: close.hooks
-  })
+  }))
   const { state, traffic, probes } = core
   answerProbes(main, probes, traffic.inFlight)
   replaceMethod(main, 'listen', original => function (this: Server, ...args: unknown[]) {
@@ -87,6 +86,17 @@ export function attach (server: PlainServer, options: AttachOptions = {}): Attac
   return {
     shutdown: { ...methods, signalOf: request => traffic.inFlight.signalOf({ raw: request as IncomingMessage }) },
     shutdownState: state
+  }
+}
+
+/** Marks the server while `create` uses it and from then on. If `create` throws, the caller may try again. */
+function markAttached<T> (server: Server, create: () => T): T {
+  Object.defineProperty(server, kAttached, { value: true, configurable: true })
+  try {
+    return create()
+  } catch (error) {
+    Reflect.deleteProperty(server, kAttached)
+    throw error
   }
 }
 

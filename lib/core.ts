@@ -89,6 +89,19 @@ export function createBase (settings: Settings): Base {
  */
 export function createCore (base: Base, { log, servers, close, hooks }: Host): Core {
   const { settings, lifecycle, events, tasks, problems, onProblem } = base
+  // First, because it may throw, and nothing has been attached to the servers yet: the caller may try again.
+  const resources = createResources(hooks, {
+    settings,
+    lifecycle,
+    log,
+    drain: () => sequence.drain(),
+    finish: () => sequence.finish(),
+    runInside: close.runInside,
+    onResource: result => events.emit({ type: 'resource', result }),
+    onHook: result => events.emit({ type: 'hook', result }),
+    onLastResources: (names, atMs) => events.emit({ type: 'last-resources', names, atMs }),
+    onProblem
+  })
   const rejection = createRejection(settings.retryAfter, () => state, onProblem)
   const traffic = createTraffic(servers, {
     settings,
@@ -102,19 +115,6 @@ export function createCore (base: Base, { log, servers, close, hooks }: Host): C
     onHandover: () => managers.close()
   })
   const state = createState({ lifecycle, table: traffic.inFlight, tasks, webSockets: () => traffic.activeWebSockets })
-
-  const resources = createResources(hooks, {
-    settings,
-    lifecycle,
-    log,
-    drain: () => sequence.drain(),
-    finish: () => sequence.finish(),
-    runInside: close.runInside,
-    onResource: result => events.emit({ type: 'resource', result }),
-    onHook: result => events.emit({ type: 'hook', result }),
-    onLastResources: (names, atMs) => events.emit({ type: 'last-resources', names, atMs }),
-    onProblem
-  })
   const endExporters = startAppExporters(settings.exporters, { state, log, listen: events.listen }, onProblem)
   const sequence = createShutdown({
     lifecycle,

@@ -13,7 +13,7 @@ import { createClose, type Close } from './close'
 export interface ServerClose extends Close {
   /** Takes the steps of the close. A plain server has no hooks of its own. */
   hooks(options: CloseHooksOptions): CloseHooks
-  /** Replaces `server.close`. */
+  /** Replaces `server.close`. Until then, nothing changes on the server. */
   intercept(): void
 }
 
@@ -22,8 +22,6 @@ export function createServerClose (server: Server): ServerClose {
   const steps = createDeferred<Pick<CloseHooksOptions, 'drained' | 'finish'>>()
   const closed = createDeferred<void>()
   let hasListened = false
-  server.once('listening', () => { hasListened = true })
-  server.once('close', () => { closed.resolve() })
   const { close, ...parts } = createClose('server.close()', once(run))
 
   return {
@@ -33,6 +31,8 @@ export function createServerClose (server: Server): ServerClose {
       return noHooks
     },
     intercept () {
+      server.once('listening', () => { hasListened = true })
+      server.once('close', () => { closed.resolve() })
       replaceMethod(server, 'close', () => function (this: Server, callback?: unknown) {
         const over = close().then(() => undefined, (error: unknown) => error)
         // Like Node, it passes no argument if everything has closed.

@@ -27,19 +27,37 @@ export function createStdoutLog (): ShutdownLog {
   const host = hostname()
   const method = (level: keyof typeof levels): LogMethod => (fields, message) => {
     const given: object = typeof fields === 'string' ? { msg: fields } : { ...withError(fields), msg: message }
-    // console.log ignores the errors of stdout, such as EPIPE.
-    console.log(JSON.stringify({
-      level: levels[level], time: Date.now(), pid: process.pid, hostname: host, ...given
-    }))
+    write(JSON.stringify({ level: levels[level], time: Date.now(), pid: process.pid, hostname: host, ...given }) + '\n')
   }
   return {
     debug () {},
     info: method('info'),
     warn: method('warn'),
     error: method('error'),
-    flush (callback) { process.stdout.write('', () => callback()) }
+    flush (callback) { write('', callback) }
   }
 }
+
+/** How many writes are not over. */
+let writes = 0
+
+/**
+ * Writes to stdout, and ignores its errors, such as EPIPE. Without a listener, the error would end the process.
+ * console.log ignores only the first of several errors in one turn of the event loop.
+ */
+function write (text: string, callback = () => {}): void {
+  const { stdout } = process
+  if (writes++ === 0) stdout.on('error', ignore)
+  stdout.write(text, () => {
+    // Node emits the error after this callback.
+    setImmediate(() => {
+      if (--writes === 0) stdout.removeListener('error', ignore)
+      callback()
+    })
+  })
+}
+
+function ignore (): void {}
 
 /** Replaces `err` by its fields, because JSON shows none of an Error. */
 function withError (fields: { readonly err?: unknown }): object {

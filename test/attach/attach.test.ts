@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import http2 from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import { attach } from '../../lib/attach'
@@ -392,6 +393,47 @@ t.test('attach throws for a server that listens or already has a shutdown, and f
   for (const wrong of [undefined, {}, () => {}]) {
     t.throws(() => attach(wrong as never, options), { code: 'FST_ERR_SHUTDOWN_OPTION', message: /such as createServer\(app\), got/ })
   }
+})
+
+t.test('after a failed attach, the server is unchanged, and a second one succeeds', async t => {
+  const options = { signals: false, log: false } as const
+  const server = createServer()
+  const listeners = (): unknown => server.eventNames().map(name => [name, server.listenerCount(name)])
+  const before = listeners()
+  for (const [wrong, code] of [
+    [{ client: {} }, 'FST_ERR_SHUTDOWN_CLIENT'],
+    [{ close: 1 }, 'FST_ERR_SHUTDOWN_RESOURCE']
+  ] as const) {
+    t.throws(() => attach(server, { ...options, resources: { database: wrong as never } }), { code })
+    t.strictSame(listeners(), before)
+    t.strictSame(Reflect.ownKeys(server).filter(key => ['listen', 'close', 'emit'].includes(String(key))), [])
+  }
+  const { shutdown } = attach(server, options)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.on('request', (_req, res) => res.end('served'))
+  t.match(await fetchOnce(port, get('/')), { status: 200, body: 'served' })
+  t.match(await shutdown.start(), { outcome: 'clean' })
+})
+
+t.test('a server whose `close` another library has replaced before drains', async t => {
+  const attached = await serveAttached(t, {
+    create: handler => {
+      const server = createServer(handler)
+      const { close } = server
+      server.close = function (...args) { return close.apply(this, args) }
+      return server
+    }
+  })
+  const holder = await attached.hold()
+  t.equal(attached.shutdownState.activeRequests, 1)
+  const over = attached.shutdown.start()
+  await reached(attached, 'draining')
+  attached.release()
+  t.match(await holder.answer(), { status: 200, headers: { connection: 'close' }, body: 'held' })
+  t.match(await over, { outcome: 'clean', requests: { completed: 1 } })
+  t.equal(attached.server.listening, false)
 })
 
 t.test('attach throws for a wrong option', async t => {

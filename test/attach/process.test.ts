@@ -1,4 +1,5 @@
 /** Signals, exits, the log, and a process without Fastify. */
+import { once } from 'node:events'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { run, translate, type Child } from '../helpers/children'
@@ -7,8 +8,8 @@ import { connect, fetchOnce, get } from '../helpers/client'
 const directory = translate(t.testdir(), ['lib', 'test/attach/fixtures/plain-service.ts'])
 const script = join(directory, 'test/attach/fixtures/plain-service.js')
 
-async function serve (t: Test, options: object = {}): Promise<Child & { readonly port: number }> {
-  const child = run(t, { args: [script], env: { FORBIDDEN: 'fastify', OPTIONS: JSON.stringify(options) } })
+async function serve (t: Test, options: object = {}, env: Record<string, string> = {}): Promise<Child & { readonly port: number }> {
+  const child = run(t, { args: [script], env: { FORBIDDEN: 'fastify', OPTIONS: JSON.stringify(options), ...env } })
   return { ...child, port: Number(await child.said('port ')) }
 }
 
@@ -46,6 +47,15 @@ t.test('without a log option, the log is lines of JSON on stdout, from level inf
     'graceful shutdown is ready (plain)', 'shutdown: draining', 'shutdown: cleaning', 'shutdown: shutdown', /^shutdown: clean in/
   ])
   for (const line of lines) t.match(line, { level: 30, time: Number, pid: service.process.pid, hostname: String })
+})
+
+t.test('without a log option, a closed stdout does not end the process', async t => {
+  const service = await serve(t, { delay: 0 }, { QUIET: '1' })
+  const { stdout, pid } = service.process
+  stdout!.destroy()
+  await once(stdout!, 'close')
+  process.kill(pid!, 'SIGTERM')
+  t.match(await service.ended, { code: 0, signal: null, stderr: '' })
 })
 
 t.test('log: false writes nothing', async t => {

@@ -47,7 +47,7 @@ const checkStep = 2
 const burst = 250
 
 /** The age at which a connection may count as in use, in milliseconds. */
-const leastAge = 1_000
+const leastAge = 5_000
 
 /** An idle connection, and how many bytes had arrived then. If more bytes arrive, it is no longer idle. */
 interface Idle {
