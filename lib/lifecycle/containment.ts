@@ -3,7 +3,10 @@
  * that our code calls, is reported, and the resources still close.
  */
 import type { OnProblem } from './problems'
-import { errorOf, within } from '../util/time'
+import { errorOf, now, within } from '../util/time'
+
+/** How late a timer is if the process was stopped, in milliseconds. */
+const lateTimer = 100
 
 /** A result, or `undefined` if the step has failed. */
 export type Attempted<R> = R extends Promise<infer V> ? Promise<V | undefined> : R | undefined
@@ -52,7 +55,10 @@ export function createContainment (
 
   async function settle (step: string, result: Promise<unknown>): Promise<unknown> {
     const time = limit()
-    const settled = await within(time, () => result)
+    const beganAt = now()
+    let settled = await within(time, () => result)
+    // If the process was stopped (SIGSTOP) or blocked, the timer of the step itself has only just run.
+    if (settled.status === 'late' && now() - beganAt > time + lateTimer) settled = await within(limit(), () => result)
     if (settled.status === 'fulfilled') return settled.value
     return report(step, errorOf(settled, step, time))
   }
