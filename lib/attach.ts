@@ -53,11 +53,11 @@ export interface Attached {
 export function attach (server: PlainServer, options: AttachOptions = {}): Attached {
   const main = checkServer(server)
   const { settings, exempt, errorResponseBuilder, log } = resolveAttachOptions(options)
-  const base = createBase(settings)
+  const base = createBase()
   const { lifecycle, events, onProblem } = base
   const close = createServerClose(main)
   const isExempt = createExempt(exempt, onProblem)
-  const core = markAttached(main, () => createCore(base, {
+  const core = markAttached(main, () => createCore(settings, base, {
     // The exporters use only the methods that `ShutdownLog` has.
     log: log as FastifyBaseLogger,
     servers: {

@@ -27,7 +27,6 @@ import { createResources, type HostHooks } from './resources/resources'
 
 /** The parts that need no host. A host may use them before the core exists. */
 export interface Base {
-  readonly settings: Settings
   readonly lifecycle: LifecycleControl
   readonly events: Events
   readonly tasks: Tasks
@@ -66,7 +65,7 @@ export interface Core {
 }
 
 /** Creates the parts that need no host. */
-export function createBase (settings: Settings): Base {
+export function createBase (): Base {
   const problems = createProblems()
   const events = createEvents(error => problems.record('A listener of the events threw', error))
   const onProblem = (message: string, error: unknown): void => {
@@ -79,7 +78,7 @@ export function createBase (settings: Settings): Base {
     if (error !== null && outcome !== 'cancelled') problems.record(`Task '${name}' ${outcome}`, error)
     events.emit({ type: 'task', result, error })
   })
-  return { settings, lifecycle, events, tasks, problems, onProblem }
+  return { lifecycle, events, tasks, problems, onProblem }
 }
 
 /**
@@ -87,8 +86,8 @@ export function createBase (settings: Settings): Base {
  *
  * @throws FST_ERR_SHUTDOWN_RESOURCE, FST_ERR_SHUTDOWN_CLIENT
  */
-export function createCore (base: Base, { log, servers, close, hooks }: Host): Core {
-  const { settings, lifecycle, events, tasks, problems, onProblem } = base
+export function createCore (settings: Settings, base: Base, { log, servers, close, hooks }: Host): Core {
+  const { lifecycle, events, tasks, problems, onProblem } = base
   // First, because it may throw, and nothing has been attached to the servers yet: the caller may try again.
   const resources = createResources(hooks, {
     settings,

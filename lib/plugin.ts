@@ -36,10 +36,10 @@ function install (context: FastifyInstance, options: ShutdownOptions): void {
     newConnections: isWatchedByFastifyCli() ? 'refuse' : 'auto'
   })
   const warnings = [...settings.warnings, ...warningsOf(app)]
-  const base = createBase(settings)
+  const base = createBase()
   const close = createAppClose(app)
   const lateHooks = createLateHooks(app, base.tasks)
-  const core = createCore(base, {
+  const core = createCore(settings, base, {
     log: app.log,
     servers: {
       main: app.server,

@@ -4,16 +4,13 @@
  * Fastify's hooks, the process and the clock. Each part may fail, and the rules are checked while it runs.
  */
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import { createBase } from '../../lib/core'
 import { toError } from '../../lib/errors'
 import type { Drain } from '../../lib/http/drains/drain'
 import { createAppClose } from '../../lib/lifecycle/app-close'
-import { createEvents } from '../../lib/lifecycle/events'
-import { createLifecycle } from '../../lib/lifecycle/phases'
-import { createProblems } from '../../lib/lifecycle/problems'
 import { noCounts } from '../../lib/lifecycle/report'
 import { createShutdown } from '../../lib/lifecycle/shutdown'
 import type { ShutdownParts } from '../../lib/lifecycle/shutdown-parts'
-import { createTasks } from '../../lib/lifecycle/tasks'
 import { joinProcess } from '../../lib/process/signals'
 import { interceptCloseHooks } from '../../lib/resources/close-hooks'
 import { createResources, type HostHooks } from '../../lib/resources/resources'
@@ -44,18 +41,7 @@ export async function simulate (seed: number): Promise<ShutdownReport> {
 async function play (random: Random, clock: VirtualClock, simulatedProcess: SimulatedProcess): Promise<ShutdownReport> {
   const scenario = createScenario(random)
   const { settings } = scenario
-  const problems = createProblems()
-  const events = createEvents(error => { problems.record('A listener of the events threw', error) })
-  const onProblem = (message: string, error: unknown): void => {
-    problems.record(message, error)
-    events.emit({ type: 'problem', message, error })
-  }
-  const lifecycle = createLifecycle(error => onProblem('A phase listener threw', error))
-  const tasks = createTasks(lifecycle, (result, error) => {
-    const { name, outcome } = result
-    if (error !== null && outcome !== 'cancelled') problems.record(`Task '${name}' ${outcome}`, error)
-    events.emit({ type: 'task', result, error })
-  })
+  const { problems, events, lifecycle, tasks, onProblem } = createBase()
   const timeouts = { ...settings.timeouts }
   const httpSettings = {
     timeouts,
