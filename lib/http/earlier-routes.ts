@@ -67,6 +67,7 @@ function observeContext (context: RouteContext, request: FastifyRequest, observe
   }
   if (route.errorHandler !== undefined) {
     // The prototype is the outer error handler. It handles the errors of this one.
-    context.errorHandler = Object.assign(Object.create(Object.getPrototypeOf(errorHandler)), { func: route.errorHandler })
+    const outer: unknown = Object.getPrototypeOf(errorHandler)
+    context.errorHandler = Object.assign(Object.create(outer as object), { func: route.errorHandler })
   }
 }

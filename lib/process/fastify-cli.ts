@@ -54,8 +54,8 @@ export function replaceFastifyCli (events: readonly string[]): boolean {
 }
 
 /**
- * Returns whether a listener is one of close-with-grace, whichever code has called it. `any`, because each event has its
- * own arguments.
+ * Returns whether a listener is one of close-with-grace, whichever code has called it. `any`, because each event has
+ * its own arguments.
  */
 export function isCloseWithGrace (listener: (...args: any[]) => void): boolean {
   const code = listeners[listener.name]

@@ -33,8 +33,8 @@ export function assertNothingLost (report: ShutdownReport): void {
 }
 
 /**
- * Asserts that resources close one after the other: each one is over before the next one begins. A name may also be that
- * of a plugin: all its preClose and onClose hooks count. Others may close in between.
+ * Asserts that resources close one after the other: each one is over before the next one begins. A name may also be
+ * that of a plugin: all its preClose and onClose hooks count. Others may close in between.
  *
  * @param names resources and plugins, the first to close first
  * @throws AssertionError whose message names the two that are in another order, or the name that is not in the report
@@ -58,8 +58,13 @@ export function assertOrder (report: ShutdownReport, names: readonly string[]): 
 
 const ms = (time: number): string => `${Number(time.toFixed(3))} ms`
 
-/** Throws an error with one line for the expectation, and one for each fact. Its stack begins at the caller's test. */
-function fail (assertion: (...args: any[]) => void, actual: unknown, expected: unknown, lines: readonly string[]): never {
+/**
+ * Throws an error with one line for the expectation, and one for each fact. Its stack begins at the caller's test.
+ * `any`, because each assertion has its own parameters.
+ */
+function fail (
+  assertion: (...args: any[]) => void, actual: unknown, expected: unknown, lines: readonly string[]
+): never {
   const [expectation, ...facts] = lines
   const message = [expectation, ...facts.map(fact => `  - ${fact}`)].join('\n')
   throw new AssertionError({ message, actual, expected, operator: assertion.name, stackStartFn: assertion })

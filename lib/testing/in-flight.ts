@@ -1,6 +1,6 @@
 /**
- * `inFlight`: a request whose handler runs. Fastify publishes the call of each handler on a diagnostics channel, and the
- * async context of the request shows which one it is.
+ * `inFlight`: a request whose handler runs. Fastify publishes the call of each handler on a diagnostics channel, and
+ * the async context of the request shows which one it is.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
@@ -16,7 +16,9 @@ export interface RequestInFlight {
   readonly response: Promise<LightMyRequestResponse>
 }
 
-/** Longest time until the handler runs, in milliseconds. It is shorter than the timeout of a test in jest and vitest. */
+/**
+ * Longest time until the handler runs, in milliseconds. It is shorter than the timeout of a test in jest and vitest.
+ */
 const longestWait = 4_000
 
 /** Longest part of an answer in an error, in characters. */
@@ -68,7 +70,8 @@ export async function inFlight (app: AnyApp, request: InjectOptions | string): P
 const late = `its handler has not run in ${longestWait} ms. A hook before it may not have called done() or settled`
 
 function answered ({ statusCode, payload }: LightMyRequestResponse): string {
-  return `it was answered with ${statusCode} without its handler, or its handler threw: ${payload.slice(0, longestAnswer)}`
+  const answer = payload.slice(0, longestAnswer)
+  return `it was answered with ${statusCode} without its handler, or its handler threw: ${answer}`
 }
 
 function nameOf (request: InjectOptions | string): string {

@@ -54,6 +54,7 @@ const names: Readonly<Record<string, string>> = {
   search: 'const search = Object.assign(async signal => { await sleep(50, undefined, { signal }).catch(() => {}); return [] }, { flush: async () => {}, destroy () {} })',
   pay: 'const pay = async () => { await sleep(50) }',
   save: "const save = async what => { await sleep(10); console.log('saved'); return what ?? {} }",
+  // A sleep is the work of a function, and no test waits for it.
   pack: 'const pack = async (parcel, signal) => { await sleep(200, undefined, { signal }) }',
   run: 'const run = async () => { await sleep(50) }',
   steps: 'const steps = () => [1, 2, 3]',

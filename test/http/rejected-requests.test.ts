@@ -219,7 +219,7 @@ t.test('no resource closes while the error handler of a rejected request still r
     routes: app => {
       app.setErrorHandler(async (_error, _request, reply) => {
         began()
-        await sleep(200)
+        await sleep(200) // The time is the thing under test: the handler outlives the rest of the shutdown.
         order.push('error handler')
         return reply.code(503).send('own')
       })
