@@ -15,8 +15,6 @@ export const kErrorHandler = Symbol('fastify-shutdown.error-handler')
 export const kHook = Symbol('fastify-shutdown.hook')
 /** On Node's request: its detached handler, if the client has left. */
 export const kDetached = Symbol('fastify-shutdown.detached')
-/** On Node's response: the changes that are made to its headers right before they are written. */
-export const kHeadChanges = Symbol('fastify-shutdown.head-changes')
 /** On the config of a route: its handler and its hooks are observed. */
 export const kObserved = Symbol('fastify-shutdown.observed')
 /** On a server: the function by which the current app leaves it to the next one. */

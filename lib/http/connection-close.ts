@@ -13,7 +13,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { kLastAnswer } from '../symbols'
 import { delayDestroy, destroyWhenFlushed, dropBody } from '../util/replaced-methods'
-import { closeInHead } from '../util/replaced-response-methods'
 import { after, within } from '../util/time'
 import { hasConsumer, type Exchange } from './response'
 
@@ -22,8 +21,10 @@ const readTimeout = 2_000
 
 /** Closes HTTP/1 connections after their last answer. */
 export interface ConnectionClose {
-  /** Makes this answer the last one on its connection. */
+  /** Makes this answer the last one on its connection. Nothing happens for HTTP/2, which has GOAWAY for a session. */
   announceClose(exchange: Exchange): void
+  /** Returns whether this answer is the last one on its connection. */
+  isLast(exchange: Exchange): boolean
   /**
    * Closes the connection after its last answer, also if its headers were sent before `announceClose`.
    */
@@ -55,19 +56,22 @@ export function createConnectionClose (): ConnectionClose {
       const before = socket[kLastAnswer]
       if (before !== undefined && !before.res.headersSent) before.res.shouldKeepAlive = before.keepAlive
       socket[kLastAnswer] = { res, keepAlive: res.shouldKeepAlive }
-      if (res.headersSent) return
-      res.shouldKeepAlive = false
-      closeInHead(res, () => socket[kLastAnswer]?.res === res)
+      if (!res.headersSent) res.shouldKeepAlive = false
     },
-    closeAfterResponse ({ res, socket: given }) {
-      const socket: ClosingSocket | null = given
-      if (socket?.[kLastAnswer]?.res !== res) return
+    isLast,
+    closeAfterResponse (exchange) {
+      if (!isLast(exchange)) return
+      const socket = exchange.socket as ClosingSocket
       socket[kLastAnswer] = undefined
       destroyWhenFlushed(socket)
     },
     async untilClosed (ms) {
       if (reading.size > 0) await within(ms, () => Promise.all(reading))
     }
+  }
+
+  function isLast ({ res, socket }: Exchange): boolean {
+    return (socket as ClosingSocket | null)?.[kLastAnswer]?.res === res
   }
 
   function readBeforeClose (req: IncomingMessage, socket: Socket): void {

@@ -15,6 +15,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight, Track } from '../../types/index'
 import type { OnProblem } from '../lifecycle/problems'
 import { createConditions } from '../util/conditions'
+import { changeHead } from '../util/replaced-response-methods'
 import { inTime } from '../util/time'
 import type { Categories } from './categories'
 import type { ConnectionClose } from './connection-close'
@@ -110,7 +111,7 @@ export interface InFlightOptions {
   readonly categories: Categories
   readonly connections: Connections
   readonly connectionClose: ConnectionClose
-  readonly rejection: Pick<Rejection, 'rejectRequest' | 'addRetryAfter'>
+  readonly rejection: Pick<Rejection, 'rejectRequest' | 'retryAfter'>
   /** Called for a request that is cut because its 503 cannot be written, or that another plugin has destroyed. */
   readonly onCut: (entry: InFlight) => void
   /** Creates the reason of a signal that aborts because its request is cut. */
@@ -239,7 +240,7 @@ export function createInFlightTable ({
 
   function announceClose (entry: Entry): void {
     connectionClose.announceClose(entry)
-    rejection.addRetryAfter(entry.res)
+    if (!headersSent(entry.res)) changeHead(entry.res, () => connectionClose.isLast(entry), rejection.retryAfter)
   }
 
   function onClose (this: ServerResponse): void {

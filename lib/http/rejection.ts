@@ -2,7 +2,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ShutdownOptionError, received } from '../errors'
 import { defaultRetryAfter, isRetryAfter } from '../options'
-import { addHeaderTo503 } from '../util/replaced-response-methods'
 import { turn } from '../util/time'
 import type { ShutdownState } from '../../types/index'
 import type { OnProblem } from '../lifecycle/problems'
@@ -29,8 +28,6 @@ export interface Rejection {
   retryAfter(): number
   /** Writes the whole 503 of a response. Used if there is no reply of Fastify. */
   rejectRequest(res: ServerResponse): void
-  /** Adds a Retry-After header to the answer if it becomes a 503 of the app or of Fastify, and has none. */
-  addRetryAfter(res: ServerResponse): void
   /** Returns the whole 503 as text. Used for an upgrade, which has a socket and no response. */
   upgradeResponse(): string
 }
@@ -50,8 +47,7 @@ export function createRejection (
     get state () { return state() },
     retryAfter,
     rejectRequest,
-    upgradeResponse,
-    addRetryAfter (res) { addHeaderTo503(res, 'retry-after', retryAfter) }
+    upgradeResponse
   }
 
   function retryAfter (): number {

@@ -45,6 +45,17 @@ export function contentLengthOf (res: ServerResponse): unknown {
 }
 
 /**
+ * Returns whether the app has removed the `Connection` header of a response. Node keeps it in `_removedConnection`.
+ *
+ * Why: Node then writes no `Connection: close`, although the connection ends (RFC 9112, section 9.6). Public
+ * alternative: to set the header on every answer, which takes longer. Without it, the client of such an answer does not
+ * know that its connection ends.
+ */
+export function hasRemovedConnection (res: ServerResponse): boolean {
+  return (res as ServerResponse & { readonly _removedConnection?: boolean })._removedConnection === true
+}
+
+/**
  * Returns the sockets of an HTTP/1 server that are between two requests. Node's parsers keep the list under a symbol,
  * and `server.closeIdleConnections()` reads it. Up to Node 26 it contains connections that have never sent a byte.
  *

@@ -1,7 +1,7 @@
 /** Every method that is replaced on a response: see `replaced-methods.ts`. */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
-import { kHeadChanges } from '../symbols'
+import { hasRemovedConnection } from './node-internals'
 import { overrideMethod, replaceMethod } from './replaced-methods'
 
 type Method = (...args: unknown[]) => unknown
@@ -42,51 +42,45 @@ export function ignoreWrites (res: ServerResponse): void {
   overrideMethod(res, 'write', () => true)
 }
 
-/** The arguments of `writeHead`: the status, and then a reason, headers, both or none. */
-type HeadArguments = [status: number, ...rest: unknown[]]
-
-/** A response with the changes of its headers. */
-type ChangedResponse = ServerResponse & { [kHeadChanges]?: ((args: HeadArguments) => void)[] }
-
 /**
- * Calls `change` once with the arguments of `res.writeHead`, right before the headers are written.
+ * Replaces `res.writeHead` of an answer of a draining server:
+ * - If `isLast` then returns true, the answer has `Connection: close` and no `Keep-Alive`, whatever the app has set.
+ *   A route or a proxied upstream may set `Connection: keep-alive`, and its client would then use a connection that
+ *   closes (RFC 9112, section 9.6).
+ * - A 503 without a `Retry-After` header gets one: also a 503 of a handler, of another plugin, or of Fastify
+ *   (`handlerTimeout`).
  *
- * All changes of one response share one replaced method, and it is not restored. After a `delete`, V8 keeps the
- * properties of a response in a dictionary, and a 503 then took four times as long.
+ * Why: both depend on the headers that are written in the end. Public alternative: an `onSend` hook, which costs time
+ * on each request of a running server, and does not run for all answers. Without it, a client is reset at its next
+ * request, or does not know when to try again.
+ *
+ * The method is not restored. After a `delete`, V8 keeps the properties of a response in a dictionary, and a 503 then
+ * took four times as long.
  */
-function changeHead (res: ChangedResponse, change: (args: HeadArguments) => void): void {
-  const known = res[kHeadChanges]
-  if (known !== undefined) {
-    known.push(change)
-    return
-  }
-  const changes = [change]
+export function changeHead (res: ServerResponse, isLast: () => boolean, retryAfter: () => number): void {
   const original = res.writeHead as Method
-  const method = (...args: HeadArguments): unknown => {
-    for (const each of changes.splice(0)) each(args)
+  Reflect.set(res, 'writeHead', (...args: [status: number, ...rest: unknown[]]): unknown => {
+    if (!res.headersSent) {
+      const position = isObject(args[1]) ? 1 : 2
+      const headers = args[position]
+      if (isLast() && mustSetClose(res, headers)) {
+        res.removeHeader('keep-alive')
+        if (isObject(headers)) args[position] = withoutConnection(headers)
+        res.setHeader('Connection', 'close')
+      }
+      if (args[0] === 503 && !hasHeader(res, 'retry-after', headers)) res.setHeader('retry-after', retryAfter())
+    }
     return original.apply(res, args)
-  }
-  if (Reflect.set(res, 'writeHead', method)) Reflect.set(res, kHeadChanges, changes)
+  })
 }
 
 /**
- * Replaces `res.writeHead`: if `isLast` then returns true, the answer has `Connection: close` and no `Keep-Alive`,
- * whatever the app has set.
- *
- * Why: a route or a proxied upstream may set `Connection: keep-alive`, and its client would then use a connection that
- * closes (RFC 9112, section 9.6). Public alternative: none. `res.shouldKeepAlive` only matters if the app has set no
- * `Connection` header. Without it, such a client is reset at its next request.
+ * Returns whether `Connection: close` must be set. Node adds it itself, which is faster, if `res.shouldKeepAlive` is
+ * false and the app has neither set nor removed it.
  */
-export function closeInHead (res: ServerResponse, isLast: () => boolean): void {
-  changeHead(res, args => {
-    if (!isLast() || res.headersSent) return
-    res.removeHeader('keep-alive')
-    const given = args.findIndex(arg => typeof arg === 'object' && arg !== null)
-    if (given !== -1) args[given] = withoutConnection(args[given] as object)
-    // Node writes headers faster if all of them are in one object, and none were set before.
-    if (given !== -1 && !Array.isArray(args[given])) (args[given] as Record<string, unknown>)['Connection'] = 'close'
-    else res.setHeader('Connection', 'close')
-  })
+function mustSetClose (res: ServerResponse, headers: unknown): boolean {
+  return res.shouldKeepAlive || hasHeader(res, 'connection', headers) || hasHeader(res, 'keep-alive', headers) ||
+    hasRemovedConnection(res)
 }
 
 /**
@@ -94,44 +88,33 @@ export function closeInHead (res: ServerResponse, isLast: () => boolean): void {
  * are an object, a list of names and values in turn, and a list of pairs.
  */
 function withoutConnection (headers: object): object {
-  if (!Array.isArray(headers)) {
-    const copy: Record<string, unknown> = { ...headers }
-    for (const name in copy) if (isConnection(name)) delete copy[name]
-    return copy
-  }
+  if (!Array.isArray(headers)) return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
   // Node accepts no pairs if other headers have been set with `setHeader`.
   const flat = headers.some(Array.isArray) ? headers.flat() : headers
   return flat.filter((_each, index) => !isConnection(flat[index - index % 2]))
 }
 
-/** Both names have ten characters. The length is compared first, because this runs for each header of each answer. */
 function isConnection (name: unknown): boolean {
-  return String(name).length === 10 && /^(?:connection|keep-alive)$/i.test(String(name))
-}
-
-/**
- * Replaces `res.writeHead`: if the status is 503 and the header is missing, it adds the header.
- *
- * Why: each 503 of a shutdown has a Retry-After header, also a 503 of a handler, of another plugin, or of Fastify
- * (`handlerTimeout`). Public alternative: an `onSend` hook, which costs time on each request of a running server, and
- * does not run for all of them. Without it, such a 503 has no Retry-After header.
- *
- * @param value creates the value of the header
- */
-export function addHeaderTo503 (res: ServerResponse, name: string, value: () => number): void {
-  changeHead(res, args => {
-    if (args[0] === 503 && !hasHeader(res, name, args.at(-1))) res.setHeader(name, value())
-  })
+  return /^(?:connection|keep-alive)$/i.test(String(name))
 }
 
 /** Returns whether a response has a header, or gets it from an argument of `writeHead`: an object or an array. */
 function hasHeader (res: ServerResponse, name: string, headers: unknown): boolean {
   if (res.hasHeader(name)) return true
-  if (typeof headers !== 'object' || headers === null) return false
-  if (Object.hasOwn(headers, name)) return true
+  if (!isObject(headers)) return false
   // An array has names and values in turn, or pairs of them.
-  const names = Array.isArray(headers) ? headers.flat().filter((_each, index) => index % 2 === 0) : Object.keys(headers)
-  return names.some(each => String(each).toLowerCase() === name)
+  if (Array.isArray(headers)) return headers.flat().some((each, index) => index % 2 === 0 && isSame(String(each), name))
+  // This runs for each header of each answer, and creates no array.
+  for (const each in headers) if (isSame(each, name)) return true
+  return false
+}
+
+function isSame (given: string, name: string): boolean {
+  return given.length === name.length && given.toLowerCase() === name
+}
+
+function isObject (value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }
 
 /**

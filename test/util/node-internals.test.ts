@@ -267,7 +267,7 @@ t.test('replaced methods', async t => {
   for (const [method, name] of [['delayDestroy', 'destroySoon'], ['destroyWhenFlushed', 'destroySoon'], ['dropBody', 'push']] as const) {
     await t.test(`${method}: the app closes without ${name}`, async t => await shutsDown(t, method, () => {}, replaced))
   }
-  for (const method of ['replaceFailure', 'ignoreWrites', 'addHeaderTo503', 'closeInHead'] as const) {
+  for (const method of ['replaceFailure', 'ignoreWrites', 'changeHead'] as const) {
     await t.test(`${method}: the app closes without writeHead`, async t => await shutsDown(t, method, () => {}, replacedOfResponse))
   }
 
