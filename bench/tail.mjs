@@ -43,8 +43,6 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
     }
   }
   const ours = client => rows.find(row => row.name === 'shutdown-count' && row.client === client && row.clean)
-  const peers = rows.filter(row => row.client === 'keep-alive' && row.clean && row.closed !== null && !['bare', 'shutdown-count'].includes(row.name))
-  const best = peers.length === 0 ? NaN : Math.min(...peers.map(row => row.closed.median))
   return {
     rounds,
     rows,
@@ -60,7 +58,6 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
       bars: rows.filter(row => row.client === 'keep-alive').map(({ label, exit, hung }) => exit === null ? { label, text: hung } : { label, value: exit.median, low: exit.low, high: exit.high })
     }],
     targets: [
-      { what: 'last byte to close() resolved against the best peer, keep-alive client', limit: 0.5, value: (ours('keep-alive')?.closed?.median ?? NaN) / best },
       { what: 'milliseconds from the last byte to close() resolved beyond those of bare Fastify, client with Connection: close (bare Fastify hangs on a keep-alive one)', limit: 5, value: ours('Connection: close')?.beyondBareMs ?? NaN }
     ],
     notes: [
