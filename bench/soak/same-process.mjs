@@ -19,7 +19,8 @@ import gracefulShutdown, { sse } from '../../dist/lib/index.js'
 import { prometheus } from '../../dist/lib/exporters/prometheus.js'
 import { collect, sample } from './sample.mjs'
 
-const require = createRequire(import.meta.url)
+// The packages of the root: `npm run bench` installs another Fastify in bench/.
+const require = createRequire(new URL('../../package.json', import.meta.url))
 const Fastify = require('fastify')
 const websocket = require('@fastify/websocket')
 const { Registry } = require('prom-client')

@@ -12,7 +12,8 @@ import { createApp, listen } from '../rolling/services/app.mjs'
 import { sample } from './sample.mjs'
 
 const { SAMPLES, SAMPLE_MS, HTTP2_SOCKETS, PORT, PRIORITY } = process.env
-const Fastify = createRequire(import.meta.url)('fastify')
+// Fastify of the package's root: `npm run bench` installs another one in bench/.
+const Fastify = createRequire(new URL('../../package.json', import.meta.url))('fastify')
 
 /** Longest life of a WebSocket. Without it, all of them end up on the instance that is never restarted. */
 const webSocketMs = { min: 20_000, max: 60_000 }

@@ -14,7 +14,7 @@ const instances = 3
  * @param {{ command: string, minReady: number, config: (place: { port: number, upstreams: number[], directory: string }) => string, args: (file: string, directory: string) => string[],
  *   env?: (directory: string) => Record<string, string>, stopSignal: NodeJS.Signals }} proxy
  */
-export async function startProxied (proxy, { script, env, directory, log, note }) {
+export async function startProxied (proxy, { script, env, directory, log, note = () => {} }) {
   const upstreams = []
   for (let n = 0; n < instances; n++) upstreams.push(await freePort())
   const running = await Promise.all(upstreams.map(launch))
