@@ -25,7 +25,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
   const rows = []
   for (const { kind, count, few = false } of kinds) {
     const what = count === 0 ? 'no connection' : `${count.toLocaleString('en')} ${kind === 'half' ? 'half-sent' : kind}`
-    log(`${what}: who hangs`)
+    log(`${what}: which contenders hang`)
     const first = new Map(count > 200 ? [] : await Promise.all(names.map(async name => [name, await once(name, kind, count, cap)])))
     const prompt = names.filter(name => count > 200 || (!first.get(name).hung && first.get(name).exitMs < 2_000))
     const samples = await interleave(prompt, few ? Math.ceil(rounds / 2) : rounds, name => once(name, kind, count, cap), log)
@@ -55,23 +55,23 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
     rows,
     tables: whats.map(what => ({
       title: what[0].toUpperCase() + what.slice(1),
-      columns: ['contender', 'SIGTERM to process gone, limit = 1', 'longest event-loop stall, ms', 'exit code'],
+      columns: ['contender', 'SIGTERM to the end of the process, reference = 1', 'longest event-loop stall, ms', 'exit code'],
       rows: rows.filter(row => row.what === what).map(row => [row.label, row.hung ?? row.gone, row.stallMs === null ? '-' : String(Math.round(row.stallMs)), row.codes])
     })),
     charts: whats.slice(1).map(what => ({
       file: `connections-${what.replace(/[^a-z0-9]+/g, '-')}`,
-      title: `SIGTERM to process gone, ${what}, limit = 1`,
+      title: `SIGTERM to the end of the process, ${what}, reference = 1`,
       bars: rows.filter(row => row.what === what).map(({ label, gone, hung }) => gone === null ? { label, text: hung } : { label, value: gone.median, low: gone.low, high: gone.high })
     })),
     targets: whats.slice(1).flatMap(what => what.includes('idle')
       ? [
-          ...(what === '10,000 idle' ? [{ what: `SIGTERM to process gone, ${what}, against bare Fastify (2 % is noise)`, limit: 1.02, value: ours(what)?.ofBare ?? NaN }] : []),
+          ...(what === '10,000 idle' ? [{ what: `SIGTERM to the end of the process, ${what}, against bare Fastify (2 % is noise)`, limit: 1.02, value: ours(what)?.ofBare ?? NaN }] : []),
           { what: `longest event-loop stall in ms, ${what}`, limit: 50, value: ours(what)?.stallMs ?? NaN }
         ]
-      : [{ what: `SIGTERM to process gone, ${what}, against the limit`, limit: 1.5, value: ours(what)?.gone?.median ?? NaN }]),
+      : [{ what: `SIGTERM to the end of the process, ${what}, against the reference`, limit: 1.5, value: ours(what)?.gone?.median ?? NaN }]),
     notes: [
       'A stall is the longest time that a due timer waits, without the time in which the system ran other processes.',
-      'The limit destroys all sockets at once, closes the raw server and exits. 4 to 10 ms of each figure are the end of the process and noise. With few rounds, the noise is about a factor of 1.2.',
+      'The reference destroys all sockets at once, closes the raw server and exits. 4 to 10 ms of each time are the end of the process and noise. With few rounds, the noise is about a factor of 1.2.',
       `An idle connection has had one answer, a silent one has sent no byte, and a half-sent one has sent half a request head. A process that does not end within ${cap / 1_000} s is killed.`,
       ...notes
     ]

@@ -1,4 +1,4 @@
-/** (g) What stays after a million requests, a tenth of them given up by their client. */
+/** (g) The memory that is kept after a million requests, of which every tenth was aborted by its client. */
 import { run } from './support/child.mjs'
 import { labelOf, whoTakesPart } from './support/contenders.mjs'
 import { interleave, summary } from './support/statistics.mjs'
@@ -19,11 +19,11 @@ export async function measure ({ quick, rounds = 1, only, log }) {
     rounds,
     rows,
     tables: [{
-      columns: ['contender', 'bytes kept per finished request', 'heap after collection', 'resident memory'],
+      columns: ['contender', 'bytes kept per finished request', 'heap after a garbage collection', 'resident memory'],
       rows: rows.map(row => [row.label, row.kept.median.toFixed(3), row.heap, row.rss])
     }],
     charts: [],
     targets: [{ what: "bytes kept per finished request, track 'count'", limit: 0.5, value: rows.find(row => row.name === 'shutdown-count')?.kept.median ?? NaN }],
-    notes: [`In-process, ${(config.requests + config.aborted).toLocaleString('en')} requests; the client of every tenth one disconnects before the answer. Kept: the heap after a full collection at the end, minus the heap after the warm-up. Below 0, the warm-up had left garbage. The other two columns are ratios to bare Fastify of the same round. Resident memory also depends on the time of the last collection.`]
+    notes: [`In-process, ${(config.requests + config.aborted).toLocaleString('en')} requests; the client of every tenth one disconnects before the answer. The bytes that are kept are the heap after a full garbage collection at the end, minus the heap after the warm-up. A figure below 0 means that the warm-up had left garbage. The other two columns are ratios to bare Fastify of the same round. Resident memory also depends on the time of the last collection.`]
   }
 }

@@ -8,7 +8,7 @@ export const title = '503s while draining'
 const kinds = {
   '200 of bare Fastify': { name: 'bare', how: '200' },
   '200 of fastify-shutdown': { name: 'shutdown-count', how: '200' },
-  "Fastify's own 503 (no Retry-After, past every hook)": { name: 'bare', how: 'fastify' },
+  "Fastify's own 503 (without Retry-After and without hooks)": { name: 'bare', how: 'fastify' },
   "fastify-shutdown's 503": { name: 'shutdown-count', how: '503' },
   "fastify-shutdown's 503, `errorResponseBuilder: () => 'busy'`": { name: 'shutdown-rejection', how: '503' }
 }
@@ -40,7 +40,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, log }) {
       { what: "503s per second of CPU time against Fastify's own 503, over HTTP", limit: 1, atLeast: true, value: rows[3].http.median }
     ],
     notes: [
-      "Fastify's router writes its own 503 without any hook or error handler. The plugin's 503 goes through Fastify's route, the earlier onRequest hooks, the onSend hooks, and an error handler of the app, so that it has CORS headers and the app's error format, and it has a Retry-After. This is the extra cost.",
+      "Fastify's router writes its own 503 without any hook or error handler. The plugin's 503 has a Retry-After, the CORS headers and the app's error format. So it goes through Fastify's route, the earlier onRequest hooks, the onSend hooks, and an error handler of the app. This is the extra cost.",
       'Every answer carries `Connection: close`, as all answers of a draining server do. So each has its own connection, and the figure includes its cost. A fresh process for each sample. The CPU time is that of all threads, with garbage collection. Over HTTP it is that of the server alone.'
     ]
   }

@@ -1,6 +1,6 @@
 /**
- * (e) Failures of clients without a proxy in a restart: keep-alive load on one port while its server stops and starts
- * again.
+ * (e) Failures that clients without a proxy see in a restart: a server stops and starts again on one port while
+ * keep-alive clients send requests.
  * `npm run prove:rolling` measures restarts behind nginx, HAProxy, PM2 and node:cluster.
  */
 import { readFileSync } from 'node:fs'
@@ -9,17 +9,17 @@ import { start, terminate } from './support/child.mjs'
 import { labelOf, load as loadContender, whoTakesPart } from './support/contenders.mjs'
 import { interleave, summary } from './support/statistics.mjs'
 
-export const title = 'Failures per restart, direct'
+export const title = 'Failures per restart, without a proxy'
 
 const clients = 8
 
 export async function measure ({ quick, rounds = quick ? 1 : 4, only, log }) {
   const contenders = {}
   for (const name of await whoTakesPart('restarts', only)) {
-    if (name === 'bare') continue // it would not end before its clients do
+    if (name === 'bare') continue // It would not end before its clients.
     const { delays } = await loadContender(name)
     contenders[name] = { name, delay: 0, label: await labelOf(name) }
-    if (delays) contenders[`${name} delayed`] = { name, delay: 300, label: `${await labelOf(name)}, serves on for 300 ms` }
+    if (delays) contenders[`${name} delayed`] = { name, delay: 300, label: `${await labelOf(name)}, delay 300 ms` }
   }
   const keys = Object.keys(contenders)
   const samples = await interleave(keys, rounds, key => restart(contenders[key]), log)
@@ -33,7 +33,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 4, only, log }) {
     rounds,
     rows,
     tables: [{
-      columns: ['contender', 'broken per restart', '503 per restart', 'refused connections per restart', 'restarts that were killed'],
+      columns: ['contender', 'broken per restart', '503 per restart', 'refused connections per restart', 'servers that were killed'],
       rows: rows.map(row => [row.label, row.lost.toFixed(2), row.refusedAnswers.toFixed(2), row.refused.toFixed(0), `${row.hung} of ${rounds}`])
     }, rolling()],
     charts: [{ file: 'restarts', title: 'Broken requests and 503s per restart', unit: '', bars: rows.map(({ label, lost, refusedAnswers }) => ({ label, value: lost + refusedAnswers })) }],
@@ -87,7 +87,7 @@ async function request (port, agent, count) {
   }
 }
 
-/** What was counted behind proxies and process managers, by the command that takes half an hour for it. */
+/** The failures behind proxies and process managers, from the results of `npm run prove:rolling`. */
 function rolling () {
   const results = Object.values(JSON.parse(readFileSync(new URL('rolling/results.json', import.meta.url), 'utf8')))
   const places = [...new Set(results.map(({ topology }) => topology))]

@@ -2,7 +2,7 @@
  * `npm run bench [-- part …] [--rounds n] [--only contender,…] [--out folder] [--quick] [--resume]`
  *
  * Runs all parts, or the named ones, and writes `docs/benchmarks.md`, its charts and the figures behind them. Parts
- * that are not measured stay as they were. `--quick` only checks that everything runs: its figures have no meaning.
+ * that are not measured keep their results. `--quick` only checks that everything runs: its figures have no meaning.
  * `--only` leaves out contenders. With one of these two, the page is not for publication and goes to a temporary
  * folder, or to `--out`. `--resume` leaves out the parts that are already measured at this revision.
  */
@@ -86,7 +86,7 @@ function readArguments () {
 
 function refuseUnknown (what, words, known) {
   const unknown = words.filter(word => !known.includes(word))
-  if (unknown.length > 0) stop(`Unknown ${what} '${unknown.join("', '")}'. There are ${known.join(', ')}.`)
+  if (unknown.length > 0) stop(`Unknown ${what} '${unknown.join("', '")}'. Known: ${known.join(', ')}.`)
 }
 
 /** Prints a message without a stack, because the mistake is in the arguments. */

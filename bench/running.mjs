@@ -1,6 +1,6 @@
 /**
- * (a) What a running server pays for each request: in this process, where noise is least, over real HTTP, and in bytes.
- * Ratios to bare Fastify of the same round. See "Noise" in the notes below for what may be read out of them.
+ * (a) The cost of each request of a running server: in one process, where the noise is lowest, over real HTTP, and in
+ * bytes. The figures are ratios to bare Fastify of the same round. "Noise" in the notes below names their limits.
  */
 import { connect } from 'node:net'
 import { run, start } from './support/child.mjs'
@@ -53,7 +53,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 14, only, log }) {
     rounds,
     rows,
     tables: [{
-      columns: ['contender', 'time, in-process, pooled', 'of the rounds (middle half)', 'CPU time with garbage collection', 'CPU time over HTTP', "bytes beyond bare Fastify's, compilers off"],
+      columns: ['contender', 'time, in-process, pooled', 'time, in-process, of the rounds (middle half)', 'CPU time with garbage collection', 'CPU time over HTTP', "bytes beyond bare Fastify's, compilers off"],
       rows: rows.map(row => [row.label, row.inProcess.pooled, row.inProcess, row.cpu, row.http, row.extraBytes.toFixed(0)])
     }, ...profileTables(profiles)],
     charts: [
@@ -66,23 +66,23 @@ export async function measure ({ quick, rounds = quick ? 2 : 14, only, log }) {
       { what: "bytes that `track: 'count'` allocates for a request beyond an onRequest hook that does nothing (a closure is 64)", limit: 32, value: (bytes.get('shutdown-count') ?? NaN) - (bytes.get('on-request') ?? NaN) }
     ],
     notes: [
-      `CPU time over HTTP with \`track: 'count'\` against an onRequest hook that does nothing, in ${overHook.n} pairs of processes that got their requests in turn: ${overHook.median.toFixed(3)}, middle half ${overHook.low.toFixed(3)} – ${overHook.high.toFixed(3)}.`,
-      'Requests go through the real HTTP parser over in-memory sockets: 20 keep-alive connections, no pipelining. Each contender has a fresh process in each round, in a random order. The pooled figure is p10 of the batches, then the lower quartile over the processes. In the chart, the bar is the pooled figure, and the whiskers are the middle half of the rounds.',
+      `The CPU time over HTTP with \`track: 'count'\` against an onRequest hook that does nothing was measured in ${overHook.n} pairs of processes, which got their requests in turn: ${overHook.median.toFixed(3)}, middle half ${overHook.low.toFixed(3)} – ${overHook.high.toFixed(3)}.`,
+      'Requests go through the real HTTP parser over in-memory sockets: 20 keep-alive connections, no pipelining. Each contender has a fresh process in each round, in a random order. The pooled figure is the 10th percentile (p10) of the batches, then the lower quartile over the processes. In the chart, the bar is the pooled figure, and the whiskers are the middle half of the rounds.',
       'Noise: bare Fastify is measured twice, and the difference between the two is noise. Differences below 3 to 5 % in one session are noise too, and far larger ones over HTTP. p10 excludes garbage collection. The column "CPU time with garbage collection" covers all threads and all batches, and has more noise.',
       "The profiles sample the stack every 100 microseconds, in separate processes, with the warm-up. The share of a function is that of its own code, inlined or not, without its callees. To profile one mode: `node --cpu-prof bench/children/in-process.mjs '{\"name\":\"shutdown-count\",\"warmUp\":15000,\"batches\":150,\"perBatch\":1000}'`.",
-      'An onRequest hook that does nothing is the least cost of every plugin with such a hook. This plugin needs one for its 503. Its own cost is the difference to that row.',
+      'An onRequest hook that does nothing is the least cost of every plugin with such a hook. This plugin needs one for its 503. Its own cost is the difference from that row.',
       'Over HTTP a request costs several times as much, so the same extra cost is a smaller share.'
     ]
   }
 }
 
-/** Where the time goes, and which of our functions take it: those of the mode that people have. */
+/** CPU time by the owner of the code, and by function of this plugin in its default mode. */
 function profileTables (profiles) {
   const owners = [...new Set(profiles.flatMap(({ byOwner }) => [...byOwner.keys()]))]
   const share = (ms, all) => `${(100 * ms / all).toFixed(1)} %`
   return [
     {
-      title: 'Profile (`--cpu-prof`): whose code the CPU time is spent in',
+      title: 'Profile (`--cpu-prof`): CPU time by the owner of the code',
       columns: ['contender', ...owners],
       rows: profiles.map(({ label, byOwner, all }) => [label, ...owners.map(owner => share(byOwner.get(owner) ?? 0, all))])
     },

@@ -1,6 +1,6 @@
 /**
- * (i) Clients with pipelined requests that leave all at once: how long the server's event loop stalls, and how that
- * grows.
+ * (i) Clients with pipelined requests that all leave at once: how long the server's event loop stalls, and how the stall
+ * grows with their number.
  */
 import { once } from 'node:events'
 import { connect } from 'node:net'
@@ -8,16 +8,16 @@ import { start } from './support/child.mjs'
 import { labelOf, whoTakesPart } from './support/contenders.mjs'
 import { interleave, median, summary } from './support/statistics.mjs'
 
-export const title = 'Clients that vanish'
+export const title = 'Clients that all leave at once'
 
 const contenders = ['bare', 'shutdown-count', 'shutdown-category', 'shutdown-detail']
 
-/** A server that has not answered by then is killed, and its stall counts as this long. In milliseconds. */
+/** A server that does not answer within this time is killed, and its stall counts as this time, in milliseconds. */
 const longest = 60_000
 
 /**
- * `timeouts.requests`, in milliseconds: what is still in flight then is dropped, and that must not stall the loop
- * either.
+ * `timeouts.requests`, in milliseconds. The plugin drops all requests that are still in flight then, which must not stall
+ * the loop either.
  */
 const limit = 1_000
 
@@ -57,7 +57,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
     rows,
     tables: sizes.map(size => ({
       title: `${size[0].toLocaleString('en')} connections with ${size[1]} requests each`,
-      columns: ['contender', 'stall while they come, ms', 'stall when they vanish, ms', 'stall at the limit, ms', 'longest stall, bare = 1', 'CPU to close one request, µs', 'left in flight'],
+      columns: ['contender', 'stall while the requests come, ms', 'stall when the clients leave, ms', 'stall at `timeouts.requests`, ms', 'longest stall, bare Fastify = 1', 'CPU time to close one request, µs', 'left in flight'],
       rows: rows.filter(isSize(size)).map(row => [row.label, row.arriveMs, row.vanishMs, row.settleMs, row.ratio, row.cpuPerRequest, row.left])
     })),
     charts: [],
@@ -67,8 +67,8 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, only, log }) {
       { what: 'requests left in flight', limit: 0, value: Math.max(...ours.map(({ left }) => left)) }
     ],
     notes: [
-      `Each connection sends its requests in one write, to a handler that waits for its client. When all have come, all connections are reset in one turn of the client's loop. The limit is \`timeouts.requests\`, here ${limit} ms. A stall is the longest time that a due timer waits, without the time in which the system ran other processes; the middle of its rounds. Before Node 24 a pipelined answer that waits behind another one never emits 'close', so that its handler here never ends.`,
-      'CPU to close one request: the CPU time from the first reset until the last connection is closed, divided by the requests. It does not grow with their number if each step takes constant time.'
+      `Each connection sends its requests in one write, to a handler that waits for its client. When all have come, all connections are reset in one turn of the client's loop. \`timeouts.requests\` is ${limit} ms here. A stall is the longest time that a due timer waits, without the time in which the system ran other processes. Before Node 24, a pipelined answer that waits behind another one never emits 'close', so its handler never ends here.`,
+      'The CPU time to close one request is the CPU time from the first reset until the last connection is closed, divided by the requests. It does not grow with their number if each step takes constant time.'
     ]
   }
 

@@ -1,4 +1,4 @@
-/** (c) From the last byte of the last answer to the end: what a shutdown takes beyond its work. */
+/** (c) The time from the last byte of the last answer to the end of the shutdown. */
 import { connect } from 'node:net'
 import { start, terminate } from './support/child.mjs'
 import { labelOf, whoTakesPart } from './support/contenders.mjs'
@@ -15,7 +15,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
   const cap = quick ? 3_000 : longest
   const rows = []
   for (const [client, connection] of [['keep-alive', 'keep-alive'], ['Connection: close', 'close']]) {
-    log(`${client}: who hangs`)
+    log(`${client}: which contenders hang`)
     // A contender that waits for a timeout uses no CPU meanwhile, so these run once and in parallel.
     const first = new Map(await Promise.all(names.map(async name => [name, await once(name, connection, cap)])))
     const prompt = names.filter(name => !first.get(name).hung && first.get(name).exitMs < 2_000)
@@ -48,12 +48,12 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
     rows,
     tables: ['keep-alive', 'Connection: close'].map(client => ({
       title: `Client: ${client}`,
-      columns: ['contender', 'last byte to exit handler, limit = 1', 'last byte to close() resolved, limit = 1', 'exit code', 'answer'],
-      rows: rows.filter(row => row.client === client).map(row => [row.label, row.hung ?? row.exit, row.hung === null ? row.closed ?? 'never called or never resolved' : '-', row.codes, row.answers])
+      columns: ['contender', 'last byte to exit handler, reference = 1', 'last byte to close() resolved, reference = 1', 'exit code', 'answer'],
+      rows: rows.filter(row => row.client === client).map(row => [row.label, row.hung ?? row.exit, row.hung === null ? row.closed ?? 'close() is not called, or not resolved' : '-', row.codes, row.answers])
     })),
     charts: [{
       file: 'tail',
-      title: 'Last byte to exit handler, keep-alive client, limit = 1',
+      title: 'Last byte to exit handler, keep-alive client, reference = 1',
       log: true,
       bars: rows.filter(row => row.client === 'keep-alive').map(({ label, exit, hung }) => exit === null ? { label, text: hung } : { label, value: exit.median, low: exit.low, high: exit.high })
     }],
@@ -62,7 +62,7 @@ export async function measure ({ quick, rounds = quick ? 2 : 6, only, log }) {
     ],
     notes: [
       `One request is in flight at SIGTERM. It ends 100 to 350 ms later, at a random time, so that contenders that poll have no advantage. "Last byte" is Node's 'finish' event of that answer. A process that does not end within ${cap / 1_000} s is killed.`,
-      'The limit closes the raw server and exits after the last answer, without any onClose hook. Bare Fastify does not exit: its process ends when the event loop is empty.',
+      'The reference closes the raw server and exits after the last answer, without any onClose hook. Bare Fastify does not exit: its process ends when the event loop is empty.',
       'The promises are about close(). A contender has no reading if its answer is not 200 or its exit code is not 0.'
     ]
   }
@@ -87,7 +87,7 @@ async function once (name, connection, cap) {
   }
 }
 
-/** @returns status and what the answer says of its connection */
+/** @returns the status and the `Connection` header of the answer */
 function slowRequest (port, ms, connection) {
   return new Promise(resolve => {
     let text = ''

@@ -26,7 +26,7 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, log }) {
     rows: [...rows, ...waitingRows],
     tables: [
       { title: 'Resources that close at once', columns: ['graph', 'against the counting executor, warm', 'first teardown of the process', "against as many onClose hooks of Fastify's, warm"], rows: rows.map(row => [`${row.count.toLocaleString('en')} ${row.shape}`, row.warm, row.cold, row.fastify]) },
-      { title: 'Resources that take 10 ms (random: 5 to 15)', columns: ['graph', 'ours against its longest chain', 'counting executor against its longest chain'], rows: waitingRows.map(row => [row.shape, row.ours, row.counting]) }
+      { title: 'Resources that take 10 ms (random: 5 to 15)', columns: ['graph', 'fastify-shutdown against the longest chain', 'counting executor against the longest chain'], rows: waitingRows.map(row => [row.shape, row.ours, row.counting]) }
     ],
     charts: [{ file: 'teardown', title: 'Time of a teardown, counting executor = 1', bars: rows.map(row => ({ label: `${row.count.toLocaleString('en')} ${row.shape}`, value: row.warm.median, low: row.warm.low, high: row.warm.high })) }],
     targets: [
@@ -35,7 +35,8 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, log }) {
       { what: 'resources that wait against their longest chain (worst graph)', limit: 1.05, value: Math.max(...waitingRows.map(row => row.ours.median)) }
     ],
     notes: [
-      'The counting executor is the least code that closes in order: one counter per resource, without checks of names, timeouts, signals or a report (`bench/support/counting.mjs`). `close` is an async function that does nothing. Both run alternately in the same process. The figure is the median of the repetitions, then of the processes; each graph has its own process.',
+      'In the graph *wide*, no resource depends on another one. In *chain*, each depends on the one before. In *random*, each depends on up to three others. *ladder* has 50 levels of the same width, and each resource depends on two of the level below.',
+      'The counting executor is the least code that closes in order: one counter per resource, without checks of names, timeouts, signals or a report (`bench/support/counting.mjs`). `close` is an async function that does nothing. Both run in turn in the same process. The figure is the median of the repetitions, then of the processes. Each graph has its own process.',
       'The longest chain is measured with the same timers, one after another, in the same process.'
     ]
   }

@@ -1,4 +1,4 @@
-/** How long Fastify, and then a contender, take to be there. */
+/** The time of Fastify's import, and then the time until an app with a contender is ready. */
 import { createRequire } from 'node:module'
 import { createApp, loadFastify, monotonic } from '../support/app.mjs'
 

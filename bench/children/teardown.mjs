@@ -11,7 +11,7 @@ const random = seeded(7)
 const edges = {
   wide: () => [],
   chain: i => i === 0 ? [] : [i - 1],
-  // Up to three of those before it.
+  // Up to three earlier resources.
   random: i => i === 0 ? [] : [...new Set(Array.from({ length: 1 + Math.floor(random() * 3) }, () => Math.floor(random() * i)))],
   // Levels of the same width; each uses two of the level below.
   ladder: i => {
@@ -34,8 +34,8 @@ async function atOnce () {
   for (let i = 0; i < repeats; i++) {
     ours.push(await timed(teardown, resources))
     counting.push(await timed(countingTeardown, resources))
-    // Fastify runs its hooks one after another, whatever they depend on; a few suffice, their cost is the same for all
-    // graphs. They are warm before they count, as ours are.
+    // Fastify runs its hooks one after another, so their time is the same for all graphs, and few samples suffice. The
+    // first two runs are a warm-up and are not counted.
     const closed = i < 2 || i >= repeats - 5 ? await hooks() : null
     if (i >= repeats - 5) fastify.push(closed)
   }
@@ -84,7 +84,7 @@ async function hooks () {
 }
 
 async function timed (work, argument) {
-  // One pays for what the one before left behind otherwise.
+  // Without this turn, the work of the previous one would still run.
   await new Promise(resolve => setImmediate(resolve))
   const began = monotonic()
   await work(argument)

@@ -1,8 +1,8 @@
 /**
- * No contender but a bound: the least that can be done, which skips Fastify's onClose hooks and all else that a service
- * needs. Every connection without an answer on the way is destroyed, and the process exits when the last answer is out.
+ * The reference for the other contenders: the least that a shutdown can do. It runs no onClose hook, and closes nothing
+ * that a service needs. It destroys every connection without an answer in flight, and exits after the last answer.
  */
-export const label = 'limit: raw server.close() and exit'
+export const label = 'reference: raw server.close() and exit'
 export const parts = ['tail', 'idle']
 
 export function install (app) {

@@ -8,7 +8,7 @@
  *   npm run prove:disconnects -- --requests 6000     shorter
  *   npm run prove:disconnects -- --seed 7            other traffic
  *
- * Ends with 1 if a promise does not hold.
+ * The exit code is 1 if a promise does not hold.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -35,7 +35,7 @@ async function run (name, withPlugin) {
   try {
     return await soak({ withPlugin, seed, requests })
   } catch (error) {
-    console.log(`${name}: the soak did not come to its end. ${error.message}`)
+    console.log(`${name}: the soak did not complete. ${error.message}`)
     process.exit(1)
   }
 }

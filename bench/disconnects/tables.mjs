@@ -35,9 +35,9 @@ function comparison (bare, ours) {
     row('seconds of traffic', ({ waves }) => waves.reduce((sum, { seconds }) => sum + seconds, 0).toFixed(1)),
     ...bare.waves.map(({ name }, i) => row(`CPU time of the server, ${name}, s`, ({ waves }) => (waves[i].cpuMs / 1_000).toFixed(1))),
     ...bare.waves.map(({ name }, i) => row(`longest stall, ${name}, ms`, ({ waves }) => waves[i].stallMs.toFixed(0))),
-    row('HTTP/2 sessions that Node kept open after their client', ({ waves }) => n(waves.reduce((sum, { severed }) => sum + severed, 0))),
-    row('heap after collection, MB', ({ heap }) => (heap.heapUsed / 1e6).toFixed(1)),
-    row('buffers outside the heap, MB', ({ heap }) => (heap.external / 1e6).toFixed(1)),
+    row('HTTP/2 sessions that Node kept open after their client had left', ({ waves }) => n(waves.reduce((sum, { severed }) => sum + severed, 0))),
+    row('heap after a garbage collection, MB', ({ heap }) => (heap.heapUsed / 1e6).toFixed(1)),
+    row('buffers outside of the heap, MB', ({ heap }) => (heap.external / 1e6).toFixed(1)),
     row('resident memory, MB', ({ heap }) => (heap.rss / 1e6).toFixed(0))
   ]
 }

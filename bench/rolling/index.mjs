@@ -10,7 +10,8 @@
  *   npm run prove:rolling -- --topology nginx,pm2 --contender ours-1s,defaults
  *   npm run prove:rolling -- --table                              the table alone, from results.json
  *
- * The exit code is 1 if a run of this package with a lame-duck lost anything.
+ * The exit code is 1 if this package lost a request, a WebSocket or an order. Behind kube-proxy's nftables, this counts
+ * only with a lame-duck of at least 10 s.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -38,7 +39,7 @@ const topologies = { nginx, haproxy, caddy, apache, 'kube-proxy': kubeProxy, pm2
 const { values: options } = parseArgs({
   options: {
     topology: { type: 'string', default: Object.keys(topologies).join(',') },
-    /** Their keys in contenders.mjs. */
+    /** Keys in contenders.mjs. */
     contender: { type: 'string', default: '' },
     /** Also the peers with a delay of their own. */
     all: { type: 'boolean', default: false },
@@ -55,7 +56,7 @@ const { values: options } = parseArgs({
     /** The clients repeat a GET that fails on a reused connection, as browsers do. */
     repeat: { type: 'boolean', default: false },
     'no-write': { type: 'boolean', default: false },
-    /** Writes also what was measured on a busy machine. */
+    /** Also writes a result of a busy machine. */
     busy: { type: 'boolean', default: false },
     /** Prints each result as a line of JSON. */
     json: { type: 'boolean', default: false },
@@ -65,12 +66,12 @@ const { values: options } = parseArgs({
 })
 
 /**
- * Highest load average of a result that is written. On a busier machine, the probes of the proxies time out, and they have
- * no instance left.
+ * Highest load average of a result that is written. On a busier machine, the probes of the proxies time out, and the
+ * proxies have no instance left.
  */
 const highestLoad = 4 * availableParallelism()
 
-/** An interrupted run stops everything that it has started. */
+/** If the run is interrupted, it stops everything that it has started. */
 const interrupted = new AbortController()
 const restarts = options.quick ? 3 : Number(options.restarts)
 const rate = Number(options.rate)

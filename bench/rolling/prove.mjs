@@ -64,7 +64,7 @@ export async function prove ({ topology, contender, database, restarts, rate, wi
     await rm(directory, { recursive: true, force: true, maxRetries: 3 })
   }
 
-  /** Writes a line of the traffic's log, so that each loss can be explained by the restart that it belongs to. */
+  /** Writes a line with a time, so that each loss can be assigned to a restart. */
   function note (what) {
     log?.(`${Math.round(performance.now() - began)} ms: ${what}\n`)
   }

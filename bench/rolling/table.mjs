@@ -1,4 +1,4 @@
-/** The results, as data beside this file and as a table in docs/rolling-restarts.md. So each run can be made alone. */
+/** Writes the results to results.json, and as a table to docs/rolling-restarts.md. So each piece can be measured alone. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -29,7 +29,7 @@ export async function record (result, { postgres }) {
   await writeTable()
 }
 
-/** Writes the table from the results that are there. */
+/** Writes the table from results.json. */
 export async function writeTable () {
   const text = await readFile(page, 'utf8')
   const [before, rest] = text.split(begin)

@@ -18,7 +18,7 @@ const tick = 10
 const patience = 10_000
 const upload = randomBytes(1024 * 1024)
 
-/** Requests of each kind per second, where all together are `rate` of them. */
+/** Share of each kind in all requests. */
 const shares = { get: 0.38, agent: 0.2, slow: 0.12, post: 0.15, order: 0.1, upload: 0.02, stream: 0.03 }
 const gets = ['get', 'agent', 'slow', 'stream']
 const webSockets = { count: 12, messageEvery: 200 }
@@ -70,7 +70,7 @@ export function startTraffic ({ url, rate, without, repeat = false, onFailure = 
   const began = performance.now()
   let ticks = 0
   const timer = setInterval(() => {
-    // By the clock, so that a busy machine makes bursts and no smaller rate.
+    // By the clock, so that the rate does not fall on a busy machine. Requests that are late are sent together.
     for (const until = (performance.now() - began) / tick; ticks < until; ticks++) {
       for (const kind of running) {
         due.set(kind, due.get(kind) + rate * shares[kind] * tick / 1_000)
@@ -132,7 +132,7 @@ export function startTraffic ({ url, rate, without, repeat = false, onFailure = 
     })
   }
 
-  /** One client with a WebSocket that is always open: it sends, gets its echo, and comes back when it is closed. */
+  /** One client with a WebSocket: it sends messages, gets their echoes, and connects again when it is closed. */
   function keepWebSocket () {
     let socket
     const over = live()
@@ -193,8 +193,8 @@ export function startTraffic ({ url, rate, without, repeat = false, onFailure = 
 class Failure extends Error {}
 
 /**
- * In which words the table names it. On a reused connection it is the race that HTTP/1.1 has: the server ends what is
- * idle, the client writes.
+ * Returns the text of an error in the table. A failure on a reused connection is a race of HTTP/1.1: the server closes an
+ * idle connection while its client sends a request (RFC 9112, section 9.5).
  */
 function wordFor (error) {
   if (error instanceof Failure) return error.message
@@ -213,7 +213,7 @@ function expect ({ status, headers, text }, expected, isRight) {
   if (!isRight(JSON.parse(text))) throw new Failure('wrong answer')
 }
 
-/** A 503 of this package has Retry-After. A proxy's own 503, for which it has no instance, has none. */
+/** Names a 503 with Retry-After, which is one of this package. A proxy without an instance sends a 503 without it. */
 function statusFor (status, headers) {
   return `status ${status}${headers['retry-after'] === undefined ? '' : ' with Retry-After'}`
 }

@@ -38,7 +38,7 @@ export const faults = [
       },
       {
         fault: 'a client of the pool is never released',
-        result: 'It is ended by force, and the report has the stack that took it',
+        result: 'It is closed by force, and the report has the stack trace of the code that took it',
         shown: [['test/services/postgres.test.ts', 'force ends the clients that are not released, and the detail has their count and the stacks that took them']]
       },
       {
@@ -86,8 +86,8 @@ export const faults = [
         ]
       },
       {
-        fault: 'resources fail or hang, also 10 000 of them',
-        result: 'Each of them costs its own timeout, and the others close',
+        fault: 'resources fail or hang, up to 10 000 at the same time',
+        result: 'Each of them takes at most its own timeout, and the others close',
         shown: [
           ['test/resources/teardown.test.ts', 'a resource that fails or hangs costs its own time, its error is kept, and the others close'],
           ['test/resources/teardown.test.ts', '10 000 resources that hang are abandoned together']
@@ -119,7 +119,7 @@ export const faults = [
     part: 'Our own code',
     faults: [
       {
-        fault: 'each method of each own part that a shutdown calls throws, one in each run, with traffic',
+        fault: 'each method that a shutdown calls in our own code throws, one method in each run, with traffic',
         result: 'The shutdown ends in time, the resources close, and the report has the error',
         shown: [['test/lifecycle/containment.test.ts', 'a shutdown of … in which any step throws ends in time and closes the resources']]
       },
@@ -159,7 +159,7 @@ export const faults = [
       },
       {
         fault: 'the event loop is blocked, or the process is stopped (SIGSTOP)',
-        result: 'The process ends right after, and the resources close',
+        result: 'The process ends right after it continues, and the resources close',
         shown: [
           ['test/process/signals.test.ts', 'an event loop that was blocked longer than the budget leads to exit code 1 right after'],
           ['test/process/exits.test.ts', 'is 1 if the process was stopped for longer than its time, and the resources close when it continues']
@@ -179,8 +179,8 @@ export const faults = [
         shown: [['test/process/reload.test.ts', 'workers complete their responses after their primary was killed, and then exit']]
       },
       {
-        fault: 'restarts in one process, thousands of times',
-        result: 'Closed instances are garbage. Memory, handles and listeners are flat',
+        fault: 'restarts in one process, hundreds of times',
+        result: 'Closed instances are garbage-collected. Memory, handles and listeners are flat',
         shown: [
           ['test/process/listeners.test.ts', 'an instance that has closed is garbage, also while another one runs'],
           ['test/process/listeners.test.ts', '20 apps that open and close leave no listener and no warning behind'],
@@ -193,12 +193,12 @@ export const faults = [
     part: 'Clients',
     faults: [
       {
-        fault: 'silent connections and half heads, thousands of them',
+        fault: 'silent connections and half-sent request heads, thousands of them',
         result: 'They do not delay the drain',
         shown: [['test/http/hostile-clients.test.ts', 'thousands of connections that are silent, idle or in the middle of a head do not delay a drain']]
       },
       {
-        fault: 'one byte at a time (slow loris), or half a body',
+        fault: 'a request that arrives one byte at a time (slow loris), or with half of its body',
         result: 'The request is cut at `timeouts.requests`, and is in the report',
         shown: [
           ['test/http/hostile-clients.test.ts', 'a client that sends one byte at a time (slow loris) is not waited for beyond timeouts.requests'],
@@ -224,8 +224,8 @@ export const faults = [
         shown: [['test/http/detached-handlers.test.ts', 'streams that are reset right after their heads (a rapid reset) return the counts to 0']]
       },
       {
-        fault: 'aborts at every moment, floods, half requests, slow readers, upgrades, HTTP/2 resets',
-        result: 'Memory is flat beside bare Fastify, the counts are exact, and nothing is in flight at the end',
+        fault: 'clients that leave at every moment, floods, half-sent requests, slow readers, upgrades, HTTP/2 resets',
+        result: 'The memory beyond that of bare Fastify is flat, the counts are exact, and nothing is in flight at the end',
         shown: [
           ['test/http/hostile-clients.test.ts', 'a hundred thousand aborted requests leave no memory behind, and are counted'],
           'npm run soak -- --hostile 1000000'

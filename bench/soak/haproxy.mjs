@@ -1,8 +1,8 @@
 /**
- * HAProxy with the probes of the rolling-restart proof, and the retries of deploy/haproxy: what it repeats is counted
- * from its log. HTTP/2 goes from the client to the instance on a port of its own. Only the instances that are restarted
- * get WebSockets. A probe whose answer is late does not count as failed: on a busy
- * machine all instances would be down at the same time.
+ * HAProxy with the probes of the rolling-restart proof, and the retries of deploy/haproxy. The requests that it repeats
+ * are counted from its log. HTTP/2 goes from the client to the instance on a port of its own. Only the instances that are
+ * restarted get WebSockets. A probe whose answer is late does not count as failed. Otherwise, on a busy machine, all
+ * instances would be down at the same time.
  */
 import { haproxy as rolling } from '../rolling/topologies/haproxy.mjs'
 import { freePort } from '../rolling/orders.mjs'
@@ -19,7 +19,7 @@ export async function start ({ http2Sockets, ...options }) {
   const http2Port = await freePort()
   const place = await startProxied({
     command: find('haproxy'),
-    // Longer than the 2 probes that call it ready again.
+    // Longer than the 2 probes after which HAProxy uses the instance again.
     minReady: 700,
     config: place => config({ ...place, http2Port, http2Sockets }),
     args: file => ['-db', '-f', file],

@@ -1,12 +1,12 @@
 /**
- * The soak: does a long life with the plugin leave anything behind?
+ * The soak: which memory, handles and listeners stay in a process that uses the plugin for a long time?
  *
  *   npm run soak                              30 minutes of traffic, a restart every 20 s behind HAProxy
- *   npm run soak -- --minutes 2               shorter; only a run of 30 minutes or more is written down
+ *   npm run soak -- --minutes 2               shorter; only a run of 30 minutes or more is written
  *   npm run soak -- --hostile 1000000         1,000,000 hostile requests
  *   npm run soak -- --page                    writes docs/reliability.md from the last results
  *
- * Writes results.json and docs/reliability.md. Ends with 1 if a promise does not hold.
+ * Writes results.json and docs/reliability.md. The exit code is 1 if a promise does not hold.
  */
 import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -16,13 +16,13 @@ import { soakHostile } from './hostile.mjs'
 import { print, record, writePage } from './page.mjs'
 import { soakRestarts } from './restarts.mjs'
 
-/** A shorter run is too short to be written down without `--write`. */
+/** A shorter run is written only with `--write`. */
 const shortestResult = { minutes: 30, hostile: 1_000_000 }
 
 const options = readArguments()
 if (!existsSync(new URL('../../dist/lib/index.js', import.meta.url))) stop('run `npm run build` first')
 
-/** An interrupted run stops everything that it has started. */
+/** If the run is interrupted, it stops everything that it has started. */
 const interrupted = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.once(signal, () => {

@@ -1,4 +1,4 @@
-/** The results, as data beside this file and as tables in docs/reliability.md. So each part can be measured alone. */
+/** Writes the results to results.json, and as tables to docs/reliability.md. So each part can be measured alone. */
 import { readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { median } from '../support/statistics.mjs'
@@ -21,7 +21,7 @@ export async function writePage () {
   await writeFile(page, fill(await readFile(page, 'utf8'), await read()))
 }
 
-/** @returns the page with its tables made anew */
+/** @returns the page with new tables */
 export function fill (text, results) {
   const sections = { restarts: results.restarts && restarts(results.restarts), hostile: results.hostile && hostile(results.hostile), faults: faultTables() }
   for (const [name, section] of Object.entries(sections)) {
@@ -48,26 +48,26 @@ function restarts (result) {
     table(['what', 'count'], [
       ['minutes of traffic', minutes],
       [`restarts of an instance, one every ${everyMs / 1_000} s`, ends.length],
-      ['restarts inside of one process, each with two servers', n(inProcess.at(-1).restarts)],
+      ['restarts of the servers in one process, two servers each', n(inProcess.at(-1).restarts)],
       [`requests, ${rate} per second`, n(requests)],
       ['of these, HTTP/2 requests and streams of server-sent events', n(http2AndEvents)],
-      ['streams of events that a restart ended, with their end marker', n(eventStreamsEnded)],
-      ['WebSockets that were closed with a close frame and opened again', n(webSocketsMoved)],
+      ['streams of server-sent events that a restart ended', n(eventStreamsEnded)],
+      ['WebSockets that were closed with a close frame, and opened again', n(webSocketsMoved)],
       ['orders that were acknowledged', n(orders)],
       ['acknowledged orders that are missing', bold(missingOrders)],
       ['requests, streams and WebSockets that were lost', bold(losses.length)],
       ['requests that HAProxy repeated', sum(repeated) === 0 ? '0' : `${n(sum(repeated))} (${list(repeated)})`],
-      ['HTTP/2 streams that were refused unprocessed, and that the client sent again', n(refusedStreams)],
+      ['HTTP/2 streams that were refused before they were processed, and that the client sent again', n(refusedStreams)],
       ['signal to exit, ms: median (lowest to highest)', `${n(median(times))} (${n(Math.min(...times))} to ${n(Math.max(...times))})`]
     ]),
-    'What the parts held, from the first sample to the last one (lowest to highest):',
-    table(['part', 'samples', 'memory, MB', 'resident memory, MB', 'handles', 'file descriptors', 'listeners on `process`'], [
+    'Memory and handles of each process, from the first sample to the last one (lowest to highest):',
+    table(['process', 'samples', 'memory, MB', 'resident memory, MB', 'handles', 'file descriptors', 'listeners on `process`'], [
       held('the instance that runs all the time', running),
       held('the restarted instances, each at its exit', restarted),
-      held('the process that restarts in itself', inProcess)
+      held('the process that restarts its servers', inProcess)
     ]),
     verdictTable(verdict),
-    ...(losses.length === 0 ? [] : ['The losses:', table(['at, s', 'after the last signal, ms', 'what the client saw', "HAProxy's log"], losses.map(lossRow))])
+    ...(losses.length === 0 ? [] : ['The losses:', table(['second of the run', 'after the last signal, ms', 'what the client saw', "HAProxy's log"], losses.map(lossRow))])
   ].join('\n\n')
 }
 
@@ -109,7 +109,7 @@ function hostile (result) {
       row('CPU time of the server, s', of => n(of.waves.reduce((all, { cpuMs }) => all + cpuMs, 0) / 1_000)),
       row('longest stall of the event loop, ms', of => n(Math.max(...of.waves.map(({ stallMs }) => stallMs))))
     ]),
-    'Memory after each wave, after a collection of garbage, in MB:',
+    'Memory after each wave, after a garbage collection, in MB:',
     table(['wave', 'bare Fastify', 'fastify-shutdown', 'beyond bare Fastify'], ours.waves.map(({ name, memoryMb }, i) => [
       name, bare.waves[i].memoryMb.toFixed(1), memoryMb.toFixed(1), (memoryMb - bare.waves[i].memoryMb).toFixed(1)
     ])),

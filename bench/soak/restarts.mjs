@@ -1,7 +1,7 @@
 /**
  * The first part of the soak: traffic of all kinds behind HAProxy. Two of three instances restart in turn, and the third
- * one runs all the time. A process beside them restarts its servers in itself. Returns what all of them held, and what
- * the clients saw.
+ * one runs all the time. One more process restarts its servers again and again. Returns the samples of all processes, and
+ * what the clients saw.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -20,7 +20,7 @@ import { atMost, flat } from '../support/flat.mjs'
 
 const path = file => fileURLToPath(new URL(file, import.meta.url))
 
-/** Largest growth over the whole run that counts as flat. Memory in megabytes, after a collection of garbage. */
+/** Largest growth over the whole run that counts as flat. Memory in megabytes, after a garbage collection. */
 const limits = { memory: 2, resident: 25, handles: 4, descriptors: 4 }
 
 /** Share of the requests that use HTTP/2. */
@@ -38,7 +38,7 @@ export async function soakRestarts ({ minutes, everyMs, rate, signal, onProgress
   const http2Sockets = join(directory, 'sockets')
   await mkdir(http2Sockets)
   const durationMs = minutes * 60_000
-  // So many samples that a short run has enough of them, too.
+  // A short run also needs enough samples.
   const sampleMs = Math.min(15_000, durationMs / 24)
   const database = await openDatabase()
   const orders = await database.open()
@@ -148,8 +148,8 @@ export function judge ({ losses, missingOrders, ends, running, runningEnd, resta
     atMost('instances whose `received` is not the sum of the outcomes', 0, all.filter(({ stats: { received, completed, rejected, aborted, cut } }) => received !== completed + rejected + aborted + cut).length),
     ...series('the instance that runs all the time', running),
     ...series('the restarted instances at their exit, from the first one to the last one', restarted),
-    ...series('the process that restarts in itself', inProcess),
-    atMost('wrong answers and reports of the process that restarts in itself', 0, inProcess.at(-1)?.errors ?? Infinity)
+    ...series('the process that restarts its servers', inProcess),
+    atMost('wrong answers and wrong reports of the process that restarts its servers', 0, inProcess.at(-1)?.errors ?? Infinity)
   ]
 }
 
@@ -158,13 +158,13 @@ export function series (of, samples) {
   return [
     flat(`growth of memory, MB: ${of}`, limits.memory, samples.map(({ memoryMb }) => memoryMb)),
     flat(`growth of resident memory, MB: ${of}`, limits.resident, samples.map(({ residentMb }) => residentMb)),
-    flat(`growth of handles beyond connections: ${of}`, limits.handles, samples.map(({ handles, connections = 0 }) => sum(handles) - connections)),
-    flat(`growth of file descriptors beyond connections: ${of}`, limits.descriptors, samples.map(({ descriptors, connections = 0 }) => (descriptors ?? 0) - connections)),
+    flat(`growth of handles without connections: ${of}`, limits.handles, samples.map(({ handles, connections = 0 }) => sum(handles) - connections)),
+    flat(`growth of file descriptors without connections: ${of}`, limits.descriptors, samples.map(({ descriptors, connections = 0 }) => (descriptors ?? 0) - connections)),
     flat(`growth of listeners on \`process\`: ${of}`, 0, samples.map(({ listeners }) => sum(listeners)))
   ]
 }
 
-/** Starts the process that restarts in itself. `ended` resolves to its samples, also after `stop()`. */
+/** Starts the process that restarts its servers. `ended` resolves to its samples, also after `stop()`. */
 export function startInProcess (config) {
   const child = spawn(process.execPath, [path('same-process.mjs'), JSON.stringify(config)], {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, TAP: '' }, stdio: ['pipe', 'pipe', 'inherit']
@@ -176,7 +176,7 @@ export function startInProcess (config) {
   const lines = createInterface(child.stdout).on('line', line => samples.push(JSON.parse(line)))
   const ended = Promise.all([once(child, 'exit'), once(lines, 'close')]).then(([[code, signal]]) => {
     process.off('exit', kill)
-    if (code !== 0) throw new Error(`the process that restarts in itself ended with ${code ?? signal}`)
+    if (code !== 0) throw new Error(`the process that restarts its servers ended with ${code ?? signal}`)
     return samples
   })
   // The error is for the caller of `stop()`, which may come later.

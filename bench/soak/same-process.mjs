@@ -1,10 +1,12 @@
 /**
- * Restarts in one process: it registers the plugin, serves clients of every kind and shuts down, again and again, until
- * its standard input ends. All of it happens with signals on and `exit: false`. It prints a sample now and then.
+ * The process that restarts its servers. It registers the plugin, serves clients of every kind and shuts down, again and
+ * again, until its standard input ends. The plugin has its signals on, and `exit: false`. The process prints a sample
+ * every `sampleMs` milliseconds.
  *
  *   node same-process.mjs '{ "sampleMs": 10000, "pauseMs": 300 }'
  *
- * `restarts`: ends after so many. `leak`: what each restart keeps on purpose, `memory`, `listener` or `handle`. So a test shows that the samples see it.
+ * `restarts`: the process ends after this number of restarts. `leak`: what each restart keeps on purpose: `memory`,
+ * `listener` or `handle`. A test uses it to show that the samples contain the leak.
  */
 import { once } from 'node:events'
 import { subscribe } from 'node:diagnostics_channel'
@@ -71,7 +73,7 @@ process.exit(0)
 
 async function print () {
   sampledAt = performance.now()
-  // Twice and a turn apart: what a finalizer releases is collected the second time.
+  // Twice, and a turn apart: the second collection frees what a finalizer has released.
   collect()
   await sleep(20)
   writeSync(1, `${JSON.stringify({ restarts, ...sample(), errors: errors.length, lastErrors: errors.slice(-5) })}\n`)
@@ -214,7 +216,7 @@ async function expect (answer, isRight) {
   if (!isRight(text)) throw new Error(`wrong answer: ${text.slice(0, 80)}`)
 }
 
-/** Its error is for a later `await`. Meanwhile it is no uncaught error, which would begin a shutdown. */
+/** Its error is for a later `await`. Until then, it must not be an uncaught error, which would begin a shutdown. */
 function handled (promise) {
   promise.catch(() => {})
   return promise

@@ -1,4 +1,4 @@
-/** What a process holds at this moment. */
+/** Samples of a process: its memory, handles, listeners and file descriptors. */
 import { readdirSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'

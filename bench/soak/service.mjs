@@ -1,7 +1,7 @@
 /**
  * One instance of the soak: the service of the rolling-restart proof with the plugin's defaults, a route with
  * server-sent events, and a second server for HTTP/2 on a socket file. It writes a sample of its memory, handles and
- * listeners to a file, now and then and when it ends.
+ * listeners to a file, every `SAMPLE_MS` milliseconds and when it ends.
  */
 import { appendFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -18,7 +18,7 @@ const Fastify = createRequire(new URL('../../package.json', import.meta.url))('f
 /** Longest life of a WebSocket. Without it, all of them end up on the instance that is never restarted. */
 const webSocketMs = { min: 20_000, max: 60_000 }
 
-// The harness gives its services the ordinary priority. The soak runs beside other work.
+// The harness starts its services with the ordinary priority. The soak runs beside other work.
 setPriority(Number(PRIORITY))
 const began = performance.now()
 const outcomes = []

@@ -1,4 +1,4 @@
-/** Horizontal bars with whiskers, as SVG. Made by hand: a picture of fifteen numbers needs no library. */
+/** Horizontal bars with whiskers, as SVG. No library is needed for a picture of fifteen numbers. */
 const room = 420
 /** Width of a character at this size, and a little more, because the reader's font may be wider. */
 const characterWidth = 7.4

@@ -32,7 +32,7 @@ export function start (script, config, flags = []) {
   child.stdin.on('error', () => {})
   child.stderr.on('data', chunk => { errors = (errors + chunk).slice(-2_000) })
   createInterface(child.stdout).on('line', text => {
-    if (!text.startsWith('{')) return // a contender's own word
+    if (!text.startsWith('{')) return // a line of the contender itself
     const value = JSON.parse(text)
     if (waiting.length > 0) waiting.shift().resolve(value)
     else lines.push(value)

@@ -7,8 +7,11 @@ export const everybody = [
 ]
 
 /**
- * A contender exports `label`, `install(app, { delay })`, called before the routes and `ready()`, `parts` where it does
- * not take part in all measurements, and `delays: true` where it can serve on for a while before it drains.
+ * A contender exports:
+ * - `label`
+ * - `install(app, { delay })`, which is called before the routes and `ready()`
+ * - `parts`, if it does not take part in all measurements
+ * - `delays: true`, if it can still serve for some time before it drains
  */
 export async function load (name) {
   return await import(`../contenders/${name}.mjs`)
@@ -21,7 +24,7 @@ const scales = ['bare', 'bare-again', 'limit']
 export async function whoTakesPart (part, only = []) {
   const names = []
   for (const name of everybody) {
-    // Nothing of a contender is loaded here but its file: `install` imports its package.
+    // This loads only the contender's own file: `install` imports its package.
     const { parts } = await load(name)
     if (parts !== undefined && !parts.includes(part)) continue
     if (only.length === 0 || scales.includes(name) || only.includes(name)) names.push(name)

@@ -1,13 +1,13 @@
 /**
- * The rule that says whether a series of samples is flat.
+ * The rule that decides whether a series of samples is flat.
  *
  * The first quarter of the samples is left out, because caches fill and code is compiled. The growth is the median of
  * the slopes between all pairs of the other samples (Theil-Sen), multiplied by the time between the first and the last
- * of them. So one odd sample does not decide, and a slow leak does.
+ * of them. So a single unusual sample does not change the result, but a slow leak does.
  */
 import { median } from './statistics.mjs'
 
-/** Fewer samples say nothing. */
+/** Fewer samples are not enough for a result. */
 export const fewest = 8
 
 /** @returns the growth from the first to the last sample after the warm-up, in the unit of the values */

@@ -1,4 +1,4 @@
-/** What it was measured on: without it no reading can be compared with another. */
+/** Describes the machine and the versions, so that a reading can be compared with another one. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { arch, availableParallelism, cpus, loadavg, release, totalmem, type } from 'node:os'
@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 
 export function describeMachine () {
   const require = path => JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))
-  // Those that are there, whatever is asked for.
+  // All installed packages, also those that were not measured.
   const peers = Object.keys(require('../package.json').dependencies).map(name => `${name} ${require(`../node_modules/${name}/package.json`).version}`)
   return {
     date: new Date().toISOString().slice(0, 10),

@@ -1,20 +1,22 @@
-/** Turns the results into a page. The whole page is written each time, from the last result of every part. */
+/** Writes the results as a page. The whole page is written each time, from the last result of every part. */
 
 const intro = `# Benchmarks
 
-\`npm run bench\` writes this page; \`npm run bench -- teardown\` measures one part alone. The scripts are in \`bench/\`, and the
-figures behind tables and charts are in \`benchmarks/results.json\`.
+\`npm run bench\` writes this page, and \`npm run bench -- teardown\` measures one part alone. The scripts are in
+\`bench/\`, and the figures of the tables and charts are in \`benchmarks/results.json\`.
 
-Unless a column names a unit, figures are ratios of times of the same run, because seconds depend more on the machine than on the
-code. A figure is the median of its rounds, with the middle half of them in parentheses. Every round measures every contender, each
-in its own process, in a random order.
+- If no unit is named, a figure is a ratio within the same run, because times depend more on the machine than on the
+  code. *A against B* is A divided by B, and *B = 1* means that the figures are divided by B.
+- A figure is the median of its rounds. The middle half of the rounds is in parentheses.
+- A contender is one package with its settings. Every round measures every contender, each in its own process, in a
+  random order.
 `
 
 export function page (results) {
   const parts = Object.values(results)
   return [
     intro,
-    '## What was promised, and what was measured\n',
+    '## Promises\n',
     table(['part', 'promise', 'limit', 'measured', ''], parts.flatMap(part => part.targets.map(target => [part.title, target.what, limitOf(target), number(target.value), verdictOf(target, part.quick)]))),
     ...parts.map(section),
     '## Measured on\n',
@@ -32,7 +34,7 @@ function section ({ title, tables, charts, notes, machine, quick, rounds, second
   ].join('\n')
 }
 
-/** Once where all parts have the same. */
+/** Names a machine once if all parts were measured on it. */
 function machines (parts) {
   const titles = new Map()
   for (const { title, machine: { cpu, memory, system, node, v8, fastify, peers } } of parts) {
@@ -54,7 +56,7 @@ function cell (value) {
 }
 
 function number (value) {
-  if (value === null || !Number.isFinite(value)) return 'none'
+  if (value === null || !Number.isFinite(value)) return 'no reading'
   return Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 10 ? value.toFixed(1) : value.toFixed(2)
 }
 
@@ -63,8 +65,8 @@ function limitOf ({ limit, goal, atLeast }) {
 }
 
 export function verdictOf ({ value, limit, goal, atLeast = false }, quick) {
-  if (quick) return 'says nothing'
-  // Not finite became null on its way through JSON: there was nothing to measure.
+  if (quick) return 'no result (`--quick`)'
+  // JSON has changed a value that is not finite to null: there was nothing to measure.
   const holds = bound => value !== null && Number.isFinite(value) && (atLeast ? value >= bound : value <= bound)
   if (!holds(limit)) return 'missed'
   return goal === undefined || holds(goal) ? 'holds' : 'holds, goal missed'

@@ -1,7 +1,7 @@
-/** The longest stall of this process's event loop: how long a timer that was due had to wait for its turn. */
+/** The longest stall of this process's event loop: the longest time that a due timer has waited. */
 import { monotonic } from './app.mjs'
 
-/** Time between two looks, in milliseconds. It is part of every gap and not counted. */
+/** Time between two readings, in milliseconds. It is part of every gap, and is not counted. */
 const step = 2
 
 /**

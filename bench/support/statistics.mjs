@@ -10,12 +10,12 @@ export function quantile (values, q) {
 
 export const median = values => quantile(values, 0.5)
 
-/** @returns the middle and the middle half of the values, and how many there were */
+/** @returns the median, the middle half, the extremes and the number of the values */
 export function summary (values) {
   return { median: median(values), low: quantile(values, 0.25), high: quantile(values, 0.75), min: Math.min(...values), max: Math.max(...values), n: values.length }
 }
 
-/** Each value by the base's of the same round, so that what slowed down a whole round does not count. */
+/** Divides each value by the base's value of the same round, so that a slow round does not change the ratio. */
 export function ratios (values, base) {
   return values.map((value, i) => value / (base[i] ?? median(base)))
 }

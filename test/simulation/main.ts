@@ -1,7 +1,7 @@
 /**
- * `npm run simulate -- --seeds 100000 [--from 1] [--workers 2]`: plays shutdowns, and prints the first seed whose rules
- * are broken. Many seeds are played in parts, each in a process of its own. The output names the last seed up to which
- * all are played, so an interrupted run goes on with `--from`.
+ * `npm run simulate -- --seeds 100000 [--from 1] [--workers 2]`: plays shutdowns, and prints the first seed that breaks a
+ * rule. Many seeds are played in parts, each in its own process. The output names the last seed up to which all are
+ * played, so that an interrupted run can continue with `--from`.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -51,7 +51,7 @@ async function playPart (from: number, count: number): Promise<Outcomes> {
     } catch {
       Error.stackTraceLimit = stackTraceLimit
       const error: unknown = await simulate(seed).catch((error: unknown) => error)
-      console.error(`seed ${seed}: ${error instanceof Error ? error.stack : 'it is not broken at the second time'}`)
+      console.error(`seed ${seed}: ${error instanceof Error ? error.stack : 'the rule holds when the seed is played again'}`)
       console.error(`Repeat it: npm run simulate -- --from ${seed} --seeds 1`)
       process.exit(1)
     }
