@@ -21,19 +21,17 @@ const readTimeout = 2_000
 
 /** Closes HTTP/1 connections after their last answer. */
 export interface ConnectionClose {
-  /** Makes this answer the last one on its connection. Nothing happens for HTTP/2, which has GOAWAY for a session. */
+  /** Makes this answer the last one on its connection. It ignores HTTP/2, which has GOAWAY for a session. */
   announceClose(exchange: Exchange): void
   /** Returns whether this answer is the last one on its connection. */
   isLast(exchange: Exchange): boolean
-  /**
-   * Closes the connection after its last answer, also if its headers were sent before `announceClose`.
-   */
+  /** Closes the connection after its last answer, also if these headers were sent before `announceClose`. */
   closeAfterResponse(exchange: Exchange): void
-  /** Resolves when no body of a request is being read, in `ms` milliseconds at the latest. */
+  /** Resolves when no body of a request is being read, at the latest after `ms` milliseconds. */
   untilClosed(ms: number): Promise<void>
 }
 
-/** The last answer on a connection. `keepAlive`: whether Node would keep the connection open without us. */
+/** The last answer on a connection. `keepAlive`: whether Node would keep the connection open without our header. */
 interface LastAnswer {
   readonly res: ServerResponse
   readonly keepAlive: boolean
@@ -50,7 +48,6 @@ export function createConnectionClose (): ConnectionClose {
   return {
     announceClose ({ res, socket: given }) {
       const socket: ClosingSocket | null = given
-      // HTTP/2 has GOAWAY, for a whole session.
       if (socket === null || res.req.httpVersionMajor > 1) return
       if (hasBody(res.req)) readBeforeClose(res.req, socket)
       const before = socket[kLastAnswer]

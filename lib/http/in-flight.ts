@@ -4,8 +4,8 @@
  *
  * The pair of Fastify's onRequest and onResponse hooks miscounts aborts, hijacked replies, early replies of other
  * plugins and bad URLs. So a request is added at the server's `request` event, or in our onRequest hook if there was no
- * such event (inject, an unknown server). It is removed when the response emits `close`. At `end()`, the answer to a
- * slow client is not flushed, and would be truncated.
+ * such event (inject, an unknown server). It is removed when the response emits `close`, and not at `end()`: the answer
+ * to a slow client is not flushed then, and would be truncated.
  *
  * This code runs for every request: see `fast-path.ts`.
  */
@@ -55,7 +55,7 @@ export interface InFlightTable {
    * @returns whether the request was added by `track`, or is already over
    */
   identify(reply: FastifyReply): boolean
-  /** Whether a request has arrived while draining. An earlier hook may hold a request that arrived before. */
+  /** Returns whether a request has arrived while draining. An earlier hook may delay a request that arrived before. */
   isLate(res: ServerResponse): boolean
   /** Marks the answer of a request as our 503. */
   reject(res: ServerResponse): void
@@ -64,13 +64,13 @@ export interface InFlightTable {
    * Retry-After header. It also adds the answers whose requests no listener of ours has received.
    */
   announceClose(): void
-  /** Gives an entry to each request, because its connection may no longer show it. */
+  /** Gives an entry to each request, because its connection may no longer refer to it. */
   closeFastPath(): void
   /** Handles the close of a connection, before the listeners of its answers. */
   onConnectionClose(connection: Connection): void
   /**
-   * Draining begins. From now on, a new request does not prolong the drain, because more of them may always follow. It
-   * is in flight if it is exempt, or if an earlier hook of the app holds it.
+   * Begins draining. From now on, a new request does not prolong the drain, because more of them may always follow. It
+   * may still be in flight: if it is exempt, or while an earlier hook of the app delays it.
    */
   beginDraining(): void
   /**
@@ -310,7 +310,7 @@ export function createInFlightTable ({
     return conditions.until(() => entries.size === 0)
   }
 
-  /** Both conditions hold only if no drain waits for an entry. */
+  /** Checks `untilAnswered` and `untilEmpty`. Neither resolves while a drain waits for an entry. */
   function checkConditions (): void {
     if (entries.size === unawaited) conditions.check()
   }

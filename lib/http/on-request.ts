@@ -30,7 +30,7 @@ export function createOnRequest ({
   lifecycle, state, traffic: { inFlight, servers }, rejection, events, errorResponseBuilder, onProblem
 }: OnRequestOptions) {
   return function onRequest (request: FastifyRequest, reply: FastifyReply, next: HookHandlerDoneFunction): void {
-    // An upgrade is not in the table, because it has no response that ends.
+    // An upgrade is not in the table, because its response never ends.
     if ((request.raw as { upgrade?: boolean }).upgrade === true) return next()
     // A request that is not in the table comes from a server that is not attached yet, or from inject.
     if (!inFlight.identify(reply)) servers.add((request.raw.socket as { server?: unknown } | undefined)?.server)
@@ -82,7 +82,7 @@ export function createOnRequest ({
       logAsInfo(reply, error)
       return next(error)
     }
-    // An earlier hook may have set a serializer for its own answer. This body is text already.
+    // An earlier hook may have set a serializer for its own answer. This body is already text.
     reply.code(503).type(rejectionType).serializer(unchanged).send(rejectionBody)
   }
 }

@@ -1,4 +1,4 @@
-/** How long lame-duck lasts: a fixed time, or until no request has come for some time. */
+/** The length of lame-duck: a fixed time, or the time until no request has come for some time. */
 import type { LameDuckEnd } from '../../types/index'
 import type { LastRequest } from '../http/last-request'
 import type { Settings } from '../options'
@@ -8,13 +8,13 @@ import { sleep } from '../util/time'
 export interface LameDuck {
   /** Returns whether no request has come for `quiet` milliseconds, as far as Node has read them. */
   seemsQuiet(): boolean
-  /** Returns the same, after Node has also read the requests that the kernel has received. */
+  /** Resolves to the same, after Node has also read the requests that the kernel has received. */
   isQuiet(): Promise<boolean>
-  /** Waits until it may end. @returns why it ends */
+  /** Waits until lame-duck may end. @returns the reason of its end */
   wait(): Promise<LameDuckEnd>
 }
 
-/** Creates the length of a lame-duck. @param elapsed returns the milliseconds since the shutdown began */
+/** Creates the length of one lame-duck. @param elapsed returns the milliseconds since the shutdown began */
 export function createLameDuck (
   { min, max, quiet }: Settings['delay'],
   lastRequest: Pick<LastRequest, 'silence' | 'untilQuiet'>,

@@ -22,10 +22,10 @@ import type { ShutdownParts, ShutdownSequence } from './shutdown-parts'
 /** Time for the last responses to be flushed, in milliseconds. */
 const lastAnswers = 2_500
 
-/** Time for the resources of an app whose boot never ends, in milliseconds. The total is used up. */
+/** Time for the resources of an app whose boot never ends, in milliseconds. The total is over by then. */
 const abandonedTime = 1_000
 
-/** Least time for `onReport`, also if the total is used up, in milliseconds. */
+/** Least time for `onReport`, also if the total is over, in milliseconds. */
 const leastReportTime = 500
 
 /**
@@ -81,7 +81,7 @@ export function createShutdown (parts: ShutdownParts): ShutdownSequence {
     return startCleaning(deadline)
   }
 
-  /** The server still serves until the load balancers have noticed. @returns the deadline of the rest */
+  /** Still serves, until the load balancers have noticed. @returns the deadline of the rest */
   async function runLameDuck (): Promise<Deadline> {
     enter('lame-duck')
     for (const drain of drains) drain.enterLameDuck?.(Math.max(delay.min, delay.quiet))

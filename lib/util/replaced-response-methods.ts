@@ -1,4 +1,4 @@
-/** Every method that is replaced on a response: see `replaced-methods.ts`. */
+/** The methods that are replaced on a response, and on a reply of Fastify. `replaced-methods.ts` has the rules. */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import { hasRemovedConnection } from './node-internals'
@@ -44,15 +44,15 @@ export function ignoreWrites (res: ServerResponse): void {
 
 /**
  * Replaces `res.writeHead` of an answer of a draining server:
- * - If `isLast` then returns true, the answer has `Connection: close` and no `Keep-Alive`, whatever the app has set.
- *   A route or a proxied upstream may set `Connection: keep-alive`, and its client would then use a connection that
- *   closes (RFC 9112, section 9.6).
+ * - If `isLast` returns true at that time, the answer has `Connection: close` and no `Keep-Alive`, also if the app has
+ *   set another value. A route or a proxied upstream may set `Connection: keep-alive`, and its client would then use a
+ *   connection that closes (RFC 9112, section 9.6).
  * - A 503 without a `Retry-After` header gets one: also a 503 of a handler, of another plugin, or of Fastify
  *   (`handlerTimeout`).
  *
- * Why: both depend on the headers that are written in the end. Public alternative: an `onSend` hook, which costs time
+ * Why: both depend on the headers that the app finally writes. Public alternative: an `onSend` hook, which costs time
  * on each request of a running server, and does not run for all answers. Without it, a client is reset at its next
- * request, or does not know when to try again.
+ * request, or gets a 503 without the time after which it may retry.
  *
  * The method is not restored. After a `delete`, V8 keeps the properties of a response in a dictionary, and a 503 then
  * took four times as long.
@@ -76,7 +76,7 @@ export function changeHead (res: ServerResponse, isLast: () => boolean, retryAft
 
 /**
  * Returns whether `Connection: close` must be set. Node adds it itself, which is faster, if `res.shouldKeepAlive` is
- * false and the app has neither set nor removed it.
+ * false, and the app has neither set nor removed such a header.
  */
 function mustSetClose (res: ServerResponse, headers: unknown): boolean {
   return res.shouldKeepAlive || hasHeader(res, 'connection', headers) || hasHeader(res, 'keep-alive', headers) ||
@@ -84,11 +84,13 @@ function mustSetClose (res: ServerResponse, headers: unknown): boolean {
 }
 
 /**
- * Returns a copy of headers in the form in which `writeHead` got them, without `Connection` and `Keep-Alive`. The forms
- * are an object, a list of names and values in turn, and a list of pairs.
+ * Returns a copy of the headers without `Connection` and `Keep-Alive`, in the form in which `writeHead` got them: an
+ * object, a list of names and values in turn, or a list of pairs.
  */
 function withoutConnection (headers: object): object {
-  if (!Array.isArray(headers)) return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
+  if (!Array.isArray(headers)) {
+    return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
+  }
   // Node accepts no pairs if other headers have been set with `setHeader`.
   const flat = headers.some(Array.isArray) ? headers.flat() : headers
   return flat.filter((_each, index) => !isConnection(flat[index - index % 2]))

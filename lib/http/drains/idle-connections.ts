@@ -23,8 +23,8 @@ export interface IdleConnectionsDrain extends Drain {
   /** No longer drains the connections of a server. */
   detach(server: Server): void
   /**
-   * Resolves when every connection that was accepted since `enterLameDuck` has sent a byte, in `ms` milliseconds at the
-   * latest. A proxy may send its request some time after it has opened the connection, and a request on an accepted
+   * Resolves when every connection that was accepted since `enterLameDuck` has sent a byte, at the latest after `ms`
+   * milliseconds. A proxy may open a connection some time before it sends the request, and a request on an accepted
    * connection is served, not rejected.
    */
   untilFirstBytes(ms: number): Promise<void>
@@ -41,7 +41,7 @@ export interface IdleConnectionsDrain extends Drain {
 const checkStep = 2
 
 /**
- * How many connections are closed in one turn of the event loop. Each takes about 20 microseconds, mostly in the
+ * Most connections that are closed in one turn of the event loop. Each takes about 20 microseconds, mostly in the
  * kernel.
  */
 const burst = 250
@@ -49,7 +49,7 @@ const burst = 250
 /** The age at which a connection may count as in use, in milliseconds. */
 const leastAge = 5_000
 
-/** An idle connection, and how many bytes had arrived then. If more bytes arrive, it is no longer idle. */
+/** An idle connection, and how many bytes it had received when it was found. With more bytes it is no longer idle. */
 interface Idle {
   readonly socket: Socket
   readonly bytesRead: number
@@ -143,7 +143,7 @@ export function createIdleConnectionsDrain (
    *
    * A connection that is in use closes with the answer to its next request. If a connection closes while its client
    * sends a request, the client must repeat this request (RFC 9112, section 9.5), and a proxy does not repeat a POST.
-   * If no request comes, the connection is closed when draining begins. By then, the load balancer has noticed.
+   * If no request comes, the connection is closed when draining begins, after the load balancer has noticed.
    */
   function idleByRate (): Idle[] {
     const at = now()
