@@ -45,13 +45,13 @@ const { values: options } = parseArgs({
     all: { type: 'boolean', default: false },
     restarts: { type: 'string', default: '20' },
     quick: { type: 'boolean', default: false },
-    /** Leaves out the pieces that results.json has, from the same code and versions, with at least as many restarts. */
+    /** Skips the pieces that results.json has, from the same code and versions, with at least as many restarts. */
     resume: { type: 'boolean', default: false },
     /** Writes the table from results.json, and measures nothing. */
     table: { type: 'boolean', default: false },
     /** Requests per second. */
     rate: { type: 'string', default: '200' },
-    /** Kinds of traffic to leave out: get, agent, slow, post, order, upload, stream, websocket. */
+    /** Kinds of traffic that are not sent: get, agent, slow, post, order, upload, stream, websocket. */
     without: { type: 'string', default: '' },
     /** The clients repeat a GET that fails on a reused connection, as browsers do. */
     repeat: { type: 'boolean', default: false },
@@ -138,7 +138,7 @@ async function runIn ({ command, args, env }) {
 }
 
 function leaveOut (topology, why) {
-  console.log(options.json ? JSON.stringify({ topology: topology.name, leftOut: why }) : `${topology.name}: left out, ${why}`)
+  console.log(options.json ? JSON.stringify({ topology: topology.name, leftOut: why }) : `${topology.name}: skipped, ${why}`)
 }
 
 function keyOf (topology) {

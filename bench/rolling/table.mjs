@@ -15,7 +15,7 @@ const order = ['nginx', 'HAProxy', 'Caddy', 'Apache', "kube-proxy's nftables", '
 export function describe (result) {
   const { topology, contender, restarts, requests, failed, lostOrders, orders, webSocketsClosed, medianMs } = result
   return `${topology} | ${contender}: ${failed} of ${requests} failed in ${restarts} restarts (${kindsOf(result)}), ` +
-    `${lostOrders} of ${orders} orders lost, ${webSocketsClosed} WebSockets moved, ${medianMs} ms each, exits ${exitsOf(result)}, load ${result.load}`
+    `${lostOrders} of ${orders} orders lost, ${webSocketsClosed} WebSockets moved, median ${medianMs} ms from signal to exit, exit codes ${exitsOf(result)}, load ${result.load}`
 }
 
 /** Adds a result, or replaces an older one, and writes the table. */

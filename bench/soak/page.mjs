@@ -73,7 +73,7 @@ function restarts (result) {
 
 function lossRow ({ atMs, afterSignalMs, what, proxy }) {
   const log = proxy.map(({ server, status, ended, totalMs, request }) => `\`${request}\` to ${server}: status ${status}, ended as \`${ended}\` after ${n(totalMs)} ms`)
-  return [n(atMs / 1_000), n(afterSignalMs), what.replace(/ \(.*/, ''), log.join('; ') || '-']
+  return [n(atMs / 1_000), afterSignalMs === null ? '-' : n(afterSignalMs), what.replace(/ \(.*/, ''), log.join('; ') || '-']
 }
 
 function held (name, samples) {

@@ -71,7 +71,7 @@ export async function soakRestarts ({ minutes, everyMs, rate, signal, onProgress
     const onFailure = what => {
       const now = performance.now()
       losses.push({ atMs: Math.round(now - began), afterSignalMs: signalAt === null ? null : Math.round(now - signalAt), what })
-      onProgress(`${Math.round((now - began) / 1_000)} s: ${what}, ${losses.at(-1).afterSignalMs} ms after the last signal`)
+      onProgress(`${Math.round((now - began) / 1_000)} s: ${what}, ${signalAt === null ? 'before the first signal' : `${losses.at(-1).afterSignalMs} ms after the last signal`}`)
     }
     traffic = startTraffic({ url: place.url, rate: rate * (1 - http2Share), without: [], onFailure })
     more = startMoreTraffic({ url: place.url, http2Url: place.http2Url, rate: rate * http2Share, onFailure })

@@ -32,7 +32,8 @@ export function blemishesOf (report: ShutdownReport): string[] {
     ...errors.map(({ message }) => message)
   ]
   if (lines.length > 0) return lines
-  return phases.filter(({ outcome }) => outcome !== 'clean').map(({ phase, outcome }) => `phase ${phase} was ${outcome}`)
+  return phases.filter(({ outcome }) => outcome !== 'clean')
+    .map(({ phase, outcome }) => `phase ${phase} was ${outcome}`)
 }
 
 function count (number: number, what: string, how: string): string[] {

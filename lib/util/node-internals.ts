@@ -321,7 +321,8 @@ export function destinationsOf (log: object): readonly object[] {
     const stream = (holder as Record<symbol, { readonly streams?: unknown } | undefined>)[key]
     if (stream === undefined) return []
     const { streams } = stream
-    return Array.isArray(streams) ? [stream, ...streams.map((each: { readonly stream: object }) => each.stream)] : [stream]
+    if (!Array.isArray(streams)) return [stream]
+    return [stream, ...streams.map((each: { readonly stream: object }) => each.stream)]
   }
   return []
 }

@@ -16,7 +16,7 @@ export const apache = {
   version: () => execFileSync(command, ['-v']).toString().match(/Apache\/(\d[\d.]*)/)[1],
   start: options => startProxied({
     command,
-    // Longer than the 2 probes that call it ready again.
+    // Longer than the 2 probes after which Apache uses the instance again.
     minReady: 700,
     config,
     args: file => ['-f', file, '-DFOREGROUND'],

@@ -1,6 +1,6 @@
 /**
- * Caddy in front, with checks on the readiness route; without deploy/caddy's longer interval, as HAProxy. After a refused
- * connection it uses the next instance.
+ * Caddy in front, with checks on the readiness route. Their interval is shorter than in deploy/caddy, and the same as for
+ * HAProxy. After a refused connection Caddy uses the next instance.
  */
 import { execFileSync } from 'node:child_process'
 import { find } from './processes.mjs'
@@ -14,7 +14,7 @@ export const caddy = {
   version: () => execFileSync(command, ['version']).toString().match(/v?(\d[\d.]*)/)[1],
   start: options => startProxied({
     command,
-    // Longer than the probe that calls it ready again.
+    // Longer than the probe after which Caddy uses the instance again.
     minReady: 700,
     config,
     args: file => ['run', '--adapter', 'caddyfile', '--config', file],

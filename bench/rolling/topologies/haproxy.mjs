@@ -1,6 +1,6 @@
 /**
- * HAProxy in front, with checks on the readiness route and connections that are reused; without what deploy/haproxy
- * repeats, which would hide what is to be counted.
+ * HAProxy in front, with checks on the readiness route and connections that are reused. It does not repeat the requests
+ * that deploy/haproxy repeats, because this would hide failures.
  */
 import { execFileSync } from 'node:child_process'
 import { find } from './processes.mjs'
@@ -14,7 +14,7 @@ export const haproxy = {
   version: () => execFileSync(command, ['-v']).toString().match(/version (\d[\d.]*)/)[1],
   start: options => startProxied({
     command,
-    // Longer than the 2 probes that call it ready again.
+    // Longer than the 2 probes after which HAProxy uses the instance again.
     minReady: 700,
     config,
     args: file => ['-db', '-f', file],

@@ -1,6 +1,6 @@
 /**
- * nginx in front, with upstream keep-alive on and its default proxy_next_upstream: what deploy/nginx repeats beyond
- * that would hide what is to be counted.
+ * nginx in front, with upstream keep-alive on and its default proxy_next_upstream. deploy/nginx repeats more requests,
+ * which would hide failures.
  */
 import { execFileSync } from 'node:child_process'
 import { find } from './processes.mjs'
@@ -15,7 +15,7 @@ export const nginx = {
   version: () => execFileSync('/bin/sh', ['-c', `${command} -v 2>&1`]).toString().trim().split('/').at(-1),
   start: options => startProxied({
     command,
-    // Longer than its fail_timeout below: it must not hold the last restart against an instance when the next one goes.
+    // Longer than the fail_timeout below. Otherwise nginx would still avoid this instance when the next one restarts.
     minReady: 1_200,
     config,
     args: (file, directory) => ['-e', 'stderr', '-p', directory, '-c', file],
