@@ -22,7 +22,7 @@ const shares = {
 /** Connections of a crowd, each with as many pipelined requests. They all leave in the same turn. */
 const crowd = { connections: 50, pipelined: 4 }
 
-/** The crowd that begins the second wave: so large that a step shows that looks at every request of the server. */
+/** Connections of the crowd that begins the last wave. If a step checks every request of the server, it becomes visible. */
 const largeCrowd = requests => Math.min(4_000, Math.max(2_000, Math.round(requests / 50)))
 const heldByCrowd = ['/hijack-held/0', '/endless-stream/0', '/async-endless-stream/0', '/never-async/0']
 
@@ -61,7 +61,7 @@ const sessionEnds = { close: 3, destroy: 2, reset: 3 }
 export function plan (seed, requests, rounds = 1) {
   const second = Math.round(requests * secondWave)
   const connections = largeCrowd(requests)
-  // A short soak sends more than it is asked for: its crowd is never small.
+  // A short soak sends more requests than the option says, because its crowd is never small.
   const others = Math.max(second / 2, second - connections * heldByCrowd.length)
   return [
     ...Array.from({ length: rounds }, (_, round) => ({
@@ -84,7 +84,7 @@ function * visits (random, total, never) {
   const sent = Object.fromEntries(Object.keys(shares).map(shape => [shape, 0]))
   let all = 0
   while (all < total) {
-    // The shape that is furthest behind its share.
+    // The shape with the fewest requests in relation to its share.
     const shape = Object.keys(shares).reduce((a, b) => sent[b] / shares[b] < sent[a] / shares[a] ? b : a)
     const visit = shapes[shape](draw(random, never), shape)
     sent[shape] += visit.requests
@@ -118,8 +118,8 @@ const shapes = {
 function http1 (draw, shape, count) {
   const last = draw.target(draw.kind())
   const when = draw.one(moments[last.kind])
-  // A request that its connection does not survive can only be the last one, and so can one with a body. A later
-  // pipelined request would wait for the answer of one that is never answered.
+  // Only the last request may have a body, or an answer that destroys its connection. A pipelined request would wait
+  // without end behind a request that is never answered.
   const before = when === 'answered' || when === 'streaming' || shape === 'keep-alive' ? ['uploads', 'destroys', 'holds', 'never'] : ['uploads', 'destroys']
   const targets = [...Array.from({ length: count - 1 }, () => draw.target(draw.kind(before))), last]
   return { transport: 'http1', shape, targets, when, how: draw.one(ways), ms: draw.whole(0, 8), requests: count }

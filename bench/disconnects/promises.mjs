@@ -1,4 +1,4 @@
-/** What the soak promises, and whether it holds. */
+/** The promises of the soak, and whether each of them holds. */
 import { fewest, flat } from '../support/flat.mjs'
 import { limitMs, promptMs } from './run.mjs'
 

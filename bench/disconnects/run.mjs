@@ -1,4 +1,4 @@
-/** One server of the soak, its clients, and what it counts when all of them have left. */
+/** One server of the soak and its clients, and the counts of the server when all clients have left. */
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { start, terminate } from '../support/child.mjs'
@@ -15,13 +15,13 @@ const atOnce = 96
 const scrapeMs = 100
 const pollMs = 50
 
-/** A request whose handler ends is over this long after its client has left, in milliseconds. */
+/** Longest time from the end of a client to the end of its request, if the handler ends, in milliseconds. */
 export const promptMs = 1_000
 
 /** `timeouts.requests` of the plugin, in milliseconds: the longest time that a handler without an end counts. */
 export const limitMs = 2_000
 
-/** The plugin looks for what has reached its limit once a second. In milliseconds. */
+/** The plugin checks once a second which handlers have reached their limit. A little more, in milliseconds. */
 const sweepMs = 1_250
 
 /** From the last client's end to the end of its connection on the server, in milliseconds. */
@@ -30,7 +30,7 @@ const closeMs = 300
 /** A wave that takes longer is stopped, in milliseconds and milliseconds for each request of the soak. */
 const longestWave = requests => 30_000 + 2 * requests
 
-/** A server that has not ended by then is killed, in milliseconds after its signal. */
+/** A server that has not ended this long after its signal is killed, in milliseconds. */
 const exitCapMs = 10_000
 
 /**
@@ -42,7 +42,7 @@ export async function soak ({ withPlugin, seed, requests, rounds = 1, onWave = (
   const server = start('disconnects', { withPlugin, limit: limitMs }, ['--expose-gc'])
   const killServer = () => server.kill('SIGKILL')
   process.once('exit', killServer)
-  // A server whose loop stalls for minutes does not answer: then its clients and the questions below would wait for it.
+  // A server whose loop stalls for minutes does not answer, and its clients and the questions below would wait for it.
   const timer = setTimeout(killServer, 2 * longestWave(requests))
   const ask = createAsker(server)
   try {
@@ -52,10 +52,10 @@ export async function soak ({ withPlugin, seed, requests, rounds = 1, onWave = (
       timer.refresh()
       await ask('begin')
       const traffic = await send(visits, ports, ask, endless ? 'scrape' : 'compare', longestWave(requests))
-      // By then Node has seen all clients leave that it can see.
+      // After this time, Node has noticed each client that has left, if it can notice it at all.
       await sleep(closeMs)
       const { severed } = await ask('sever')
-      // What reaches the limit leaves in one sweep, which must not stall the loop either.
+      // The plugin drops all handlers at their limit in one sweep, which must not stall the loop either.
       if (endless && withPlugin) await sleep(limitMs + sweepMs)
       const load = await ask('load')
       const wave = { name, endless, ...traffic, ...load, severed, ...await settle(ask, endless), heap: await ask('heap') }
@@ -123,7 +123,7 @@ function count (done, { shape, when, how, requests }, result) {
   for (const [counts, key] of [[done.shapes, shape], [done.moments, when], [done.ways, how]]) counts[key] = (counts[key] ?? 0) + requests
 }
 
-/** Reads the counts now and then, as a metrics endpoint does. That must not change them. */
+/** Reads the counts every `scrapeMs` milliseconds, as a metrics endpoint does. This must not change them. */
 async function scrape (ask, question, signal, onAnswer) {
   while (!signal.aborted) {
     onAnswer(await ask(question))
@@ -132,11 +132,11 @@ async function scrape (ask, question, signal, onAnswer) {
 }
 
 /**
- * Wait until nothing is in flight. After a wave whose handlers all end, a request may still count if the source that
- * its handler gave away is open: bare Fastify leaves some of them open. After an endless wave the limit is over for
- * all.
+ * Waits until nothing is in flight. After a wave whose handlers all end, a request may still count if the stream that its
+ * handler has sent is open: bare Fastify leaves some of these streams open. After an endless wave, the limit is over for
+ * all requests.
  *
- * @returns what is left, and by route
+ * @returns the number of requests that are left, and the same by route
  */
 async function settle (ask, endless) {
   const before = performance.now()
