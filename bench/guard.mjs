@@ -1,6 +1,6 @@
 /**
- * The guard: fails if a request allocates more bytes than allowed. It counts bytes, not seconds, so the result is the same
- * on every machine.
+ * The guard: fails if a request allocates more bytes than allowed. It counts bytes, not seconds, so the result is the
+ * same on every machine.
  *
  * `npm run guard` measures bare Fastify and the plugin in separate processes, with an error of a few bytes: see
  * `support/bytes.mjs`.

@@ -1,6 +1,6 @@
 /**
- * (i) Clients with pipelined requests that all leave at once: how long the server's event loop stalls, and how the stall
- * grows with their number.
+ * (i) Clients with pipelined requests that all leave at once: how long the server's event loop stalls, and how the
+ * stall grows with their number.
  */
 import { once } from 'node:events'
 import { connect } from 'node:net'
@@ -16,8 +16,8 @@ const contenders = ['bare', 'shutdown-count', 'shutdown-category', 'shutdown-det
 const longest = 60_000
 
 /**
- * `timeouts.requests`, in milliseconds. The plugin drops all requests that are still in flight then, which must not stall
- * the loop either.
+ * `timeouts.requests`, in milliseconds. The plugin drops all requests that are still in flight then, which must not
+ * stall the loop either.
  */
 const limit = 1_000
 

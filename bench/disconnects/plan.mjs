@@ -22,7 +22,9 @@ const shares = {
 /** Connections of a crowd, each with as many pipelined requests. They all leave in the same turn. */
 const crowd = { connections: 50, pipelined: 4 }
 
-/** Connections of the crowd that begins the last wave. If a step checks every request of the server, it becomes visible. */
+/**
+ * Connections of the crowd that begins the last wave. If a step checks every request of the server, it becomes visible.
+ */
 const largeCrowd = requests => Math.min(4_000, Math.max(2_000, Math.round(requests / 50)))
 const heldByCrowd = ['/hijack-held/0', '/endless-stream/0', '/async-endless-stream/0', '/never-async/0']
 

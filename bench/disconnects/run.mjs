@@ -132,9 +132,9 @@ async function scrape (ask, question, signal, onAnswer) {
 }
 
 /**
- * Waits until nothing is in flight. After a wave whose handlers all end, a request may still count if the stream that its
- * handler has sent is open: bare Fastify leaves some of these streams open. After an endless wave, the limit is over for
- * all requests.
+ * Waits until nothing is in flight. After a wave whose handlers all end, a request may still count if the stream that
+ * its handler has sent is open: bare Fastify leaves some of these streams open. After an endless wave, the limit is
+ * over for all requests.
  *
  * @returns the number of requests that are left, and the same by route
  */

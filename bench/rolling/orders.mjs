@@ -21,7 +21,9 @@ export async function openDatabase () {
   return embedded()
 }
 
-/** @typedef {{ table: string, missing: (ids: Iterable<string>) => Promise<number>, drop: () => Promise<void> }} Orders */
+/**
+ * @typedef {{ table: string, missing: (ids: Iterable<string>) => Promise<number>, drop: () => Promise<void> }} Orders
+ */
 
 function database (url, version, stop) {
   let tables = 0

@@ -1,4 +1,6 @@
-/** Writes the results to results.json, and as a table to docs/rolling-restarts.md. So each piece can be measured alone. */
+/**
+ * Writes the results to results.json, and as a table to docs/rolling-restarts.md. So each piece can be measured alone.
+ */
 import { readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'

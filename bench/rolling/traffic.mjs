@@ -193,8 +193,8 @@ export function startTraffic ({ url, rate, without, repeat = false, onFailure = 
 class Failure extends Error {}
 
 /**
- * Returns the text of an error in the table. A failure on a reused connection is a race of HTTP/1.1: the server closes an
- * idle connection while its client sends a request (RFC 9112, section 9.5).
+ * Returns the text of an error in the table. A failure on a reused connection is a race of HTTP/1.1: the server closes
+ * an idle connection while its client sends a request (RFC 9112, section 9.5).
  */
 function wordFor (error) {
   if (error instanceof Failure) return error.message

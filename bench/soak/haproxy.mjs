@@ -1,8 +1,8 @@
 /**
  * HAProxy with the probes of the rolling-restart proof, and the retries of deploy/haproxy. The requests that it repeats
- * are counted from its log. HTTP/2 goes from the client to the instance on a port of its own. Only the instances that are
- * restarted get WebSockets. A probe whose answer is late does not count as failed. Otherwise, on a busy machine, all
- * instances would be down at the same time.
+ * are counted from its log. HTTP/2 goes from the client to the instance on a port of its own. Only the instances that
+ * are restarted get WebSockets. A probe whose answer is late does not count as failed. Otherwise, on a busy machine,
+ * all instances would be down at the same time.
  */
 import { haproxy as rolling } from '../rolling/topologies/haproxy.mjs'
 import { freePort } from '../rolling/orders.mjs'

@@ -1,6 +1,6 @@
 /**
- * The traffic that the rolling-restart proof does not have: HTTP/2 streams over one session, and server-sent events.
- * It has the same rules: no request is retried, and every answer is checked. Only a refused HTTP/2 stream is sent again.
+ * The traffic that the rolling-restart proof does not have: HTTP/2 streams over one session, and server-sent events. It
+ * has the same rules: no request is retried, and every answer is checked. Only a refused HTTP/2 stream is sent again.
  */
 import http from 'node:http'
 import { connect, constants } from 'node:http2'

@@ -1,7 +1,7 @@
 /**
- * The first part of the soak: traffic of all kinds behind HAProxy. Two of three instances restart in turn, and the third
- * one runs all the time. One more process restarts its servers again and again. Returns the samples of all processes, and
- * what the clients saw.
+ * The first part of the soak: traffic of all kinds behind HAProxy. Two of three instances restart in turn, and the
+ * third one runs all the time. One more process restarts its servers again and again. Returns the samples of all
+ * processes, and what the clients saw.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

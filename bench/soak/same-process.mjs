@@ -1,7 +1,7 @@
 /**
- * The process that restarts its servers. It registers the plugin, serves clients of every kind and shuts down, again and
- * again, until its standard input ends. The plugin has its signals on, and `exit: false`. The process prints a sample
- * every `sampleMs` milliseconds.
+ * The process that restarts its servers. It registers the plugin, serves clients of every kind and shuts down, again
+ * and again, until its standard input ends. The plugin has its signals on, and `exit: false`. The process prints a
+ * sample every `sampleMs` milliseconds.
  *
  *   node same-process.mjs '{ "sampleMs": 10000, "pauseMs": 300 }'
  *
