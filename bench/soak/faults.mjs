@@ -179,7 +179,7 @@ export const faults = [
         shown: [['test/process/reload.test.ts', 'workers complete their responses after their primary was killed, and then exit']]
       },
       {
-        fault: 'restarts in one process, hundreds of times',
+        fault: 'restarts in one process, more than a thousand times',
         result: 'Closed instances are garbage-collected. Memory, handles and listeners are flat',
         shown: [
           ['test/process/listeners.test.ts', 'an instance that has closed is garbage, also while another one runs'],

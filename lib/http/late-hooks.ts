@@ -9,6 +9,7 @@ import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { Tasks } from '../lifecycle/tasks'
 import { isAsyncFunction, isThenable } from '../util/asynchronous'
 import { replaceHooks } from '../util/replaced-methods'
+import { sameShape } from './observed-code'
 
 /** The names of these hooks, with the number of parameters of a hook that takes a callback. */
 const parameters = { onResponse: 3, onTimeout: 3, onRequestAbort: 2 } as const
@@ -62,7 +63,7 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
     // Fastify throws for an async function with a callback.
     if (takesDone && isAsyncFunction(hook)) return hook
     const counter = tasks.counter(`${name} hook of ${owner}`)
-    const late: Hook = function (...args) {
+    const late = sameShape<Hook>(hook as Hook, function (...args) {
       let over = false
       counter.begin()
       const done = args.at(-1) as (error?: Error) => void
@@ -92,7 +93,7 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
         over = true
         counter.end()
       }
-    }
+    })
     wrapped.add(late)
     return late
   }

@@ -55,7 +55,7 @@ export function observeRoute (route: RouteOptions): void {
 }
 
 function observeHandler (handler: RouteHandlerMethod): RouteHandlerMethod {
-  return function (this: FastifyInstance, request, reply) {
+  return sameShape(handler, function (this: FastifyInstance, request: FastifyRequest, reply: FastifyReply) {
     const returned = handler.call(this, request, reply) as unknown
     // @fastify/websocket calls the handler of its routes with a WebSocket in the place of the request.
     if ((request as Partial<FastifyRequest>).raw === undefined) return returned
@@ -64,7 +64,7 @@ function observeHandler (handler: RouteHandlerMethod): RouteHandlerMethod {
     const detached = detachedOf(request.raw)
     if (detached !== undefined) followHandler(detached)
     return result
-  } as RouteHandlerMethod
+  } as RouteHandlerMethod)
 }
 
 /** Observes a hook. A value that is not a hook, or a hook that takes a callback, is returned unchanged. */
@@ -93,8 +93,11 @@ function record (req: IncomingMessage, slot: Slot, result: unknown): unknown {
 
 type AnyHook = (this: FastifyInstance, ...args: any[]) => unknown // any: each hook has its own parameters
 
-/** Gives a wrapper the name and the number of parameters of its function. Fastify reads both. */
-function sameShape<F extends AnyHook> (original: F, wrapper: F): F {
+/**
+ * Gives a wrapper the name and the number of parameters of its function. Fastify reads both, and `printRoutes()` prints
+ * the names.
+ */
+export function sameShape<F extends AnyHook> (original: F, wrapper: F): F {
   return Object.defineProperties(wrapper, {
     name: { value: original.name, configurable: true },
     length: { value: original.length, configurable: true }

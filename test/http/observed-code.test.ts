@@ -186,19 +186,20 @@ for (const [transport, awaitRegister] of [['HTTP/1.1', true], ['HTTP/1.1', false
   })
 }
 
-t.test('hooks keep their names, their parameters and their errors', async t => {
+t.test('hooks and handlers keep their names, their parameters and their errors', async t => {
   const { app } = await serve(t, {
     routes: app => {
       app.addHook('onSend', async function named () {})
+      app.addHook('onResponse', async function record () {})
       t.throws(() => app.addHook('onSend', (async (_a: unknown, _b: unknown, _c: unknown, _d: unknown) => {}) as never), { code: 'FST_ERR_HOOK_INVALID_ASYNC_HANDLER' })
       t.throws(() => app.addHook('onRequestAbort', (async () => {}) as never), { code: 'FST_ERR_HOOK_INVALID_ASYNC_HANDLER' })
       t.throws(() => app.addHook('onSend', null as never), { code: 'FST_ERR_HOOK_INVALID_HANDLER' })
       t.throws(() => app.setErrorHandler(null as never), { code: 'FST_ERR_ERROR_HANDLER_NOT_FN' })
-      app.get('/', async () => 'text')
+      app.get('/', async function show (request) { return request.routeOptions.handler.name })
     }
   })
-  t.match(app.printRoutes({ includeHooks: true }), /named\(\)/)
-  t.equal((await app.inject('/')).body, 'text')
+  for (const name of [/named\(\)/, /record\(\)/]) t.match(app.printRoutes({ includeHooks: true }), name)
+  t.equal((await app.inject('/')).body, 'bound show')
 })
 
 t.test('a handler that hijacked, wrote nothing and never ends is abandoned after timeouts.requests', async t => {
