@@ -28,18 +28,36 @@ export interface PublishedClose extends Close {
   close(): Promise<void>
 }
 
+/**
+ * The closes that the current code runs inside of. One storage for all hosts: Node 20 and 22 copy each enabled storage
+ * to every asynchronous resource, and keep a storage until it is disabled.
+ */
+const current = new AsyncLocalStorage<readonly symbol[]>()
+/** The closes that are running. The storage is disabled when there is none. */
+const running = new Set<symbol>()
+
 /** Creates the close of one host. */
 export function createClose (name: string, original: () => Promise<unknown>): PublishedClose {
   const published = createDeferred<unknown>()
-  const inside = new AsyncLocalStorage<true>()
+  const key = Symbol(name)
+  let isSettled = false
 
   return {
     name,
     original,
-    runInside: part => inside.run(true, part),
-    settle: error => { published.resolve(error) },
+    runInside (part) {
+      // The method that the user calls has resolved.
+      if (isSettled) return part()
+      running.add(key)
+      return current.run([...current.getStore() ?? [], key], part)
+    },
+    settle (error) {
+      isSettled = true
+      published.resolve(error)
+      if (running.delete(key) && running.size === 0) current.disable()
+    },
     async close () {
-      if (inside.getStore() === true) return
+      if (current.getStore()?.includes(key) === true) return
       // Its error is in the report.
       original().catch(() => {})
       const error = await published.promise

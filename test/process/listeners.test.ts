@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -18,6 +19,10 @@ async function started (options: ShutdownOptions): Promise<FastifyInstance> {
 }
 
 const listeners = (): Record<string, number> => Object.fromEntries(process.eventNames().map(name => [String(name), process.listenerCount(name)]).sort())
+
+/** Node 20 and 22 copy each enabled AsyncLocalStorage to each new resource. @returns how many they copy */
+const storages = (): number => Object.getOwnPropertySymbols(new AsyncResource('test')).filter(({ description }) => description === 'kResourceStore').length
+const storagesBefore = storages()
 
 // Modules that are loaded at the first use may add process listeners of their own.
 t.before(async () => { await (await started({ signals: false })).close() })
@@ -114,6 +119,11 @@ t.test('20 apps that open and close leave no listener and no warning behind', as
   }
   t.strictSame(listeners(), before)
   t.strictSame(warnings, [])
+})
+
+t.test('apps that have closed leave no AsyncLocalStorage on the asynchronous work of the process', async t => {
+  for (let round = 0; round < 3; round++) await (await started({ exit: false })).close()
+  t.equal(storages(), storagesBefore)
 })
 
 t.test('a signal with exit: false closes the server and leaves no listener behind', async t => {
