@@ -31,7 +31,6 @@ export async function measure ({ quick, rounds = quick ? 1 : 3, log }) {
     charts: [{ file: 'teardown', title: 'Time of a teardown, counting executor = 1', bars: rows.map(row => ({ label: `${row.count.toLocaleString('en')} ${row.shape}`, value: row.warm.median, low: row.warm.low, high: row.warm.high })) }],
     targets: [
       { what: '10,000 resources against the counting executor (worst graph)', limit: 3, value: worst(10_000) },
-      { what: '1,000 resources against the counting executor (worst graph)', limit: 3, value: worst(1_000) },
       { what: 'resources that wait against their longest chain (worst graph)', limit: 1.05, value: Math.max(...waitingRows.map(row => row.ours.median)) }
     ],
     notes: [
