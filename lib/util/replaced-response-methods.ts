@@ -1,7 +1,7 @@
 /** The methods that are replaced on a response, and on a reply of Fastify. `replaced-methods.ts` has the rules. */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
-import { hasRemovedConnection } from './node-internals'
+import { hasRemovedConnection, headersSent } from './node-internals'
 import { overrideMethod, replaceMethod } from './replaced-methods'
 
 type Method = (...args: unknown[]) => unknown
@@ -60,7 +60,7 @@ export function ignoreWrites (res: ServerResponse): void {
 export function changeHead (res: ServerResponse, isLast: () => boolean, retryAfter: () => number): void {
   const original = res.writeHead as Method
   Reflect.set(res, 'writeHead', (...args: [status: number, ...rest: unknown[]]): unknown => {
-    if (!res.headersSent) {
+    if (!headersSent(res)) {
       const position = isObject(args[1]) ? 1 : 2
       const headers = args[position]
       if (isLast() && mustSetClose(res, headers)) {
