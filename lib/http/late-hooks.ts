@@ -55,7 +55,7 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
     }
   }
 
-  /** Wraps a hook that Fastify checks: of `addHook`, and of a list in a route. It does not check a route's only hook. */
+  /** Wraps a hook that Fastify checks: of `addHook`, or in a list of a route. It does not check a route's only hook. */
   function wrapChecked (name: Name, hook: unknown, owner: string): unknown {
     // Fastify throws for an async onRequestAbort hook without the request.
     if (name === 'onRequestAbort' && isAsyncFunction(hook) && (hook as Hook).length !== 1) return hook

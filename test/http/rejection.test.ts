@@ -344,7 +344,7 @@ t.test('each 503 of an answer in flight has a Retry-After header: of a handler, 
       app.get('/array', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, ['X-Own', '1', 'Retry-After', '7']).end()) })
       app.get('/own', async (_request, reply) => { await gate.promise; return reply.code(503).header('Retry-After', 3).send('busy') })
       app.get('/text', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead('503' as unknown as number).end()) })
-      app.get('/inherited', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, Object.create({ 'Retry-After': 7 }) as object).end()) })
+      app.get('/inherited', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, Object.create({ 'Retry-After': 7 }) as {}).end()) })
       app.get('/fine', async () => { await gate.promise; return 'fine' })
     }
   })
