@@ -12,6 +12,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { kLastAnswer } from '../symbols'
+import { headersSent } from '../util/node-internals'
 import { delayDestroy, destroyWhenFlushed, dropBody } from '../util/replaced-methods'
 import { after, within } from '../util/time'
 import { hasConsumer, type Exchange } from './response'
@@ -51,9 +52,9 @@ export function createConnectionClose (): ConnectionClose {
       if (socket === null || res.req.httpVersionMajor > 1) return
       if (hasBody(res.req)) readBeforeClose(res.req, socket)
       const before = socket[kLastAnswer]
-      if (before !== undefined && !before.res.headersSent) before.res.shouldKeepAlive = before.keepAlive
+      if (before !== undefined && !headersSent(before.res)) before.res.shouldKeepAlive = before.keepAlive
       socket[kLastAnswer] = { res, keepAlive: res.shouldKeepAlive }
-      if (!res.headersSent) res.shouldKeepAlive = false
+      if (!headersSent(res)) res.shouldKeepAlive = false
     },
     isLast,
     closeAfterResponse (exchange) {

@@ -2,9 +2,10 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import { createLinkedList } from '../util/linked-list'
+import { headersSent } from '../util/node-internals'
 import { every, now } from '../util/time'
 import { followAll, type Detached, type Source } from './detached-handler'
-import { endedBy, headersSent, type Exchange } from './response'
+import { endedBy, type Exchange } from './response'
 import { watchAnswer } from './unread-answer'
 
 /** The detached handlers of all requests. */

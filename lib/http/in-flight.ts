@@ -15,6 +15,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { InFlight, Track } from '../../types/index'
 import type { OnProblem } from '../lifecycle/problems'
 import { createConditions } from '../util/conditions'
+import { headersSent } from '../util/node-internals'
 import { changeHead } from '../util/replaced-response-methods'
 import { inTime } from '../util/time'
 import type { Categories } from './categories'
@@ -29,7 +30,7 @@ import {
 import { createEntries } from './in-flight-entries'
 import { createRejectedRequests } from './rejected-requests'
 import type { Rejection } from './rejection'
-import { headersSent, isDisconnected, isFlushed, isStream, sessionOf } from './response'
+import { isDisconnected, isFlushed, isStream, sessionOf } from './response'
 
 /** The table of requests in flight, with its counts. */
 export interface InFlightTable {

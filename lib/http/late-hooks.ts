@@ -34,9 +34,7 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
 
   return {
     wrapHook (name, hook, plugin) {
-      // Fastify throws for an async onRequestAbort hook without the request.
-      if (name === 'onRequestAbort' && isAsyncFunction(hook) && (hook as Hook).length !== 1) return hook
-      if (Object.hasOwn(parameters, name)) return wrap(name as Name, hook, plugin)
+      if (Object.hasOwn(parameters, name)) return wrapChecked(name as Name, hook, plugin)
       if (name !== 'onRoute' || typeof hook !== 'function') return hook
       // The hook of another plugin may add late hooks to the route.
       return function (this: FastifyInstance, route: RouteOptions) {
@@ -52,9 +50,16 @@ export function createLateHooks (app: FastifyInstance, tasks: Pick<Tasks, 'count
     const owner = `${String(route.method)} ${route.url}`
     for (const name of names) {
       const given = hooks[name]
-      if (Array.isArray(given)) hooks[name] = given.map(hook => wrap(name, hook, owner))
+      if (Array.isArray(given)) hooks[name] = given.map(hook => wrapChecked(name, hook, owner))
       else if (given !== undefined) hooks[name] = wrap(name, given, owner)
     }
+  }
+
+  /** Wraps a hook that Fastify checks: of `addHook`, or in a list of a route. It does not check a route's only hook. */
+  function wrapChecked (name: Name, hook: unknown, owner: string): unknown {
+    // Fastify throws for an async onRequestAbort hook without the request.
+    if (name === 'onRequestAbort' && isAsyncFunction(hook) && (hook as Hook).length !== 1) return hook
+    return wrap(name, hook, owner)
   }
 
   function wrap (name: Name, hook: unknown, owner: string): unknown {

@@ -5,9 +5,9 @@
  * One timer serves all of them, because ten thousand requests may be rejected at the same time.
  */
 import type { Settings } from '../options'
+import { headersSent } from '../util/node-internals'
 import { every } from '../util/time'
 import type { Entry } from './in-flight-entry'
-import { headersSent } from './response'
 
 /** Longest time that the app has for the 503 of a rejected request, in milliseconds. */
 const longestTimeout = 1_000

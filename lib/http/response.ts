@@ -1,7 +1,7 @@
 /** Reads the state of a response, and ends it. HTTP/1, HTTP/2 and inject differ in both. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
-import { contentLengthOf, markClosed } from '../util/node-internals'
+import { contentLengthOf, headersSent, markClosed } from '../util/node-internals'
 
 /** NGHTTP2_CANCEL, without loading node:http2 for servers that do not use it. */
 const http2Cancel = 8
@@ -36,14 +36,6 @@ interface Http2Response {
 }
 
 const streamOf = (res: ServerResponse): Http2Response['stream'] => (res as unknown as Http2Response).stream
-
-/**
- * Returns whether the headers are sent. @fastify/express replaces `res.headersSent` on the response, so it is read from
- * the class.
- */
-export function headersSent (res: ServerResponse): boolean {
-  return Reflect.get(Object.getPrototypeOf(res), 'headersSent', res)
-}
 
 /**
  * Returns whether an answer streams: its headers are sent, its body is not over, and its length is not known. An answer

@@ -15,7 +15,7 @@ export interface Close {
   original(): Promise<unknown>
   /**
    * Runs a part of the close. In this part, and in callbacks that it starts, the method that the user calls resolves at
-   * once.
+   * once, until `settle` is called. From then on, it settles as for any other caller.
    */
   runInside<T>(part: () => T): T
   /** Settles the method that the user called: rejects with `error`, or resolves if it is `null`. */

@@ -45,6 +45,14 @@ export function contentLengthOf (res: ServerResponse): unknown {
 }
 
 /**
+ * Returns whether the headers are sent. @fastify/express replaces `res.headersSent` on the response, so it is read from
+ * the class.
+ */
+export function headersSent (res: ServerResponse): boolean {
+  return Reflect.get(Object.getPrototypeOf(res), 'headersSent', res)
+}
+
+/**
  * Returns whether the app has removed the `Connection` header of a response. Node keeps it in `_removedConnection`.
  *
  * Why: Node then writes no `Connection: close`, although the connection ends (RFC 9112, section 9.6). Public

@@ -1,7 +1,7 @@
 /** The methods that are replaced on a response, and on a reply of Fastify. `replaced-methods.ts` has the rules. */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
-import { hasRemovedConnection } from './node-internals'
+import { hasRemovedConnection, headersSent } from './node-internals'
 import { overrideMethod, replaceMethod } from './replaced-methods'
 
 type Method = (...args: unknown[]) => unknown
@@ -59,16 +59,23 @@ export function ignoreWrites (res: ServerResponse): void {
  */
 export function changeHead (res: ServerResponse, isLast: () => boolean, retryAfter: () => number): void {
   const original = res.writeHead as Method
-  Reflect.set(res, 'writeHead', (...args: [status: number, ...rest: unknown[]]): unknown => {
-    if (!res.headersSent) {
+  Reflect.set(res, 'writeHead', (...args: [status: unknown, ...rest: unknown[]]): unknown => {
+    if (!headersSent(res)) {
       const position = isObject(args[1]) ? 1 : 2
-      const headers = args[position]
-      if (isLast() && mustSetClose(res, headers)) {
+      if (isLast() && mustSetClose(res, args[position])) {
         res.removeHeader('keep-alive')
-        if (isObject(headers)) args[position] = withoutConnection(headers)
-        res.setHeader('Connection', 'close')
+        if (isObject(args[position])) args[position] = withoutConnection(args[position])
+        addHeader('Connection', 'close')
       }
-      if (args[0] === 503 && !hasHeader(res, 'retry-after', headers)) res.setHeader('retry-after', retryAfter())
+      if (Number(args[0]) === 503 && !hasHeader(res, 'retry-after', args[position])) {
+        addHeader('Retry-After', retryAfter())
+      }
+
+      function addHeader (name: string, value: string | number): void {
+        const headers = args[position]
+        if (isObject(headers)) args[position] = withHeader(headers, name, value)
+        else res.setHeader(name, value)
+      }
     }
     return original.apply(res, args)
   })
@@ -84,6 +91,15 @@ function mustSetClose (res: ServerResponse, headers: unknown): boolean {
 }
 
 /**
+ * Returns a copy of the headers that `writeHead` got, with one more. It is not set with `setHeader`, because Node 20
+ * then writes only the last of several headers of the same name in a list, and accepts no pairs.
+ */
+function withHeader (headers: object, name: string, value: string | number): object {
+  if (!Array.isArray(headers)) return { ...headers, [name]: value }
+  return [...headers as unknown[], ...isPairs(headers) ? [[name, value]] : [name, value]]
+}
+
+/**
  * Returns a copy of the headers without `Connection` and `Keep-Alive`, in the form in which `writeHead` got them: an
  * object, a list of names and values in turn, or a list of pairs.
  */
@@ -91,9 +107,8 @@ function withoutConnection (headers: object): object {
   if (!Array.isArray(headers)) {
     return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
   }
-  // Node accepts no pairs if other headers have been set with `setHeader`.
-  const flat = headers.some(Array.isArray) ? headers.flat() : headers
-  return flat.filter((_each, index) => !isConnection(flat[index - index % 2]))
+  if (isPairs(headers)) return (headers as unknown[][]).filter(([name]) => !isConnection(name))
+  return headers.filter((_each, index) => !isConnection(headers[index - index % 2]))
 }
 
 function isConnection (name: unknown): boolean {
@@ -104,11 +119,18 @@ function isConnection (name: unknown): boolean {
 function hasHeader (res: ServerResponse, name: string, headers: unknown): boolean {
   if (res.hasHeader(name)) return true
   if (!isObject(headers)) return false
-  // An array has names and values in turn, or pairs of them.
-  if (Array.isArray(headers)) return headers.flat().some((each, index) => index % 2 === 0 && isSame(String(each), name))
-  // This runs for each header of each answer, and creates no array.
-  for (const each in headers) if (isSame(each, name)) return true
+  if (Array.isArray(headers)) {
+    if (isPairs(headers)) return (headers as unknown[][]).some(([each]) => isSame(String(each), name))
+    return headers.some((each, index) => index % 2 === 0 && isSame(String(each), name))
+  }
+  // This runs for each header of each answer, and creates no array. Node does not write inherited headers.
+  for (const each in headers) if (isSame(each, name) && Object.hasOwn(headers, each)) return true
   return false
+}
+
+/** Returns whether a list contains pairs. Node decides it by the first element, because a value may be an array. */
+function isPairs (headers: readonly unknown[]): boolean {
+  return Array.isArray(headers[0])
 }
 
 function isSame (given: string, name: string): boolean {

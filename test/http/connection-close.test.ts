@@ -81,6 +81,51 @@ void t.test('of two pipelined answers only the last one has Connection: close, a
   await closed
 })
 
+void t.test('an answer keeps all of its headers, in each form in which writeHead gets them', async t => {
+  const cookies = ['a=1', 'b=2']
+  const forms: Record<string, unknown> = {
+    'a list': ['Set-Cookie', 'a=1', 'Set-Cookie', 'b=2', 'Content-Length', '1'],
+    'a list with several values': ['Set-Cookie', cookies, 'Content-Length', '1'],
+    pairs: [['Set-Cookie', 'a=1'], ['Set-Cookie', 'b=2'], ['Content-Length', '1']],
+    'pairs with several values': [['Set-Cookie', cookies], ['Content-Length', '1']],
+    'an object': { 'Set-Cookie': cookies, 'Content-Length': 1 },
+    'an object with a name in two cases': { 'Set-Cookie': 'a=1', 'set-cookie': 'b=2', 'Content-Length': 1 }
+  }
+  const extras: Record<string, readonly [name: string, value: string]> = {
+    'no Connection': ['X-Extra', '1'],
+    'Connection: keep-alive': ['Connection', 'keep-alive']
+  }
+  const answers = [200, 503].flatMap(status => Object.entries(forms).flatMap(([form, given]) => Object.entries(extras).map(([extra, [name, value]]) => {
+    const isPairs = Array.isArray(given) && Array.isArray(given[0])
+    const headers = !Array.isArray(given) ? { ...given as object, [name]: value } : [...given, ...isPairs ? [[name, value]] : [name, value]]
+    return { title: `${status}, ${form}, ${extra}`, status, headers: headers as string[] }
+  })))
+  const gate = createDeferred<void>()
+  const { app } = await serve(t, {
+    routes: app => {
+      app.get('/:index', async (request, reply) => {
+        await gate.promise
+        const { status, headers } = answers[Number((request.params as { index: string }).index)]!
+        reply.hijack().raw.writeHead(status, headers).end('x')
+      })
+    }
+  })
+  const clients = await Promise.all(answers.map(() => connect(app)))
+  clients.forEach((client, index) => client.send(get(`/${index}`)))
+  await eventually(() => app.shutdownState.activeRequests === clients.length, () => app.shutdownState)
+  const closed = app.close()
+  await entered(app, 'draining')
+  gate.resolve()
+  for (const [index, { title, status }] of answers.entries()) {
+    const text = await clients[index]!.until('\r\n\r\nx')
+    t.ok(text.startsWith(`HTTP/1.1 ${status}`), title)
+    t.strictSame(text.match(/(?<=^set-cookie: ).*(?=\r$)/gim), cookies, title)
+    t.strictSame(text.match(/(?<=^connection: ).*(?=\r$)/gim), ['close'], title)
+    t.strictSame(text.match(/(?<=^retry-after: ).*(?=\r$)/gim), status === 503 ? ['10'] : null, title)
+  }
+  await closed
+})
+
 void t.test('20 keep-alive clients of a route that sets Connection: keep-alive see no reset on a connection that they use again', async t => {
   const { app, report } = await serve(t, {
     options: { delay: 500 },

@@ -193,6 +193,7 @@ t.test('hooks and handlers keep their names, their parameters and their errors',
       app.addHook('onResponse', async function record () {})
       t.throws(() => app.addHook('onSend', (async (_a: unknown, _b: unknown, _c: unknown, _d: unknown) => {}) as never), { code: 'FST_ERR_HOOK_INVALID_ASYNC_HANDLER' })
       t.throws(() => app.addHook('onRequestAbort', (async () => {}) as never), { code: 'FST_ERR_HOOK_INVALID_ASYNC_HANDLER' })
+      t.throws(() => app.get('/aborts', { onRequestAbort: [async () => {}] as never }, async () => 'x'), { code: 'FST_ERR_HOOK_INVALID_ASYNC_HANDLER' })
       t.throws(() => app.addHook('onSend', null as never), { code: 'FST_ERR_HOOK_INVALID_HANDLER' })
       t.throws(() => app.setErrorHandler(null as never), { code: 'FST_ERR_ERROR_HANDLER_NOT_FN' })
       app.get('/', async function show (request) { return request.routeOptions.handler.name })

@@ -335,7 +335,7 @@ t.test('the error goes to an error handler of the route or of any context around
 
 t.test('each 503 of an answer in flight has a Retry-After header: of a handler, of an error, and of writeHead', async t => {
   const gate = createDeferred<void>()
-  const paths = ['/code', '/error', '/raw', '/array', '/own', '/fine']
+  const paths = ['/code', '/error', '/raw', '/array', '/own', '/text', '/inherited', '/fine']
   const { app, report } = await serve(t, {
     routes: app => {
       app.get('/code', async (_request, reply) => { await gate.promise; return reply.code(503).send('busy') })
@@ -343,6 +343,8 @@ t.test('each 503 of an answer in flight has a Retry-After header: of a handler, 
       app.get('/raw', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, { 'x-own': '1' }).end()) })
       app.get('/array', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, ['X-Own', '1', 'Retry-After', '7']).end()) })
       app.get('/own', async (_request, reply) => { await gate.promise; return reply.code(503).header('Retry-After', 3).send('busy') })
+      app.get('/text', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead('503' as unknown as number).end()) })
+      app.get('/inherited', (_request, reply) => { void gate.promise.then(() => reply.raw.writeHead(503, Object.create({ 'Retry-After': 7 }) as {}).end()) })
       app.get('/fine', async () => { await gate.promise; return 'fine' })
     }
   })
@@ -357,7 +359,7 @@ t.test('each 503 of an answer in flight has a Retry-After header: of a handler, 
   gate.resolve()
   const answers = await Promise.all(clients.map(client => client.answer()))
   t.strictSame(answers.map(({ status, headers }) => [status, headers['retry-after']]), [
-    [503, '10'], [503, '10'], [503, '10'], [503, '7'], [503, '3'], [200, undefined]
+    [503, '10'], [503, '10'], [503, '10'], [503, '7'], [503, '3'], [503, '10'], [503, '10'], [200, undefined]
   ])
   await closed
   t.match(await report, { outcome: 'clean', requests: { completed: paths.length } })

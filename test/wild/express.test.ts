@@ -22,7 +22,7 @@ const router = async (app: FastifyInstance): Promise<void> => {
     res.write('wh')
     setTimeout(() => res.end('ole'), 150)
   })
-  routes.get('/busy', (_req, res) => { setTimeout(() => res.status(503).send('busy'), 150) })
+  routes.get('/busy', (_req, res) => { setTimeout(() => res.set('Connection', 'keep-alive').status(503).send('busy'), 150) })
   routes.post('/body', express.json(), ((req: { readonly body: object }, res: Res) => { setTimeout(() => res.json(req.body), 150) }) as unknown as Middleware)
   app.use('/express', routes)
   app.get('/fastify', async () => 'fastify')
@@ -42,6 +42,8 @@ t.test('each answer of Express in flight arrives whole, and its connection ends'
   const answers = await Promise.all(clients.map(client => client.answer()))
   t.strictSame(answers.map(({ status, body }) => [status, body]), [[201, '{"whole":true}'], [200, 'whole'], [200, 'whole'], [503, 'busy'], [200, '{"a":1}']])
   t.equal(answers[3]!.headers['retry-after'], '10')
+  // The head of the answer in parts was sent before.
+  t.strictSame(answers.map(({ headers }) => headers.connection), ['close', 'close', 'keep-alive', 'close', 'close'])
   t.strictSame(await Promise.all(clients.map(client => client.over)), requests.map(() => 'end'))
   await closing
   t.match(await report, { outcome: 'clean', exitCode: 0, requests: { completed: requests.length, rejected: 0, aborted: 0, cut: [] } })
