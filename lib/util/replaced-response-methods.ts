@@ -59,10 +59,12 @@ export function ignoreWrites (res: ServerResponse): void {
  */
 export function changeHead (res: ServerResponse, isLast: () => boolean, retryAfter: () => number): void {
   const original = res.writeHead as Method
+  // The method of a library may set the header after us.
+  const isReplaced = Object.hasOwn(res, 'writeHead')
   Reflect.set(res, 'writeHead', (...args: [status: unknown, ...rest: unknown[]]): unknown => {
     if (!headersSent(res)) {
       const position = isObject(args[1]) ? 1 : 2
-      if (isLast() && mustSetClose(res, args[position])) {
+      if (isLast() && (isReplaced || mustSetClose(res, args[position]))) {
         res.removeHeader('keep-alive')
         if (isObject(args[position])) args[position] = withoutConnection(args[position])
         addHeader('Connection', 'close')

@@ -37,6 +37,14 @@ const ways: Record<string, (reply: FastifyReply) => unknown> = {
 }
 
 function addRoutes (app: FastifyInstance, before: () => Promise<unknown>): void {
+  app.addHook('onRequest', async (request, { raw }) => {
+    if (request.headers['x-replaced'] === undefined) return
+    const { writeHead } = raw
+    raw.writeHead = ((...args: [number]) => {
+      raw.setHeader('Connection', 'keep-alive')
+      return writeHead.apply(raw, args)
+    }) as typeof writeHead
+  })
   app.addHook('onSend', async (_request, reply) => { if (reply.hasHeader('x-hook')) reply.header('connection', 'keep-alive') })
   for (const [index, way] of Object.values(ways).entries()) {
     app.get(`/${index}`, async (_request, reply) => {
@@ -65,6 +73,19 @@ for (const version of ['1.1', '1.0']) {
     t.match(await report, { outcome: 'clean', requests: { completed: clients.length, cut: [] } })
   })
 }
+
+void t.test('the last answer has Connection: close also if a library has replaced writeHead before, to set another value', async t => {
+  const gate = createDeferred<void>()
+  const { app } = await serve(t, { routes: app => addRoutes(app, () => gate.promise) })
+  const client = await connect(app)
+  client.send(get('/0', { 'x-replaced': '1' }))
+  await eventually(() => app.shutdownState.activeRequests === 1, () => app.shutdownState)
+  const closed = app.close()
+  await entered(app, 'draining')
+  gate.resolve()
+  t.match(await client.answer(), { status: 200, body: 'x', headers: { connection: 'close' } })
+  await closed
+})
 
 void t.test('of two pipelined answers only the last one has Connection: close, and both keep their other headers', async t => {
   const gate = createDeferred<void>()
