@@ -24,8 +24,6 @@ const readTimeout = 2_000
 export interface ConnectionClose {
   /** Makes this answer the last one on its connection. It ignores HTTP/2, which has GOAWAY for a session. */
   announceClose(exchange: Exchange): void
-  /** Returns whether this answer is the last one on its connection. */
-  isLast(exchange: Exchange): boolean
   /** Closes the connection after its last answer, also if these headers were sent before `announceClose`. */
   closeAfterResponse(exchange: Exchange): void
   /** Resolves when no body of a request is being read, at the latest after `ms` milliseconds. */
@@ -56,9 +54,8 @@ export function createConnectionClose (): ConnectionClose {
       socket[kLastAnswer] = { res, keepAlive: res.shouldKeepAlive }
       if (!headersSent(res)) res.shouldKeepAlive = false
     },
-    isLast,
     closeAfterResponse (exchange) {
-      if (!isLast(exchange)) return
+      if (!isLastAnswer(exchange)) return
       const socket = exchange.socket as ClosingSocket
       socket[kLastAnswer] = undefined
       destroyWhenFlushed(socket)
@@ -66,10 +63,6 @@ export function createConnectionClose (): ConnectionClose {
     async untilClosed (ms) {
       if (reading.size > 0) await within(ms, () => Promise.all(reading))
     }
-  }
-
-  function isLast ({ res, socket }: Exchange): boolean {
-    return (socket as ClosingSocket | null)?.[kLastAnswer]?.res === res
   }
 
   function readBeforeClose (req: IncomingMessage, socket: Socket): void {
@@ -85,6 +78,11 @@ export function createConnectionClose (): ConnectionClose {
       return false
     })
   }
+}
+
+/** Returns whether an answer is the last one on its connection, since `announceClose`. */
+export function isLastAnswer ({ res, socket }: Exchange): boolean {
+  return (socket as ClosingSocket | null)?.[kLastAnswer]?.res === res
 }
 
 /** Returns whether a request has a body, which may not have arrived yet (RFC 9112, section 6.3). */

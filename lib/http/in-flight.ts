@@ -19,7 +19,7 @@ import { headersSent } from '../util/node-internals'
 import { changeHead } from '../util/replaced-response-methods'
 import { inTime } from '../util/time'
 import type { Categories } from './categories'
-import type { ConnectionClose } from './connection-close'
+import { isLastAnswer, type ConnectionClose } from './connection-close'
 import type { Connection, Connections } from './connections'
 import { createCutting } from './cutting'
 import { createDetachedHandlers } from './detached-handlers'
@@ -241,7 +241,7 @@ export function createInFlightTable ({
 
   function announceClose (entry: Entry): void {
     connectionClose.announceClose(entry)
-    if (!headersSent(entry.res)) changeHead(entry.res, () => connectionClose.isLast(entry), rejection.retryAfter)
+    if (!headersSent(entry.res)) changeHead(entry.res, () => isLastAnswer(entry), rejection.retryAfter)
   }
 
   function onClose (this: ServerResponse): void {

@@ -73,7 +73,7 @@ export const mutations: readonly Mutation[] = [
     test: 'test/lifecycle/tasks.test.ts'
   },
   { file: 'lifecycle/report.ts', line: "exitCode: outcome === 'failed' || cutAtWork > 0 ? 1 : 0,", becomes: "exitCode: outcome === 'failed' ? 1 : 0," },
-  { file: 'lifecycle/close.ts', line: 'if (inside.getStore() === true) return', becomes: '' },
+  { file: 'lifecycle/close.ts', line: 'if (current.getStore()?.includes(key) === true) return', becomes: '' },
   // http
   { file: 'http/last-request.ts', line: 'if (lastResponse === res) times[last] = times[before]!', becomes: '', test: 'test/http/quiet.test.ts' },
   {
