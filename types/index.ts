@@ -56,8 +56,8 @@ export type Track = 'count' | 'category' | 'detail'
  */
 export interface Resource {
   /**
-   * Names of the resources that this one uses. They close after it. A name may also be that of a registered plugin, such
-   * as `@fastify/mysql`: its onClose hooks, and those of the plugins that it registers, run after it.
+   * Names of the resources that this one uses. They close after it. A name may also be that of a registered plugin,
+   * such as `@fastify/mysql`: its onClose hooks, and those of the plugins that it registers, run after it.
    */
   readonly dependsOn?: readonly string[]
   /** Stops taking new work. Called when lame-duck or draining begins. It may take `timeout` milliseconds. */
@@ -216,8 +216,8 @@ export interface LameDuckDelay {
 }
 
 /**
- * Why lame-duck ended. `delay`: its fixed length was over. `quiet`: no request had come for `quiet` milliseconds. `max`:
- * it took its longest time, while requests still came.
+ * Why lame-duck ended. `delay`: its fixed length was over. `quiet`: no request had come for `quiet` milliseconds.
+ * `max`: it took its longest time, while requests still came.
  */
 export type LameDuckEnd = 'delay' | 'quiet' | 'max'
 
@@ -464,8 +464,8 @@ export interface TaskResult {
   /** How the task ended. */
   readonly outcome: 'completed' | 'cancelled' | 'failed' | 'abandoned'
   /**
-   * Milliseconds since the shutdown began; negative if the task began before. For a task that ended before the shutdown,
-   * it is counted from the end of the task.
+   * Milliseconds since the shutdown began; negative if the task began before. For a task that ended before the
+   * shutdown, it is counted from the end of the task.
    */
   readonly startedMs: number
   /** Milliseconds that the task ran. */

@@ -66,17 +66,10 @@ export function changeHead (res: ServerResponse, isLast: () => boolean, retryAft
       const position = isObject(args[1]) ? 1 : 2
       if (isLast() && (isReplaced || mustSetClose(res, args[position]))) {
         res.removeHeader('keep-alive')
-        if (isObject(args[position])) args[position] = withoutConnection(args[position])
-        addHeader('Connection', 'close')
+        args[position] = addHeader(res, withoutConnection(args[position]), 'Connection', 'close')
       }
       if (Number(args[0]) === 503 && !hasHeader(res, 'retry-after', args[position])) {
-        addHeader('Retry-After', retryAfter())
-      }
-
-      function addHeader (name: string, value: string | number): void {
-        const headers = args[position]
-        if (isObject(headers)) args[position] = withHeader(headers, name, value)
-        else res.setHeader(name, value)
+        args[position] = addHeader(res, args[position], 'Retry-After', retryAfter())
       }
     }
     return original.apply(res, args)
@@ -93,10 +86,15 @@ function mustSetClose (res: ServerResponse, headers: unknown): boolean {
 }
 
 /**
- * Returns a copy of the headers that `writeHead` got, with one more. It is not set with `setHeader`, because Node 20
- * then writes only the last of several headers of the same name in a list, and accepts no pairs.
+ * Adds a header to a copy of the headers that `writeHead` got, and returns the copy. `setHeader` is only for a call
+ * without headers, because Node 20 then writes only the last of several headers of the same name in a list, and accepts
+ * no pairs.
  */
-function withHeader (headers: object, name: string, value: string | number): object {
+function addHeader (res: ServerResponse, headers: unknown, name: string, value: string | number): unknown {
+  if (!isObject(headers)) {
+    res.setHeader(name, value)
+    return headers
+  }
   if (!Array.isArray(headers)) return { ...headers, [name]: value }
   return [...headers as unknown[], ...isPairs(headers) ? [[name, value]] : [name, value]]
 }
@@ -105,7 +103,8 @@ function withHeader (headers: object, name: string, value: string | number): obj
  * Returns a copy of the headers without `Connection` and `Keep-Alive`, in the form in which `writeHead` got them: an
  * object, a list of names and values in turn, or a list of pairs.
  */
-function withoutConnection (headers: object): object {
+function withoutConnection (headers: unknown): unknown {
+  if (!isObject(headers)) return headers
   if (!Array.isArray(headers)) {
     return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
   }
@@ -114,7 +113,7 @@ function withoutConnection (headers: object): object {
 }
 
 function isConnection (name: unknown): boolean {
-  return /^(?:connection|keep-alive)$/i.test(String(name))
+  return isSame(String(name), 'connection') || isSame(String(name), 'keep-alive')
 }
 
 /** Returns whether a response has a header, or gets it from an argument of `writeHead`: an object or an array. */
